@@ -1,0 +1,1 @@
+"""Endpoints over HTTP: the protocol, the server and its control.  See the README of this folder."""

@@ -1,0 +1,43 @@
+"""``python -m sqlml_runners.serving --home DIR``: serve the endpoints of one home until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlml.errors import Error
+from sqlml_runners.serving.server import ServerOptions, log_to_file, log_to_stderr, run_server
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; the exit status is 1 where that was not possible, with one clear line on stderr and in the log."""
+    options = _parse(arguments)
+    try:
+        log_to_stderr() if options.foreground else log_to_file(options.home)
+        run_server(options)
+    except (Error, OSError) as error:
+        logging.getLogger("sqlml.serving").error("%s", error)
+        if not options.foreground:
+            sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> ServerOptions:
+    parser = argparse.ArgumentParser(prog="python -m sqlml_runners.serving", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the models' folder, such as bank.sqlml")
+    parser.add_argument("--catalog", metavar="URL", help="the catalog's SQLAlchemy URL, where it is not in the home")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, help="the port to listen on (default: 8080 where it is free, else any)")
+    parser.add_argument("--foreground", action="store_true", help="log to the terminal, and stay when nothing is deployed")
+    parser.add_argument("--idle-seconds", type=float, default=30, help="leave after so long without any endpoint")
+    parser.add_argument("--linger-seconds", type=float, default=2, help="leave so long after the last endpoint was undeployed")
+    given = vars(parser.parse_args(arguments))
+    return ServerOptions(**given | {"home": given["home"].absolute()})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

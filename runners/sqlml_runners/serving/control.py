@@ -1,0 +1,136 @@
+"""The endpoints' server as the session sees it: start it, ask it, stop it.  Needs no web framework."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+from sqlml.errors import ServingError
+from sqlml.home import Home
+from sqlml_runners.serving.state import ServerState, read_state
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+PAUSE = 0.02
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business between us and loopback
+
+
+class LocalServer:
+    """The detached server of one home (``sqlml.contracts.EndpointServer``).  Safe to use from many threads and processes."""
+
+    def __init__(self, home: Path, catalog_url: str | None = None) -> None:
+        self._home = home.absolute()
+        self._catalog_url = catalog_url
+        self._log = Home(self._home).logs / "server.log"
+
+    def ensure(self) -> str:
+        """Start it where none runs, and wait until it listens; its base URL.  Of many callers at once one starts it."""
+        deadline = time.monotonic() + START_SECONDS
+        while (url := self.url()) is None:
+            seen = self._log.stat().st_size if self._log.exists() else 0
+            child = self._start()
+            while child.poll() is None and self.url() is None:
+                if time.monotonic() > deadline:
+                    child.kill()
+                    raise self._failed(f"the endpoint server did not listen within {START_SECONDS:g} s", seen)
+                time.sleep(PAUSE)
+            if self.url() is None and not self._wait_for_another(deadline):
+                raise self._failed(f"the endpoint server could not start (exit status {child.returncode})", seen)
+        return url
+
+    def wait_ready(self, endpoint: str, version: int, timeout: float) -> str:
+        """Wait until a version is warm behind an endpoint; the endpoint's URL.  ``ServingError`` with the reason otherwise."""
+        deadline, pause = time.monotonic() + timeout, PAUSE
+        while True:
+            base = self.ensure()  # it may have left for want of an endpoint just before this one was written
+            found = {name.lower(): entry for name, entry in self._ask().items()}.get(endpoint.lower(), {})
+            if found.get("version") == version and found["state"] == "ready":
+                return f"{base}/v2/models/{quote(endpoint, safe='')}"
+            if found.get("version") == version and found["state"] == "failed":
+                raise ServingError(f"endpoint {endpoint} cannot serve {found['model']}@{version}: {found['error']}")
+            if time.monotonic() > deadline:
+                state = f"it is {found['state']}" if found else "the server does not know it"
+                raise ServingError(f"endpoint {endpoint} was not ready within {timeout:g} s: {state}", hint=f"see {self._log}")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.2)  # every question takes time from the server, which is busy loading
+
+    def states(self) -> Mapping[str, tuple[str, str | None]]:
+        """endpoint → (state, error) of the running server; empty where none runs."""
+        return {name: (entry["state"], entry["error"]) for name, entry in self._ask().items()}
+
+    def url(self) -> str | None:
+        """The base URL of the running server."""
+        state = read_state(self._home)
+        return state.url if state else None
+
+    def stop(self) -> bool:
+        """Stop it: SIGTERM, and SIGKILL after 10 s; False where none ran.  Never touches a process that is not the server."""
+        state = read_state(self._home)
+        if state is None:
+            return False
+        try:
+            process = psutil.Process(state.pid)
+            process.terminate()
+            if not _wait_gone(state, STOP_SECONDS):
+                process.kill()
+                _wait_gone(state, STOP_SECONDS)
+        except psutil.NoSuchProcess:
+            pass
+        return True
+
+    def _ask(self) -> dict[str, dict[str, Any]]:
+        url = self.url()
+        if url is None:
+            return {}
+        try:
+            with _direct.open(f"{url}/sqlml/endpoints", timeout=10) as answer:
+                return dict(json.load(answer))
+        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
+            return {}  # it is just leaving
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        Home(self._home).create()
+        command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(self._home)]
+        if self._catalog_url:
+            command += ["--catalog", self._catalog_url]
+        with self._log.open("ab") as log:
+            child = subprocess.Popen(
+                command, cwd=self._home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        threading.Thread(target=child.wait, name="reaper", daemon=True).start()  # no zombie when it leaves before us
+        return child
+
+    def _wait_for_another(self, deadline: float) -> bool:
+        """Our server gave up: because another has the lock and will listen soon?"""
+        grace = min(deadline, time.monotonic() + 5)
+        while self.url() is None and time.monotonic() < grace and (self._home / "server.lock").exists():
+            time.sleep(PAUSE)
+        return self.url() is not None
+
+    def _failed(self, message: str, seen: int) -> ServingError:
+        with self._log.open("rb") as log:
+            log.seek(min(seen, max(0, self._log.stat().st_size - 4000)))
+            lines = log.read().decode(errors="replace").splitlines()
+        return ServingError(message, hint="\n".join([f"the end of its log {self._log}:", *lines[-12:]]))
+
+
+def _wait_gone(state: ServerState, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while state.alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE)
+    return True

@@ -1,0 +1,113 @@
+"""The OpenAPI document of what is deployed: each endpoint's real fields, with an example that works when pasted.  No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from sqlml.plan import InputColumn
+from sqlml.types import Kind
+from sqlml_runners.serving.models import Served
+from sqlml_runners.serving.protocol import Names
+from sqlml_runners.serving.v2 import DATATYPE, datatype_of, example_request
+
+_SCHEMA: Mapping[Kind, Mapping[str, Any]] = {
+    Kind.NUMBER: {"type": ["number", "null"]},
+    Kind.BOOLEAN: {"type": ["boolean", "null"]},
+    Kind.TEXT: {"type": ["string", "null"]},
+    Kind.DATE: {"type": ["string", "null"], "format": "date"},
+    Kind.TIME: {"type": ["string", "null"], "format": "time"},
+    Kind.TIMESTAMP: {"type": ["string", "null"], "description": "a timestamp such as 2024-05-31 13:45:00"},
+    Kind.TIMESTAMPTZ: {"type": ["string", "null"], "format": "date-time"},
+}
+_JSON_TYPE = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string"}
+_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}, "field": {"type": "string"}}}
+
+
+def openapi_document(version: str, served: Iterable[Served]) -> dict[str, Any]:
+    """The whole document: the server's own paths, then two for each endpoint."""
+    paths: dict[str, Any] = dict(_server_paths())
+    for one in served:
+        paths |= _endpoint_paths(one)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "sqlml endpoints", "version": version, "description": "Models deployed with `DEPLOY MODEL …`."},
+        "paths": paths,
+    }
+
+
+def _server_paths() -> dict[str, Any]:
+    gets = {
+        "/v2": "The server's name, version and extensions",
+        "/v2/health/live": "Is the server alive?",
+        "/v2/health/ready": "Does every endpoint answer (or is known to be broken)?",
+        "/sqlml/endpoints": "The state of every endpoint",
+    }
+    return {path: {"get": _operation(summary, "server")} for path, summary in gets.items()}
+
+
+def _endpoint_paths(served: Served) -> dict[str, Any]:
+    endpoint, inputs = served.endpoint, served.rows.inputs
+    tag = f"{endpoint.name} ({endpoint.model}@{endpoint.version})"
+    example = dict(served.model.manifest.example)
+    base = f"/v2/models/{quote(endpoint.name, safe='')}"
+    rows = _post("Predict rows given by column name", tag, _rows_schema(inputs), {"rows": [example]}, _rows_answer(served))
+    infer = _post("Predict, Open Inference Protocol V2", tag, _infer_schema(inputs), example_request(inputs, example), {})
+    return {
+        f"/models/{quote(endpoint.name, safe='')}/predict": {"post": rows},
+        f"{base}/infer": {"post": infer},
+        base: {"get": _operation("The inputs and outputs, Open Inference Protocol V2", tag)},
+        f"{base}/ready": {"get": _operation("Does this endpoint answer?", tag)},
+    }
+
+
+def _operation(summary: str, tag: str) -> dict[str, Any]:
+    return {"summary": summary, "tags": [tag], "responses": {"200": {"description": "OK"}}}
+
+
+def _post(summary: str, tag: str, schema: dict[str, Any], example: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    body = {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+    wrong = {"description": "the request does not fit", "content": {"application/json": {"schema": _ERROR}}}
+    fine = {"description": "OK", "content": {"application/json": {"schema": answer}}}
+    return {"summary": summary, "tags": [tag], "requestBody": body, "responses": {"200": fine, "4XX": wrong}}
+
+
+def _rows_schema(inputs: Iterable[InputColumn]) -> dict[str, Any]:
+    properties = {column.name: {**_SCHEMA[column.kind], "title": f"{column.name} ({column.sql_type})"} for column in inputs}
+    row = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"type": "object", "required": ["rows"], "properties": {"rows": {"type": "array", "items": row}}}
+
+
+def _rows_answer(served: Served) -> dict[str, Any]:
+    names = served.names
+    properties: dict[str, Any] = {names.answer: {"type": _JSON_TYPE[datatype_of(served.sample.answers.type)]}}
+    if names.figures:
+        properties[names.figures] = _figures_schema(names)
+    predictions = {"type": "array", "items": {"type": "object", "properties": properties}}
+    return {
+        "type": "object",
+        "properties": {"model": {"type": "string"}, "version": {"type": "integer"}, "predictions": predictions},
+    }
+
+
+def _figures_schema(names: Names) -> dict[str, Any]:
+    if names.classes:
+        return {"type": "object", "properties": {name: {"type": "number"} for name in names.classes}}
+    item = {"type": "object", "properties": {"centroid_id": {"type": "integer"}, "distance": {"type": "number"}}}
+    return {"type": "array", "items": item}
+
+
+def _infer_schema(inputs: Iterable[InputColumn]) -> dict[str, Any]:
+    tensor = {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"enum": [column.name for column in inputs]},
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "datatype": {"enum": sorted({DATATYPE[column.kind] for column in inputs})},
+            "data": {"type": "array", "items": {}},
+        },
+    }
+    properties = {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}}
+    return {"type": "object", "required": ["inputs"], "properties": properties}

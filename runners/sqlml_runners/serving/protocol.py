@@ -1,0 +1,193 @@
+"""What both request forms share: errors, the values of a column, the outputs of a model.  No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sqlml.errors import did_you_mean, listing
+from sqlml.plan import InputColumn
+from sqlml.types import Kind, arrow_type
+
+if TYPE_CHECKING:
+    from sqlml.bundles.model import Model
+
+EXPECTED: Mapping[Kind, str] = {
+    Kind.NUMBER: "a number",
+    Kind.BOOLEAN: "true or false",
+    Kind.TEXT: "a text",
+    Kind.DATE: "a date such as '2024-05-31'",
+    Kind.TIME: "a time such as '13:45:00'",
+    Kind.TIMESTAMP: "a timestamp such as '2024-05-31 13:45:00'",
+    Kind.TIMESTAMPTZ: "a timestamp such as '2024-05-31 13:45:00+00:00'",
+}
+
+Columns = Mapping[str, pa.Array]
+"""A model's inputs, by the names in its manifest; every array has the same length."""
+
+
+class BadRequest(Exception):
+    """A request that cannot be answered: the HTTP status, one clear line and, where there is one, the field's path."""
+
+    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.field = field
+
+    def body(self) -> bytes:
+        """``{"error": "…"}``, the error form of V2, with ``field`` where the place is known."""
+        document = {"error": self.message} | ({"field": self.field} if self.field else {})
+        return msgspec.json.encode(document)
+
+
+def decode_json(decoder: Callable[[bytes], Any], body: bytes) -> Any:
+    """Decode a body; 400 where it is not JSON.  ``msgspec.ValidationError`` (JSON of the wrong shape) passes through."""
+    try:
+        return decoder(body)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, RecursionError) as error:
+        what = "is empty" if not body.strip() else f"is not JSON: {error}"
+        raise BadRequest(400, f"the body {what}") from error
+
+
+# --- the values of a column -------------------------------------------------------------------------------------------
+
+
+def describe_value(value: Any) -> str:
+    """A JSON value for a person: ``the text 'old'``, ``the number 3``, ``a list``."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"
+    if isinstance(value, int | float):
+        text = repr(value)
+        return f"the number {text if len(text) <= 40 else text[:39] + '…'}"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def find_name(given: str, names: Mapping[str, str]) -> str | None:
+    """The input that a name means: exactly, else whatever the case.  ``names`` maps exact and lower-case spellings to names."""
+    return names.get(given) or names.get(given.lower())
+
+
+def spellings(inputs: Sequence[InputColumn]) -> Mapping[str, str]:
+    """What ``find_name`` looks in.  An exact name always wins over another's lower-case form."""
+    return {column.name.lower(): column.name for column in inputs} | {column.name: column.name for column in inputs}
+
+
+def unknown_name(given: str, inputs: Sequence[InputColumn]) -> str:
+    """What to say of a name that is no input."""
+    names = [column.name for column in inputs]
+    return f"the model has no input {given!r}; {did_you_mean(given, names) or 'it has: ' + listing(names)}"
+
+
+def column_array(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int) -> pa.Array:
+    """JSON values (None: NULL) of one column in the Arrow type that the model wants; ``path(i)`` names the i-th for an error."""
+    parse = _PARSE[column.kind]
+    try:
+        return pa.array([None if value is None else parse(value) for value in values], arrow_type(column.kind))
+    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+        raise _first_wrong(column, values, path, status) from None
+
+
+def _first_wrong(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int) -> BadRequest:
+    for i, value in enumerate(values):
+        try:
+            pa.array([None if value is None else _PARSE[column.kind](value)], arrow_type(column.kind))
+        except (ValueError, TypeError, OverflowError, pa.ArrowException):
+            message = f"{path(i)}: expected {EXPECTED[column.kind]}, got {describe_value(value)}"
+            return BadRequest(status, message, path(i))
+    raise AssertionError("a column failed as a whole, but none of its values did")
+
+
+def _number(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return float(value)
+    raise TypeError
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise TypeError
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
+    raise TypeError
+
+
+def _timestamp(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is not None:
+        raise ValueError
+    return moment
+
+
+def _timestamptz(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+_PARSE: Mapping[Kind, Callable[[Any], Any]] = {
+    Kind.NUMBER: _number,
+    Kind.BOOLEAN: _boolean,
+    Kind.TEXT: _text,
+    Kind.DATE: date.fromisoformat,
+    Kind.TIME: time.fromisoformat,
+    Kind.TIMESTAMP: _timestamp,
+    Kind.TIMESTAMPTZ: _timestamptz,
+}
+
+
+# --- the outputs of a model -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a model's outputs are called: the answer itself, and the figures behind it (none for regression)."""
+
+    answer: str
+    figures: str | None
+    classes: tuple[str, ...] = ()  # of the figures' columns
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """``answers``: one value a row (float64, int64, bool or string array); ``figures``: (n, classes or clusters), or None."""
+
+    answers: pa.Array
+    figures: NDArray[np.float64] | None
+
+
+def output_names(model: Model) -> Names:
+    """The names that PREDICT MODEL gives the same outputs, which are BigQuery's."""
+    answer, *figures = model.full_schema.names
+    return Names(answer, figures[0] if figures else None, model.class_names)
+
+
+def run_model(model: Model, columns: Columns) -> Predictions:
+    """Predict any number of rows."""
+    raw = model.raw(columns)
+    answers = _plain(model.labels(raw))
+    return Predictions(answers, raw.astype(np.float64) if raw.ndim == 2 else None)
+
+
+def _plain(answers: pa.Array) -> pa.Array:
+    if pa.types.is_integer(answers.type):
+        return answers.cast(pa.int64())
+    if pa.types.is_floating(answers.type) or pa.types.is_decimal(answers.type):
+        return answers.cast(pa.float64())
+    return answers if pa.types.is_boolean(answers.type) else answers.cast(pa.string())

@@ -1,0 +1,120 @@
+"""The plain form: ``{"rows": [{"age": 41, "job": "technician"}, …]}``, columns by name.  No I/O.
+
+A body of the exact right form is decoded by msgspec straight into structs made from the model's inputs.  Any other body is
+decoded again as plain values and looked at one by one, to find names in another case or to say exactly what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, cast
+
+import msgspec
+
+from sqlml.plan import InputColumn
+from sqlml.types import Kind
+from sqlml_runners.serving.protocol import (
+    BadRequest,
+    Columns,
+    Names,
+    Predictions,
+    column_array,
+    decode_json,
+    describe_value,
+    find_name,
+    spellings,
+    unknown_name,
+)
+
+_TYPES: Mapping[Kind, Any] = {Kind.NUMBER: float | None, Kind.BOOLEAN: bool | None}
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """What the rows of one model look like."""
+
+    inputs: tuple[InputColumn, ...]
+    names: Mapping[str, str]
+    decoder: msgspec.json.Decoder[Any]
+
+
+def row_form(inputs: Sequence[InputColumn]) -> RowForm:
+    """Make the structs of a model's rows: every field may be missing or null, no other field may be there."""
+    fields = [
+        (f"f{i}", _TYPES.get(column.kind, str | None), msgspec.field(name=column.name, default=None))
+        for i, column in enumerate(inputs)
+    ]
+    row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True, gc=False)
+    body = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+    return RowForm(tuple(inputs), spellings(inputs), msgspec.json.Decoder(body))
+
+
+def decode_rows(form: RowForm, body: bytes) -> Columns:
+    """A request's columns.  ``BadRequest`` 400 for what is not JSON, 422 for what does not fit."""
+    try:
+        rows = decode_json(form.decoder.decode, body).rows
+    except msgspec.ValidationError as error:
+        objects = _objects(body, error)
+        rows = [_renamed(form, row, i) for i, row in enumerate(objects)]
+        columns = {column.name: [row.get(column.name) for row in rows] for column in form.inputs}
+    else:
+        columns = {column.name: list(map(attrgetter(f"f{i}"), rows)) for i, column in enumerate(form.inputs)}
+    return {column.name: _array(column, columns[column.name]) for column in form.inputs}
+
+
+def encode_rows(model: str, version: int, names: Names, predictions: Predictions) -> bytes:
+    """The answer: one object a row, in order.
+
+    ``<target>_probs`` is an object from class to probability; ``nearest_centroids_distance`` a list of centroid and distance,
+    nearest first.
+    """
+    answers = predictions.answers.to_pylist()
+    if predictions.figures is None or names.figures is None:
+        rows = [{names.answer: answer} for answer in answers]
+    else:
+        figures = _figures(names, predictions.figures.tolist())
+        rows = [{names.answer: answer, names.figures: figure} for answer, figure in zip(answers, figures, strict=True)]
+    return msgspec.json.encode({"model": model, "version": version, "predictions": rows})
+
+
+def _figures(names: Names, table: list[list[float]]) -> list[Any]:
+    if names.classes:
+        return [dict(zip(names.classes, row, strict=True)) for row in table]
+    return [
+        [{"centroid_id": i, "distance": value} for value, i in sorted((value, i) for i, value in enumerate(row, start=1))]
+        for row in table
+    ]
+
+
+def _array(column: InputColumn, values: list[Any]) -> Any:
+    return column_array(column, values, lambda i: f"rows[{i}].{column.name}", 422)
+
+
+def _objects(body: bytes, reason: msgspec.ValidationError) -> list[dict[str, Any]]:
+    try:
+        document = decode_json(msgspec.json.decode, body)
+    except msgspec.ValidationError:  # a number too large for any type
+        raise BadRequest(422, f"the body does not fit: {reason}".replace("$.", "")) from None
+    if not isinstance(document, dict) or "rows" not in document:
+        raise BadRequest(422, 'the body must be {"rows": [{…}, …]}, one object a row', "rows")
+    if unknown := [name for name in document if name != "rows"]:
+        raise BadRequest(422, f'unknown field {unknown[0]!r}: the body must be {{"rows": [{{…}}, …]}}', unknown[0])
+    rows = document["rows"]
+    if not isinstance(rows, list):
+        raise BadRequest(422, f"rows: expected a list of objects, got {describe_value(rows)}", "rows")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise BadRequest(422, f"rows[{i}]: expected an object, got {describe_value(row)}", f"rows[{i}]")
+    return cast(list[dict[str, Any]], rows)
+
+
+def _renamed(form: RowForm, row: dict[str, Any], i: int) -> dict[str, Any]:
+    renamed: dict[str, Any] = {}
+    for given in sorted(row, key=lambda name: name in form.names):  # exact names last: they win
+        name = find_name(given, form.names)
+        if name is None:
+            raise BadRequest(422, f"rows[{i}].{given}: {unknown_name(given, form.inputs)}", f"rows[{i}].{given}")
+        renamed[name] = row[given]
+    return renamed

@@ -1,0 +1,101 @@
+"""Who serves a home: the file ``server.json``, and the lock that only one server can hold.
+
+The file alone proves nothing (``kill -9`` leaves it behind): it is believed only where its process lives and began when it says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from sqlml.errors import ServingError
+
+STATE_FILE = "server.json"
+LOCK_FILE = "server.lock"
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """A server that listens.  ``started`` is when its process began, seconds since 1970."""
+
+    pid: int
+    started: float
+    host: str
+    port: int
+    url: str
+    version: str
+
+    def alive(self) -> bool:
+        """Whether the process that wrote this still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            return bool(abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+
+def read_state(home: Path) -> ServerState | None:
+    """The server that runs for a home; None where there is none (whatever file an old one has left)."""
+    try:
+        state = ServerState(**json.loads((home / STATE_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if state.alive() else None
+
+
+def write_state(home: Path, state: ServerState) -> None:
+    """Write the file in one step, readable by its owner only."""
+    temporary = home / f"{STATE_FILE}.{state.pid}"
+    temporary.write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
+    temporary.chmod(0o600)
+    temporary.replace(home / STATE_FILE)
+
+
+def remove_state(home: Path) -> None:
+    """Remove the file."""
+    (home / STATE_FILE).unlink(missing_ok=True)
+
+
+class ServerLock:
+    """The right to serve a home, for the time of a ``with`` or of the process.  ``ServingError`` where another has it."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._path = home / LOCK_FILE
+        self._file = -1
+
+    def __enter__(self) -> Self:
+        import fcntl
+
+        while True:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(file)
+                raise self._taken() from None
+            if self._is_current(file):
+                self._file = file
+                return self
+            os.close(file)  # its last holder removed it between our open and our lock
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _is_current(self, file: int) -> bool:
+        with suppress(FileNotFoundError):
+            return os.fstat(file).st_ino == self._path.stat().st_ino
+        return False
+
+    def _taken(self) -> ServingError:
+        state = read_state(self._home)
+        who = f"process {state.pid} at {state.url}" if state else "another process, which is just starting or stopping"
+        return ServingError(f"the endpoints of {self._home} are served already by {who}", hint="one server is enough")

@@ -1,0 +1,234 @@
+"""The Open Inference Protocol, version 2, over REST: metadata, requests and answers as values.  No I/O.
+
+The protocol: https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+JSON tensors only; the binary tensor extension of Triton is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Any
+
+import msgspec
+import pyarrow as pa
+
+from sqlml.errors import listing
+from sqlml.plan import InputColumn
+from sqlml.types import Kind
+from sqlml_runners.serving.protocol import (
+    BadRequest,
+    Columns,
+    Names,
+    Predictions,
+    column_array,
+    decode_json,
+    find_name,
+    spellings,
+    unknown_name,
+)
+
+
+def _signed(bits: int) -> Any:
+    return Annotated[int, msgspec.Meta(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)]
+
+
+def _list_decoder(item: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(list[item])
+
+
+def _unsigned(bits: int) -> Any:
+    return Annotated[int, msgspec.Meta(ge=0, le=2**bits - 1)] if bits < 64 else Annotated[int, msgspec.Meta(ge=0)]
+
+
+_VALUES: Mapping[str, Any] = {
+    "BOOL": bool,
+    **{f"UINT{bits}": _unsigned(bits) for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": _signed(bits) for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": float for bits in (16, 32, 64)},
+    "BYTES": str,
+}
+_FLAT = {name: _list_decoder(value | None) for name, value in _VALUES.items()}
+_NESTED = {name: _list_decoder(list[value | None]) for name, value in _VALUES.items()}  # type: ignore[valid-type]
+_NUMBERS = tuple(name for name in _VALUES if name not in ("BOOL", "BYTES"))
+_IS_NESTED = re.compile(rb"\s*\[\s*\[")
+
+DATATYPE: Mapping[Kind, str] = dict.fromkeys(Kind, "BYTES") | {Kind.NUMBER: "FP64", Kind.BOOLEAN: "BOOL"}
+"""The datatype that metadata lists for an input; numbers are taken in every numeric one."""
+
+
+class _Tensor(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: dict[str, Any] | None = None
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Tensor]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+
+
+@dataclass(frozen=True)
+class InferCall:
+    """A request: its columns, its id, and the outputs it wants (empty: all)."""
+
+    columns: Columns
+    id: str | None
+    outputs: tuple[str, ...]
+
+
+# --- requests and answers ---------------------------------------------------------------------------------------------
+
+
+def decode_infer(inputs: Sequence[InputColumn], body: bytes) -> InferCall:
+    """A request's columns: one tensor per input, of shape [n] or [n, 1].  ``BadRequest`` 400 for everything that does not fit."""
+    try:
+        request: _Request = decode_json(_REQUEST.decode, body)
+    except msgspec.ValidationError as error:
+        raise BadRequest(400, f"the body is not an inference request: {_readable(error)}") from error
+    tensors = _by_input(inputs, request.inputs)
+    columns = {column.name: _column(column, tensors[column.name]) for column in inputs}
+    sizes = {name: len(array) for name, array in columns.items()}
+    if len(set(sizes.values())) > 1:
+        raise BadRequest(400, f"the inputs differ in length: {listing(f'{name} has {size}' for name, size in sizes.items())}")
+    return InferCall(columns, request.id, tuple(output.name for output in request.outputs or ()))
+
+
+def encode_infer(endpoint: str, version: int, call: InferCall, names: Names, predictions: Predictions) -> bytes:
+    """The answer: the outputs that were asked for, in the order asked."""
+    tensors = {tensor["name"]: tensor for tensor in _outputs(names, predictions)}
+    wanted = call.outputs or tuple(tensors)
+    if unknown := [name for name in wanted if name not in tensors]:
+        raise BadRequest(400, f"the model has no output {unknown[0]!r}; it has: {listing(tensors)}")
+    document: dict[str, Any] = {"model_name": endpoint, "model_version": str(version)}
+    if call.id is not None:
+        document["id"] = call.id
+    return msgspec.json.encode(document | {"outputs": [tensors[name] for name in wanted]})
+
+
+def _by_input(inputs: Sequence[InputColumn], tensors: Sequence[_Tensor]) -> dict[str, _Tensor]:
+    names, found = spellings(inputs), {}
+    for tensor in tensors:
+        name = find_name(tensor.name, names)
+        if name is None:
+            raise BadRequest(400, unknown_name(tensor.name, inputs))
+        if name in found:
+            raise BadRequest(400, f"the input {name!r} is given twice")
+        found[name] = tensor
+    if missing := [column.name for column in inputs if column.name not in found]:
+        raise BadRequest(400, f"missing inputs: {listing(missing)}")
+    return found
+
+
+def _column(column: InputColumn, tensor: _Tensor) -> pa.Array:
+    name = column.name
+    _check_datatype(column, tensor)
+    rows = _rows_of(name, tensor.shape)
+    data = bytes(tensor.data)
+    if not data:
+        raise BadRequest(400, f"input {name!r} has no data (the binary tensor extension is not supported: send JSON)")
+    values = _values(name, tensor.datatype, data)
+    if len(values) != rows:
+        raise BadRequest(400, f"input {name!r} has the shape {tensor.shape} but {len(values)} values")
+    return column_array(column, values, lambda i: f"input {name!r}, data[{i}]", 400)
+
+
+def _check_datatype(column: InputColumn, tensor: _Tensor) -> None:
+    if tensor.datatype not in _VALUES:
+        raise BadRequest(400, f"input {column.name!r} has the unknown datatype {tensor.datatype!r}; known: {', '.join(_VALUES)}")
+    allowed = _NUMBERS if column.kind is Kind.NUMBER else (DATATYPE[column.kind],)
+    if tensor.datatype not in allowed:
+        raise BadRequest(400, f"input {column.name!r} must be {listing(allowed, 12)}, not {tensor.datatype}")
+
+
+def _rows_of(name: str, shape: list[int]) -> int:
+    if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
+        raise BadRequest(400, f"input {name!r} must have the shape [n] or [n, 1], not {shape}")
+    return prod(shape)
+
+
+def _values(name: str, datatype: str, data: bytes) -> list[Any]:
+    try:
+        if _IS_NESTED.match(data):
+            return [value for row in _NESTED[datatype].decode(data) for value in row]
+        return list(_FLAT[datatype].decode(data))
+    except msgspec.ValidationError as error:
+        raise BadRequest(400, f"input {name!r} is not {datatype}: {_readable(error, 'data')}") from error
+
+
+def _readable(error: msgspec.ValidationError, root: str = "") -> str:
+    return str(error).replace("`$.", f"`{root}.".removeprefix(".") if root else "`").replace("`$", f"`{root}").replace("`", "")
+
+
+def _outputs(names: Names, predictions: Predictions) -> list[dict[str, Any]]:
+    answers = predictions.answers
+    tensor = {"name": names.answer, "datatype": datatype_of(answers.type), "shape": [len(answers)], "data": answers.to_pylist()}
+    tensors = [tensor]
+    if predictions.figures is not None and names.figures is not None:
+        figures = predictions.figures
+        tensor = {"name": names.figures, "datatype": "FP64", "shape": list(figures.shape), "data": figures.ravel().tolist()}
+        tensors.append(tensor | _classes(names))
+    return tensors
+
+
+def _classes(names: Names) -> dict[str, Any]:
+    return {"parameters": {"classes": list(names.classes)}} if names.classes else {}
+
+
+def datatype_of(data_type: pa.DataType) -> str:
+    """The V2 datatype of an output's values."""
+    if pa.types.is_boolean(data_type):
+        return "BOOL"
+    if pa.types.is_integer(data_type):
+        return "INT64"
+    return "FP64" if pa.types.is_floating(data_type) else "BYTES"
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def server_metadata(version: str) -> dict[str, Any]:
+    """``GET /v2``"""
+    return {"name": "sqlml", "version": version, "extensions": []}
+
+
+def model_metadata(
+    endpoint: str, version: int, inputs: Sequence[InputColumn], names: Names, sample: Predictions
+) -> dict[str, Any]:
+    """``GET /v2/models/{m}``; ``sample`` is any prediction of the model, for the outputs' types and widths."""
+    outputs = [
+        {"name": tensor["name"], "datatype": tensor["datatype"], "shape": [-1, *tensor["shape"][1:]]}
+        | ({"parameters": tensor["parameters"]} if "parameters" in tensor else {})
+        for tensor in _outputs(names, sample)
+    ]
+    return {
+        "name": endpoint,
+        "versions": [str(version)],
+        "platform": "sqlml",
+        "inputs": [{"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1]} for column in inputs],
+        "outputs": outputs,
+    }
+
+
+def example_request(inputs: Sequence[InputColumn], row: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for one row of plain values."""
+    return {
+        "inputs": [
+            {"name": column.name, "shape": [1], "datatype": DATATYPE[column.kind], "data": [row.get(column.name)]}
+            for column in inputs
+        ]
+    }

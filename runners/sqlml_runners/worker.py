@@ -1,0 +1,113 @@
+"""What runs in a job's process: ``python -m sqlml_runners.worker job.json``.
+
+In: the job's document and Arrow files in its folder.  Out: a line of JSON per event in ``events.jsonl``, text in the log (standard
+output and error), and for a training ``bundle/``, ``heldout.arrow`` and ``result.json``.  Standard input is a pipe held by
+whoever started the job: when it closes, that process is dead and this one ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqlml.errors import Error, InternalError, JobOutOfMemory
+from sqlml.plan import JobSpec
+
+EVENTS = "events.jsonl"
+RESULT = "result.json"
+
+OWNER_DIED = 113
+"""Exit status when the owner went away."""
+
+
+class EventWriter:
+    """The ``Report`` of a job: each call is a line of ``events.jsonl`` and of the log."""
+
+    def __init__(self, folder: Path, log: TextIO) -> None:
+        self._events = (folder / EVENTS).open("a", encoding="utf-8", buffering=1)
+        self._log = log
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        self.write({"event": "step", "step": step, "total": total, "metrics": dict(metrics)})
+        self.log(f"step {step}/{total}  " + "  ".join(f"{name} {value:.6g}" for name, value in metrics.items()))
+
+    def notice(self, text: str) -> None:
+        self.write({"event": "notice", "text": text})
+        self.log(f"notice: {text}")
+
+    def stage(self, name: str) -> None:
+        self.write({"event": "stage", "name": name})
+        self.log(name)
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        self._events.write(json.dumps(event, ensure_ascii=False) + "\n")
+
+    def log(self, text: str) -> None:
+        print(text, file=self._log, flush=True)
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def run_job(spec: JobSpec, report: EventWriter) -> bool:
+    """Carry out a job; True when it is done.  Every outcome is an event, none an exception."""
+    try:
+        from sqlml.training import run_training
+
+        outcome = run_training(spec, report)
+        write_atomically(spec.folder / RESULT, json.dumps(outcome.to_json(), ensure_ascii=False))
+    except Error as error:
+        return _failed(report, type(error).__name__, error.message, error.hint)
+    except MemoryError:
+        return _failed(report, JobOutOfMemory.__name__, "the job ran out of memory", None)
+    except ModuleNotFoundError as error:
+        from sqlml.registry import missing_extra
+
+        missing = missing_extra(error)
+        return _failed(report, type(missing).__name__, missing.message, missing.hint)
+    except Exception as error:
+        report.log(traceback.format_exc())
+        return _failed(report, InternalError.__name__, f"the job failed: {type(error).__name__}: {error}", None)
+    report.write({"event": "done"})
+    return True
+
+
+def _failed(report: EventWriter, error: str, message: str, hint: str | None) -> bool:
+    report.log(f"failed: {message}")
+    report.write({"event": "failed", "error": error, "message": message, "hint": hint})
+    return False
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _end_with_owner() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(OWNER_DIED)
+
+
+def main() -> int:
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+    spec = JobSpec.from_json(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    report = EventWriter(spec.folder, sys.stdout)
+    done = run_job(spec, report)
+    report.close()
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    # Leave at once: libraries' threads and buffers have nothing left to say.
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)

@@ -1,0 +1,275 @@
+"""Gradient-boosted trees by XGBoost: its native API on a float32 matrix, categories as codes, missing values as NaN.
+
+xgboost is imported when a model is fitted or loaded, so that the options can be checked without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sqlml.contracts import FitSpec, OptionSpec, Report, TrainingData
+from sqlml.errors import TrainingDataError
+from sqlml.types import Task
+
+if TYPE_CHECKING:
+    import xgboost
+    from numpy.typing import NDArray
+
+_FILE = "model.ubj"
+
+_TREE_OPTIONS = (
+    OptionSpec("n_estimators", "int", 100, "number of boosting rounds", low=1),
+    OptionSpec("max_depth", "int", 6, "depth of a tree; 0: no limit", low=0),
+    OptionSpec("learning_rate", "float", 0.3, "what each tree adds is multiplied by this", low=0, high=1, open_low=True),
+    OptionSpec("max_leaves", "int", 0, "leaves of a tree; 0: no limit", low=0),
+    OptionSpec("max_bin", "int", 256, "bins into which a number's values are put", low=2),
+    OptionSpec("grow_policy", "str", "depthwise", "which node is split next", choices=("depthwise", "lossguide")),
+    OptionSpec("tree_method", "str", "hist", "how splits are found", choices=("hist", "approx", "exact")),
+    OptionSpec("min_child_weight", "float", 1.0, "least sum of hessians in a leaf", low=0),
+    OptionSpec("gamma", "float", 0.0, "least gain for a split", low=0),
+    OptionSpec("max_delta_step", "float", 0.0, "largest step of a leaf; 0: no limit", low=0),
+    OptionSpec("subsample", "float", 1.0, "part of the rows drawn for each tree", low=0, high=1, open_low=True),
+    OptionSpec("colsample_bytree", "float", 1.0, "part of the features drawn for each tree", low=0, high=1, open_low=True),
+    OptionSpec("colsample_bylevel", "float", 1.0, "part of the features drawn for each level", low=0, high=1, open_low=True),
+    OptionSpec("colsample_bynode", "float", 1.0, "part of the features drawn for each split", low=0, high=1, open_low=True),
+    OptionSpec("reg_alpha", "float", 0.0, "L1 regularisation of leaf values", low=0),
+    OptionSpec("reg_lambda", "float", 1.0, "L2 regularisation of leaf values", low=0),
+    OptionSpec("num_parallel_tree", "int", 1, "trees grown in each round", low=1),
+    OptionSpec("max_cat_to_onehot", "int", 4, "columns with fewer categories are split one against the rest", low=1),
+    OptionSpec("max_cat_threshold", "int", 64, "most categories considered in one split", low=1),
+    OptionSpec("base_score", "float", None, "the prediction before the first tree; left out: estimated from the target"),
+    OptionSpec("early_stopping_rounds", "int", None, "stop after so many rounds without improvement", low=1),
+)
+
+_CLASSIFIER_METRICS = ("logloss", "error", "auc", "aucpr")
+_REGRESSOR_METRICS = ("rmse", "mae", "mape", "rmsle", "mphe", "poisson-nloglik", "gamma-nloglik", "gamma-deviance")
+_OBJECTIVES = (
+    "reg:squarederror",
+    "reg:absoluteerror",
+    "reg:pseudohubererror",
+    "reg:squaredlogerror",
+    "count:poisson",
+    "reg:gamma",
+    "reg:tweedie",
+)
+_METRIC_NAMES = {"mlogloss": "logloss", "merror": "error", "auc": "roc_auc", "aucpr": "pr_auc"}
+_RANKED_ROWS = 200_000
+"""With more held-out rows than this the area under the curve is not followed round by round: it sorts them all each time."""
+
+
+class XgboostClassifier:
+    """Gradient-boosted trees for two or more classes."""
+
+    name = "xgboost_classifier"
+    task = Task.CLASSIFICATION
+    encoding = "codes"
+    early_stopping: str | None = "early_stopping_rounds"
+    doc = "gradient-boosted trees for classes (XGBoost)"
+    libraries = ("xgboost",)
+    options = (
+        *_TREE_OPTIONS,
+        OptionSpec("scale_pos_weight", "float", 1.0, "weight of the second of two classes", low=0, open_low=True),
+        OptionSpec("eval_metric", "str", "logloss", "what is followed and decides when to stop", choices=_CLASSIFIER_METRICS),
+    )
+
+    def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> TreePredictor:
+        """Boost with a logistic loss, or a softmax for more than two classes."""
+        metric = spec.options["eval_metric"]
+        if data.n_classes == 2:
+            return _boost(data, spec, report, {"objective": "binary:logistic"}, metric, "auc")
+        params = {"objective": "multi:softprob", "num_class": data.n_classes}
+        metric = {"logloss": "mlogloss", "error": "merror"}.get(metric, metric)
+        return _boost(data, spec, report, params, metric, None, drop=("scale_pos_weight",))
+
+    def load(self, folder: Path) -> TreePredictor:
+        """Read what ``save`` wrote."""
+        return TreePredictor.load(folder)
+
+
+class XgboostRegressor:
+    """Gradient-boosted trees for a number."""
+
+    name = "xgboost_regressor"
+    task = Task.REGRESSION
+    encoding = "codes"
+    early_stopping: str | None = "early_stopping_rounds"
+    doc = "gradient-boosted trees for a number (XGBoost)"
+    libraries = ("xgboost",)
+    options = (
+        *_TREE_OPTIONS,
+        OptionSpec("objective", "str", "reg:squarederror", "the loss", choices=_OBJECTIVES),
+        OptionSpec("tweedie_variance_power", "float", 1.5, "of reg:tweedie", low=1, high=2, open_low=True, open_high=True),
+        OptionSpec("huber_slope", "float", 1.0, "of reg:pseudohubererror", low=0, open_low=True),
+        OptionSpec("eval_metric", "str", "rmse", "what is followed and decides when to stop", choices=_REGRESSOR_METRICS),
+    )
+
+    def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> TreePredictor:
+        """Boost with the loss that ``objective`` names."""
+        objective = spec.options["objective"]
+        own = {"reg:tweedie": "tweedie_variance_power", "reg:pseudohubererror": "huber_slope"}.get(objective)
+        drop = tuple(name for name in ("tweedie_variance_power", "huber_slope") if name != own)
+        return _boost(data, spec, report, {"objective": objective}, spec.options["eval_metric"], None, drop=drop)
+
+    def load(self, folder: Path) -> TreePredictor:
+        """Read what ``save`` wrote."""
+        return TreePredictor.load(folder)
+
+
+class TreePredictor:
+    """A booster.  One thread for each call unless ``threads`` is raised: the callers are parallel themselves."""
+
+    def __init__(self, booster: xgboost.Booster) -> None:
+        self._booster = booster
+        self._objective = booster.attr("objective") or ""
+        self.threads = 1
+
+    @property
+    def threads(self) -> int:
+        """Threads that one call of ``predict`` uses."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._threads = count
+        self._booster.set_param({"nthread": count})
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """float32 (n, k) → float64 (n, classes), or (n,) for a regression."""
+        classes = self._objective.startswith(("binary:", "multi:"))
+        if not len(x):
+            return np.empty((0, self._outputs) if classes else 0)
+        raw = np.asarray(self._booster.inplace_predict(np.ascontiguousarray(x)), np.float64)
+        return np.column_stack([1.0 - raw, raw]) if self._objective.startswith("binary:") else raw
+
+    @property
+    def _outputs(self) -> int:
+        return int(self._booster.attr("outputs") or 1)
+
+    def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """(n, outputs, k + 1): exact TreeSHAP values in the margin, which is a logarithm for poisson, gamma and tweedie."""
+        import xgboost
+
+        k = x.shape[1]
+        if not len(x):
+            return np.empty((0, self._outputs if self._objective.startswith("multi:") else 1, k + 1))
+        rows = xgboost.DMatrix(x, feature_types=self._booster.feature_types, nthread=self._threads)
+        values = self._booster.predict(rows, pred_contribs=True)
+        return np.asarray(values, np.float64).reshape(len(x), -1, k + 1)
+
+    def importance(self) -> NDArray[np.float64]:
+        """Each feature's share of the total gain of all splits."""
+        gain = np.zeros(self._booster.num_features())
+        for name, value in self._booster.get_score(importance_type="total_gain").items():
+            gain[int(name[1:])] = value
+        return gain / gain.sum() if gain.sum() > 0 else gain
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.ubj``, XGBoost's own UBJSON."""
+        self._booster.save_model(folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> TreePredictor:
+        """Read ``model.ubj``."""
+        import xgboost
+
+        booster = xgboost.Booster(params={"nthread": 1})
+        booster.load_model(folder / _FILE)
+        return cls(booster)
+
+    def onnx(self) -> bytes | None:
+        """By onnxmltools, with the probabilities as the only output.  None where the converter refuses the model."""
+        from onnxmltools.convert import convert_xgboost
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        k = self._booster.num_features()
+        try:
+            graph = convert_xgboost(self._booster, name="model", initial_types=[("x", FloatTensorType([None, k]))])
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return None  # whatever shape of model it does not know
+        wanted = [output for output in graph.graph.output if output.name != "label"]
+        del graph.graph.output[:]
+        graph.graph.output.extend(wanted)
+        return bytes(graph.SerializeToString(deterministic=True))
+
+
+def _boost(
+    data: TrainingData,
+    spec: FitSpec,
+    report: Report,
+    params: Mapping[str, Any],
+    metric: str,
+    ranked: str | None,
+    drop: tuple[str, ...] = (),
+) -> TreePredictor:
+    """Train.  ``metric`` decides when to stop; ``ranked`` is shown beside it where the held-out rows are few enough."""
+    import xgboost
+
+    engine = {"n_estimators", "early_stopping_rounds", "eval_metric", "validation_fraction", "max_categories", "seed", *drop}
+    options = {name: value for name, value in spec.options.items() if name not in engine and value is not None}
+    metrics = [metric]
+    if ranked and ranked != metric and data.heldout_x is not None and len(data.heldout_x) <= _RANKED_ROWS:
+        metrics.append(ranked)
+    settings = options | dict(params) | {"seed": spec.seed, "nthread": spec.threads, "eval_metric": metrics, "verbosity": 0}
+    rounds = spec.options["n_estimators"]
+    follow = _follow(rounds, report)
+    callbacks: list[Any] = [follow]
+    patience = spec.options["early_stopping_rounds"]
+    if patience and data.valid_x is not None:
+        callbacks.append(xgboost.callback.EarlyStopping(patience, metric_name=metric, data_name="valid"))
+    try:
+        train, evals = _matrices(data, spec, binned=options["tree_method"] == "hist")
+        booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks)
+    except xgboost.core.XGBoostError as error:
+        raise TrainingDataError(f"xgboost: {_reason(error)}") from error
+    if len(callbacks) > 1:
+        booster = booster[: booster.best_iteration + 1]
+    for name in booster.attributes():
+        booster.set_attr(**{name: None})
+    booster.set_attr(objective=str(params["objective"]), outputs=str(data.n_classes or 1))
+    return TreePredictor(booster)
+
+
+def _matrices(data: TrainingData, spec: FitSpec, binned: bool) -> tuple[Any, list[tuple[Any, str]]]:
+    """The training rows and the named sets that are followed, in XGBoost's own form."""
+    import xgboost
+
+    types = ["c" if categorical else "q" for categorical in data.features.categorical]
+    common: dict[str, Any] = {"feature_types": types, "enable_categorical": True, "nthread": spec.threads}
+    make = xgboost.QuantileDMatrix if binned else xgboost.DMatrix
+    common |= {"max_bin": spec.options["max_bin"]} if binned else {}
+    train = make(data.features.x, data.y, weight=data.weight, **common)
+    more = {"ref": train} if binned else {}
+    evals = [(train, "train")]
+    for name, x, y in (("heldout", data.heldout_x, data.heldout_y), ("valid", data.valid_x, data.valid_y)):
+        if x is not None and len(x):
+            evals.append((make(x, y, **more, **common), name))
+    return train, evals
+
+
+def _follow(rounds: int, report: Report) -> Any:
+    """A callback that reports each round."""
+    import xgboost
+
+    class Follow(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[Any]]]) -> bool:
+            figures = {
+                f"{part}_{_METRIC_NAMES.get(name, name)}": float(values[-1])
+                for part, log in evals_log.items()
+                for name, values in log.items()
+            }
+            report.step(epoch + 1, rounds, figures)
+            return False
+
+    return Follow()
+
+
+def _reason(error: Exception) -> str:
+    """The sentence in an XGBoost error: without time, file and stack."""
+    lines = [line.strip() for line in str(error).split("Stack trace")[0].splitlines() if line.strip()]
+    text = re.sub(r"^\[\d\d:\d\d:\d\d\]\s+\S+:\d+:\s*", "", lines[0])
+    return " ".join([text, *lines[1:]])

@@ -1,0 +1,230 @@
+"""Our calls inside the database's queries: each becomes a call of a version's function, with its arguments bound by name.
+
+The database itself resolves the names: an argument taken from the scope becomes the input's name, quoted and unqualified.  What
+is missing or ambiguous is the database's to say; ``sqlml.statements.queries`` turns its words into ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier
+
+from sqlml.binder.text import Piece, Sql, replace_calls
+from sqlml.catalog import Version
+from sqlml.errors import BindError, did_you_mean, listing
+from sqlml.types import Task
+
+DEFAULT_REASONS = 3
+
+BOOLEAN_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+"""How a class that is a boolean may be written: DuckDB reads a CSV column of yes and no as booleans."""
+
+
+@dataclass(frozen=True)
+class CallBinder:
+    """Turns calls into SQL.  ``missing`` are inputs to take as NULL, by the place of the call (used to find out what is missing)."""
+
+    source: str
+    resolve: Callable[[ModelRef], Version]
+    call_sql: Callable[[ModelRef, Version, str, Mapping[str, str]], str]
+    missing: Mapping[Span, frozenset[str]] = field(default_factory=dict)
+
+    def bind(self, span: Span, found: Calls) -> Sql:
+        """A stretch of the source with its calls bound."""
+        return replace_calls(self.source, span, found, lambda call: self._bind_call(call, found))
+
+    def _bind_call(self, call: ModelCall, found: Calls) -> Sql:
+        version = self.resolve(call.model)
+        inner = Calls(call.inner, found.unnamed)
+        if call.function == "ml.predict":
+            return self._bind_table(call, version, inner)
+        arguments = bind_arguments(self.source, call, version, lambda span: self.bind(span, inner).text)
+        for name in self.missing.get(call.span, frozenset()):
+            arguments[name] = "NULL"
+        sql = self._output(call, version, arguments)
+        return Sql(self.source, (Piece(sql, call.span),))
+
+    def _output(self, call: ModelCall, version: Version, arguments: Mapping[str, str]) -> str:
+        match call.function:
+            case "predict_proba":
+                return self._proba(call, version, arguments)
+            case "predict_reasons":
+                return self.call_sql(call.model, version, f"reasons:{_count(self.source, call)}", arguments)
+            case _:
+                return self.call_sql(call.model, version, "predict", arguments)
+
+    def _proba(self, call: ModelCall, version: Version, arguments: Mapping[str, str]) -> str:
+        if version.task is not Task.CLASSIFICATION:
+            raise BindError(
+                f"model {version.name} is a {version.task} model: it has no probabilities",
+                source=self.source,
+                span=call.span,
+                hint=f"PREDICT({call.model.text}) gives its prediction",
+            )
+        if call.extra is None:
+            return self.call_sql(call.model, version, "probs", arguments)
+        index = _class_index(self.source, call, version)
+        if index is not None:
+            return self.call_sql(call.model, version, f"proba:{index}", arguments)
+        label = self.bind(call.extra.span, Calls(call.inner)).text
+        return f"({self.call_sql(call.model, version, 'probs', arguments)})[CAST(({label}) AS VARCHAR)]"
+
+    def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
+        query = call.query
+        if query is None:
+            raise BindError("ML.PREDICT takes a model and a query: ML.PREDICT(MODEL m, (SELECT …))", source=self.source, span=call.span)
+        whole = query.text.startswith("SELECT * FROM ") and self.source[query.span[0] : query.span[1]] != query.text
+        body = Sql(self.source, (Piece(query.text, query.span),)) if whole else self.bind(query.span, inner)
+        return self.predict_table(call.model, version, body, call.span)
+
+    def predict_table(self, ref: ModelRef, version: Version, query: Sql, span: Span) -> Sql:
+        """``(SELECT the query's columns, the prediction's columns FROM (query))``"""
+        arguments = {column.name: quote_identifier(column.name) for column in version.inputs}
+        for name in self.missing.get(span, frozenset()):
+            arguments[name] = "NULL"
+        call = self.call_sql(ref, version, "full", arguments)
+        head = (
+            Piece("(SELECT * EXCLUDE (__sqlml), unnest(__sqlml) FROM (SELECT *, "),
+            Piece(call, span),
+            Piece(" AS __sqlml FROM ("),
+        )
+        return Sql(self.source, (*head, *query.pieces, Piece("\n)))")))
+
+
+def bind_arguments(source: str, call: ModelCall, version: Version, text_of: Callable[[Span], str]) -> dict[str, str]:
+    """Input name → SQL.  ``BindError`` for a name that is no input, an unnamed expression, or inputs not given."""
+    inputs = [column.name for column in version.inputs]
+    if call.using is None:
+        return {name: quote_identifier(name) for name in inputs}
+    by_key = {name.lower(): name for name in inputs}
+    given: dict[str, str] = {}
+    positional = call.function == "model" and all(a.star is None and not a.named for a in call.using)
+    if positional:
+        return _bind_positions(source, call, version, text_of)
+    for argument in call.using:
+        if argument.star is not None:
+            given |= {name: _qualified(argument.star, name) for name in inputs}
+            continue
+        name = _argument_name(source, argument, call, version)
+        key = by_key.get(name.name.lower())
+        if key is None:
+            raise BindError(
+                f"model {version.name} has no input {name.name}",
+                source=source,
+                span=argument.span,
+                hint=did_you_mean(name.name, inputs) or f"its inputs: {listing(inputs)}",
+            )
+        given[key] = f"({text_of(_expression_span(source, argument))})"
+    missing = [name for name in inputs if name not in given]
+    if missing:
+        raise BindError(
+            f"model {version.name} needs columns that this call does not give: {listing(missing)}",
+            source=source,
+            span=call.span,
+            hint="give them by name, or put a * first to take the rest from the query: "
+            f"PREDICT({call.model.text} USING *, {missing[0]} …)" if call.function != "model"
+            else f"give them by name, as in {call.model.text}({missing[0]} := …)",
+        )  # fmt: skip
+    return given
+
+
+def _bind_positions(source: str, call: ModelCall, version: Version, text_of: Callable[[Span], str]) -> dict[str, str]:
+    inputs = [column.name for column in version.inputs]
+    using = call.using or ()
+    if len(using) != len(inputs):
+        raise BindError(
+            f"{call.model.text}() takes {len(inputs)} arguments, got {len(using)}",
+            source=source,
+            span=call.span,
+            hint=f"in this order: {listing(inputs, 30)}\nor by name: {call.model.text}({inputs[0]} := …), or {call.model.text}(*)",
+        )
+    return {name: f"({text_of(argument.span)})" for name, argument in zip(inputs, using, strict=True)}
+
+
+def _argument_name(source: str, argument: Argument, call: ModelCall, version: Version) -> Ident:
+    if argument.name is not None and (call.function != "model" or argument.named):
+        return argument.name
+    if call.function == "model":
+        raise BindError(
+            "an argument by position cannot stand beside named ones or a star", source=source, span=argument.span,
+            hint=f"name it: {call.model.text}({version.inputs[0].name} := {argument.text})",
+        )  # fmt: skip
+    raise BindError(
+        f"the expression {argument.text} needs the name of the input that it stands for",
+        source=source,
+        span=argument.span,
+        hint=f"write {argument.text} AS {version.inputs[0].name}  (inputs: {listing(c.name for c in version.inputs)})",
+    )
+
+
+def _expression_span(source: str, argument: Argument) -> Span:
+    """The place of the expression alone, without ``AS name`` or ``name :=``."""
+    start = source.find(argument.text, *argument.span)
+    return (start, start + len(argument.text))
+
+
+def _qualified(star: str, name: str) -> str:
+    return star.removesuffix("*") + quote_identifier(name)
+
+
+def _count(source: str, call: ModelCall) -> int:
+    if call.extra is None:
+        return DEFAULT_REASONS
+    text = call.extra.text.strip()
+    if not re.fullmatch(r"\d{1,4}", text) or int(text) < 1:
+        raise BindError(
+            f"the number of reasons is a whole number from 1 on (got {text})", source=source, span=call.extra.span,
+            hint=f"as in PREDICT_REASONS({call.model.text}, 3)",
+        )  # fmt: skip
+    return int(text)
+
+
+def _class_index(source: str, call: ModelCall, version: Version) -> int | None:
+    """The class that a literal names; None where it is an expression, looked up row by row."""
+    text = call.extra.text.strip() if call.extra else ""
+    if not re.fullmatch(r"'(?:[^']|'')*'|[-+]?\d+(\.\d+)?|true|false", text, re.IGNORECASE):
+        return None
+    wanted = text[1:-1].replace("''", "'") if text.startswith("'") else text
+    labels = [class_text(value) for value in version.classes]
+    for index, (label, value) in enumerate(zip(labels, version.classes, strict=True)):
+        if label == wanted or (isinstance(value, bool) and BOOLEAN_WORDS.get(wanted.lower()) is value):
+            return index
+    raise BindError(
+        f"model {version.name} has no class {text}",
+        source=source,
+        span=call.extra.span if call.extra else call.span,
+        hint=f"its classes: {listing(labels, 20)}",
+    )
+
+
+def class_text(value: object) -> str:
+    """A class as the key of PREDICT_PROBA's map: text as it is, booleans as ``true`` and ``false``, numbers as SQL writes them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def view_call_sql(schema: str, ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+    """The call as a view keeps it: a macro of the schema that follows the reference, its arguments by name."""
+    index = int(output.partition(":")[2]) if output.startswith("proba:") else None
+    name = macro_name("probs" if index is not None else output, ref)
+    named = ", ".join(f"{quote_identifier(name)} := {sql}" for name, sql in arguments.items())
+    call = f"{quote_identifier(schema)}.main.{quote_identifier(name)}({named})"
+    if index is None:
+        return call
+    key = class_text(version.classes[index]).replace("'", "''")
+    return f"({call})['{key}']"
+
+
+def macro_name(output: str, ref: ModelRef) -> str:
+    """``predict:churn@3``, ``reasons:3:churn``"""
+    return f"{output}:{ref.text}"
+
+
+def parse_macro_name(name: str) -> tuple[str, str, int | None, str | None] | None:
+    """(output, model, version, alias) of a macro's name; None where it is not one of ours."""
+    match = re.fullmatch(r"(predict|probs|full|reasons:\d+):(.+?)(?:@(\d+)|@([^@]+))?", name, re.DOTALL)
+    if match is None:
+        return None
+    return match[1], match[2], int(match[3]) if match[3] else None, match[4]

@@ -1,0 +1,85 @@
+"""SQL made of pieces that remember where they come from.
+
+Only the text of our own calls is replaced in a query; everything else stays as the person wrote it, byte for byte.  When the
+database then points at a place in what it got, ``Sql.place`` says where that is in what the person wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlml_dialect import Calls, ModelCall, Query, Span
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of text; ``span`` is its origin in the source, ``verbatim`` when it is that origin unchanged."""
+
+    text: str
+    span: Span | None = None
+    verbatim: bool = False
+
+
+@dataclass(frozen=True)
+class Sql:
+    """SQL for the database, and the source it was made from."""
+
+    source: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    def place(self, span: Span) -> Span | None:
+        """Where a span of ``text`` comes from in ``source``; None where it is ours alone."""
+        start = 0
+        for piece in self.pieces:
+            end = start + len(piece.text)
+            if start <= span[0] < end or (span[0] == end and piece is self.pieces[-1]):
+                if piece.span is None or not piece.verbatim:
+                    return piece.span
+                first = piece.span[0] + span[0] - start
+                return (first, min(first + span[1] - span[0], piece.span[1]))
+            start = end
+        return None
+
+    def wrapped(self, before: str, after: str) -> Sql:
+        """The same between two pieces of our own SQL."""
+        return Sql(self.source, (Piece(before), *self.pieces, Piece(after)))
+
+
+def verbatim(source: str, span: Span) -> Sql:
+    """A stretch of the source, unchanged."""
+    return Sql(source, (Piece(source[span[0] : span[1]], span, verbatim=True),))
+
+
+def replace_calls(source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql]) -> Sql:
+    """A stretch of the source with our calls replaced, and names kept for the columns that would otherwise change theirs."""
+    return Sql(source, tuple(_pieces(source, span, found, replacement)))
+
+
+def _pieces(source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql]) -> Iterator[Piece]:
+    calls = [call for call in found.calls if span[0] <= call.span[0] and call.span[1] <= span[1]]
+    inserts = [item for item in found.unnamed if span[0] <= item.span[0] and item.span[1] <= span[1]]
+    # An item's alias stands behind it, so behind every call that ends with it.
+    edits: list[tuple[int, int, tuple[Piece, ...], Span]] = [(c.span[1], 0, replacement(c).pieces, c.span) for c in calls]
+    inside = [(c.span[0], c.span[1]) for c in calls]
+    for item in inserts:
+        if not any(first < item.span[1] < last for first, last in inside):
+            alias = '"' + " ".join(item.text.split()).replace('"', '""') + '"'
+            edits.append((item.span[1], 1, (Piece(f" AS {alias}", item.span),), (item.span[1], item.span[1])))
+    position = span[0]
+    for _, _, pieces, replaced in sorted(edits, key=lambda edit: edit[:2]):
+        if replaced[0] > position:
+            yield Piece(source[position : replaced[0]], (position, replaced[0]), verbatim=True)
+        yield from pieces
+        position = max(position, replaced[1])
+    if position < span[1]:
+        yield Piece(source[position : span[1]], (position, span[1]), verbatim=True)
+
+
+def query_text(query: Query, source: str) -> Sql:
+    """A query of a statement, unchanged."""
+    return verbatim(source, query.span)

@@ -1,0 +1,500 @@
+"""The catalog: every question and every change, each in one transaction.
+
+A version's row is written only when its training has finished and its bundle lies in place, in the same transaction that counts
+the version up: a process killed at any moment leaves no half-made version.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from sqlml.bundles.manifest import Manifest
+from sqlml.catalog import tables as t
+from sqlml.catalog.database import open_database, reading, writing
+from sqlml.errors import BindError, did_you_mean
+from sqlml.home import Home
+from sqlml.plan import InputColumn, TrainOutcome, TrainPlan
+from sqlml.types import Kind, Task
+
+ORPHAN_SECONDS = 3600
+"""A bundle without a version is removed when it is older than this: a training that ends now may be about to publish it."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a model, as everybody else needs it."""
+
+    uid: str
+    model: str
+    version: int
+    algorithm: str
+    task: Task
+    target: str | None
+    classes: tuple[Any, ...]
+    inputs: tuple[InputColumn, ...]
+    bundle: Path
+    sha256: str
+    job_id: int
+    statement: str
+    split: str
+    heldout_rows: int
+    rows: int
+    example: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """``churn@3``"""
+        return f"{self.model}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint as it should be: which version stands behind which name."""
+
+    name: str
+    model: str
+    version: int
+    uid: str
+    bundle: Path
+    sha256: str
+    task: str
+    created_at: datetime
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that was started."""
+
+    id: int
+    folder: Path
+
+
+class Catalog:
+    """The catalog of one home.  Safe to use from many threads and processes at once."""
+
+    def __init__(self, home: Home, engine: sa.Engine, url: str) -> None:
+        self.home = home
+        self.url = url
+        self._engine = engine
+
+    @classmethod
+    def open(cls, home: Path, url: str | None = None) -> Catalog:
+        """Open, and make where it is not there yet.  ``OperationalError`` where that cannot be."""
+        place = Home(home)
+        place.create()
+        address = url or place.catalog_url
+        return cls(place, open_database(address), address)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def start_job(self, kind: str, model: str, statement: str, runner: str) -> Job:
+        """A new job, running, owned by this process; its folder is made."""
+        pid, started = _own_process()
+        with writing(self._engine) as c:
+            row = {
+                "kind": kind, "model": model, "state": "running", "runner": runner, "statement": statement,
+                "host": socket.gethostname(), "owner_pid": pid, "owner_started": started, "owner": user(), "created_at": now(),
+            }  # fmt: skip
+            job_id = c.execute(sa.insert(t.jobs).values(row)).inserted_primary_key[0]
+        folder = self.home.jobs / str(job_id)
+        folder.mkdir(parents=True)
+        return Job(job_id, folder)
+
+    def end_job(self, job: Job, state: str, error: str | None = None) -> None:
+        """The job is over without a version: ``failed`` or ``cancelled``."""
+        with writing(self._engine) as c:
+            c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state=state, error=error, finished_at=now()))
+
+    def forget_job(self, job: Job) -> None:
+        """The job was refused for what it was asked: nothing of it stays."""
+        with writing(self._engine) as c:
+            c.execute(sa.delete(t.jobs).where(t.jobs.c.id == job.id))
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Clean up after processes that died: their jobs become ``lost``, their data goes, bundles of no version go."""
+        with reading(self._engine) as c:
+            running = c.execute(sa.select(t.jobs).where(t.jobs.c.state == "running")).mappings().all()
+        lost = [row["id"] for row in running if row["host"] == socket.gethostname() and not _alive(row)]
+        if lost:
+            with writing(self._engine) as c:
+                c.execute(
+                    sa.update(t.jobs)
+                    .where(t.jobs.c.id.in_(lost), t.jobs.c.state == "running")
+                    .values(state="lost", error="the process that followed this job died", finished_at=now())
+                )
+        for job_id in lost:
+            remove_job_data(self.home.jobs / str(job_id))
+        self._remove_orphans()
+
+    def _remove_orphans(self) -> None:
+        old = [p for p in self.home.bundles.iterdir() if time.time() - p.stat().st_mtime > ORPHAN_SECONDS]
+        if not old:
+            return
+        with writing(self._engine) as c:  # nobody publishes meanwhile
+            known = set(c.execute(sa.select(t.versions.c.bundle_sha256)).scalars())
+            for folder in old:
+                if folder.name not in known:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    # --- versions ---------------------------------------------------------------------------------------------------
+
+    def publish(self, plan: TrainPlan, outcome: TrainOutcome, job: Job) -> Version:
+        """Make a finished job's bundle the next version of its model: all of it, or nothing."""
+        manifest = Manifest.read(job.folder / "bundle", outcome.bundle_sha256)
+        with writing(self._engine) as c:
+            self._place_bundle(job.folder / "bundle", outcome.bundle_sha256)
+            model_id, number = _next_version(c, plan.model)
+            version_id = c.execute(
+                sa.insert(t.versions).values(_version_row(plan, outcome, manifest, job, model_id, number))
+            ).inserted_primary_key[0]
+            _insert(c, t.inputs, _input_rows(version_id, manifest))
+            _insert(c, t.metrics, _metric_rows(version_id, outcome.metrics))
+            _insert(c, t.curves, [_curve_row(version_id, *point) for point in outcome.curves])
+            c.execute(
+                sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state="done", version=number, finished_at=now())
+            )
+            _count_up(c, "models_revision")
+        return self.resolve(plan.model, number)
+
+    def _place_bundle(self, source: Path, sha256: str) -> None:
+        place = self.home.bundles / sha256
+        if place.exists():  # the same training gives the same bundle
+            shutil.rmtree(place)
+        source.rename(place)
+        os.utime(place)
+
+    def resolve(self, name: str, version: int | None = None, alias: str | None = None) -> Version:
+        """The version that a reference means.  ``BindError`` names the nearest model or the versions that there are."""
+        with reading(self._engine) as c:
+            model = self._model(c, name)
+            number = version if version is not None else self._number(c, model, alias)
+            query = sa.select(t.versions).where(t.versions.c.model_id == model["id"])
+            row = (
+                c.execute(query.where(t.versions.c.version == number) if number else query.order_by(sa.desc("version")))
+                .mappings()
+                .first()
+            )
+            if row is None:
+                have = c.execute(
+                    sa.select(t.versions.c.version).where(t.versions.c.model_id == model["id"]).order_by("version")
+                ).scalars()
+                raise BindError(
+                    f"model {model['name']} has no version {number}", hint=f"it has: {', '.join(map(str, have)) or 'none'}"
+                )
+            inputs = c.execute(sa.select(t.inputs).where(t.inputs.c.version_id == row["id"]).order_by("position"))
+            return self._version(model["name"], row, [dict(i) for i in inputs.mappings()])
+
+    def by_uid(self, uid: str) -> Version:
+        """A version by its uid.  ``BindError`` where it is gone."""
+        query = sa.select(t.models.c.name, t.versions.c.version).join(t.versions).where(t.versions.c.uid == uid)
+        rows = self.rows(query)
+        if not rows:
+            raise BindError("the version was dropped meanwhile")
+        return self.resolve(rows[0]["name"], rows[0]["version"])
+
+    def _model(self, c: sa.Connection, name: str) -> Mapping[str, Any]:
+        row = c.execute(sa.select(t.models).where(t.models.c.key == name.lower())).mappings().first()
+        if row is None:
+            known = c.execute(sa.select(t.models.c.name)).scalars().all()
+            hint = did_you_mean(name, known) or ("SHOW MODELS lists all" if known else "there are no models yet: TRAIN MODEL makes one")
+            raise BindError(f"unknown model {name}", hint=hint)
+        return dict(row)
+
+    def _number(self, c: sa.Connection, model: Mapping[str, Any], alias: str | None) -> int | None:
+        key = (alias or "champion").lower()
+        rows = dict(c.execute(sa.select(t.aliases.c.alias, t.aliases.c.version).where(t.aliases.c.model_id == model["id"])).all())
+        if alias is not None and key not in rows:
+            raise BindError(
+                f"model {model['name']} has no alias {alias}",
+                hint=did_you_mean(alias, rows) or f"ALTER MODEL {model['name']} SET ALIAS {alias} = <version> makes one",
+            )
+        return rows.get(key)
+
+    def _version(self, model: str, row: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> Version:
+        return Version(
+            uid=row["uid"],
+            model=model,
+            version=row["version"],
+            algorithm=row["algorithm"],
+            task=Task(row["task"]),
+            target=row["target"],
+            classes=tuple(row["classes"]),
+            inputs=tuple(InputColumn(i["name"], i["sql_type"], Kind(i["kind"])) for i in inputs),
+            bundle=self.home.bundles / row["bundle_sha256"],
+            sha256=row["bundle_sha256"],
+            job_id=row["job_id"],
+            statement=row["statement"],
+            split=row["split"],
+            heldout_rows=row["heldout_rows"],
+            rows=row["rows"],
+            example=row["example"],
+        )
+
+    def model_names(self) -> tuple[str, ...]:
+        with reading(self._engine) as c:
+            return tuple(c.execute(sa.select(t.models.c.name).order_by("key")).scalars())
+
+    def metrics(self, uid: str, split: str) -> dict[str, float | None]:
+        """A version's figures, in their order."""
+        query = (
+            sa.select(t.metrics.c.metric, t.metrics.c.value)
+            .join(t.versions, t.versions.c.id == t.metrics.c.version_id)
+            .where(t.versions.c.uid == uid, t.metrics.c.split == split)
+            .order_by(t.metrics.c.position)
+        )
+        return {row["metric"]: row["value"] for row in self.rows(query)}
+
+    def describe(self, uid: str) -> Mapping[str, Any]:
+        """Everything that a version keeps, as one row; ``inputs`` is a list of rows."""
+        [row] = self.rows(sa.select(t.versions).where(t.versions.c.uid == uid))
+        row["inputs"] = self.rows(sa.select(t.inputs).where(t.inputs.c.version_id == row["id"]).order_by("position"))
+        return row
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point an alias at a version that exists."""
+        self.resolve(name, version)
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            c.execute(sa.delete(t.aliases).where(t.aliases.c.model_id == model["id"], t.aliases.c.alias == alias.lower()))
+            row = {"model_id": model["id"], "alias": alias.lower(), "version": version, "owner": user(), "created_at": now()}
+            c.execute(sa.insert(t.aliases).values(row))
+            _count_up(c, "models_revision")
+
+    def drop(self, name: str, version: int | None, *, cascade: bool) -> None:
+        """Remove a version, or a model with all of them.  Refused while deployed, unless ``cascade`` undeploys it too."""
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            chosen = sa.select(t.versions.c.id).where(t.versions.c.model_id == model["id"])
+            if version is not None:
+                chosen = chosen.where(t.versions.c.version == version)
+                if c.execute(chosen).first() is None:
+                    raise BindError(f"model {model['name']} has no version {version}")
+            deployed = c.execute(sa.select(t.endpoints.c.name).where(t.endpoints.c.version_id.in_(chosen))).scalars().all()
+            if deployed and not cascade:
+                what = model["name"] if version is None else f"{model['name']}@{version}"
+                raise BindError(
+                    f"model {what} is deployed at the endpoint {', '.join(deployed)}",
+                    hint=f"UNDEPLOY ENDPOINT {deployed[0]} first, or DROP MODEL {what} CASCADE",
+                )
+            if deployed:
+                c.execute(sa.delete(t.endpoints).where(t.endpoints.c.version_id.in_(chosen)))
+                _count_up(c, "endpoints_revision")
+            self._delete_versions(c, model["id"], version)
+            _count_up(c, "models_revision")
+
+    def _delete_versions(self, c: sa.Connection, model_id: int, version: int | None) -> None:
+        own = t.versions.c.model_id == model_id
+        which = own if version is None else sa.and_(own, t.versions.c.version == version)
+        bundles = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(which)).scalars())
+        ids = sa.select(t.versions.c.id).where(which)
+        for table in (t.inputs, t.metrics, t.curves):
+            c.execute(sa.delete(table).where(table.c.version_id.in_(ids)))
+        c.execute(sa.delete(t.versions).where(which))
+        gone = t.aliases.c.model_id == model_id
+        c.execute(sa.delete(t.aliases).where(gone if version is None else sa.and_(gone, t.aliases.c.version == version)))
+        if c.execute(sa.select(t.versions.c.id).where(own)).first() is None:
+            c.execute(sa.delete(t.aliases).where(gone))
+            c.execute(sa.delete(t.models).where(t.models.c.id == model_id))
+        used = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(t.versions.c.bundle_sha256.in_(bundles))).scalars())
+        for sha256 in bundles - used:
+            shutil.rmtree(self.home.bundles / sha256, ignore_errors=True)
+
+    # --- endpoints --------------------------------------------------------------------------------------------------
+
+    def deploy(self, endpoint: str, version: Version) -> None:
+        """Put a version behind an endpoint, new or not."""
+        with writing(self._engine) as c:
+            version_id = c.execute(sa.select(t.versions.c.id).where(t.versions.c.uid == version.uid)).scalar_one_or_none()
+            if version_id is None:
+                raise BindError(f"model {version.name} was dropped meanwhile")
+            key = endpoint.lower()
+            changed = c.execute(
+                sa.update(t.endpoints).where(t.endpoints.c.key == key).values(version_id=version_id, created_at=now())
+            )
+            if changed.rowcount == 0:
+                row = {"name": endpoint, "key": key, "version_id": version_id, "owner": user(), "created_at": now()}
+                c.execute(sa.insert(t.endpoints).values(row))
+            _count_up(c, "endpoints_revision")
+
+    def undeploy(self, endpoint: str) -> None:
+        """Remove an endpoint.  ``BindError`` where there is none of that name."""
+        with writing(self._engine) as c:
+            if c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == endpoint.lower())).rowcount == 0:
+                known = c.execute(sa.select(t.endpoints.c.name)).scalars().all()
+                hint = did_you_mean(endpoint, known) or ("SHOW ENDPOINTS lists all" if known else "nothing is deployed")
+                raise BindError(f"unknown endpoint {endpoint}", hint=hint)
+            _count_up(c, "endpoints_revision")
+
+    def endpoints(self) -> list[Endpoint]:
+        """What should be served."""
+        query = (
+            sa.select(t.versions, t.endpoints.c.name, t.models.c.name.label("model"), t.endpoints.c.created_at.label("since"), t.endpoints.c.owner.label("endpoint_owner"))
+            .join(t.versions, t.endpoints.c.version_id == t.versions.c.id)
+            .join(t.models, t.versions.c.model_id == t.models.c.id)
+            .order_by(t.endpoints.c.key)
+        )
+        with reading(self._engine) as c:
+            return [
+                Endpoint(
+                    r["name"], r["model"], r["version"], r["uid"], self.home.bundles / r["bundle_sha256"],
+                    r["bundle_sha256"], r["task"], r["since"], r["endpoint_owner"],
+                )
+                for r in c.execute(query).mappings()
+            ]  # fmt: skip
+
+    def revision(self) -> int:
+        """A number that grows with every change of an endpoint."""
+        return self._counter("endpoints_revision")
+
+    def models_revision(self) -> int:
+        """A number that grows with every change of what a model reference means."""
+        return self._counter("models_revision")
+
+    def _counter(self, name: str) -> int:
+        with reading(self._engine) as c:
+            return int(c.execute(sa.select(t.settings.c.value).where(t.settings.c.name == name)).scalar() or 0)
+
+    def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        """Rows of a question over the catalog's tables (for the relations of the schema ``sqlml``)."""
+        with reading(self._engine) as c:
+            return [dict(row) for row in c.execute(query).mappings()]
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def now() -> datetime:
+    """The time in UTC, without a zone: the catalog's convention."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@cache
+def user() -> str:
+    """Who owns what this process makes."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+
+
+def remove_job_data(folder: Path) -> None:
+    """Remove what a finished job no longer needs: its copy of the data and an unpublished bundle."""
+    for name in ("train.arrow", "validation.arrow"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "bundle", ignore_errors=True)
+
+
+def _own_process() -> tuple[int, float]:
+    process = psutil.Process()
+    return process.pid, process.create_time()
+
+
+def _alive(row: Mapping[str, Any]) -> bool:
+    try:
+        return abs(psutil.Process(row["owner_pid"]).create_time() - row["owner_started"]) < 1
+    except psutil.Error:
+        return False
+
+
+def _next_version(c: sa.Connection, name: str) -> tuple[int, int]:
+    row = c.execute(sa.select(t.models).where(t.models.c.key == name.lower())).mappings().first()
+    if row is None:
+        values = {"name": name, "key": name.lower(), "last_version": 1, "owner": user(), "created_at": now()}
+        return c.execute(sa.insert(t.models).values(values)).inserted_primary_key[0], 1
+    number = row["last_version"] + 1
+    c.execute(sa.update(t.models).where(t.models.c.id == row["id"]).values(last_version=number))
+    return row["id"], number
+
+
+def _count_up(c: sa.Connection, name: str) -> None:
+    row = t.settings.c.name == name
+    value = c.execute(sa.select(t.settings.c.value).where(row)).scalar()
+    if value is None:
+        c.execute(sa.insert(t.settings).values(name=name, value="1"))
+    else:
+        c.execute(sa.update(t.settings).where(row).values(value=str(int(value) + 1)))
+
+
+def _insert(c: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        c.execute(sa.insert(table), rows)
+
+
+def _version_row(
+    plan: TrainPlan, outcome: TrainOutcome, manifest: Manifest, job: Job, model_id: int, number: int
+) -> dict[str, Any]:
+    return {
+        "uid": uuid.uuid4().hex[:12],
+        "model_id": model_id,
+        "version": number,
+        "job_id": job.id,
+        "algorithm": outcome.algorithm,
+        "task": outcome.task.value,
+        "target": plan.target,
+        "target_sql_type": manifest.target_sql_type,
+        "classes": list(manifest.classes),
+        "example": dict(manifest.example),
+        "statement": plan.statement,
+        "parameters": [None if p is None else str(p) for p in plan.parameters],
+        "query": plan.query,
+        "options": dict(outcome.options),
+        "seed": plan.seed,
+        "split": plan.split.text,
+        "rows": outcome.rows,
+        "heldout_rows": outcome.heldout_rows,
+        "fingerprint": outcome.fingerprint,
+        "duration": outcome.duration,
+        "peak_memory": outcome.peak_memory,
+        "libraries": dict(outcome.libraries),
+        "host": outcome.host,
+        "bundle_sha256": outcome.bundle_sha256,
+        "notes": list(outcome.notes),
+        "owner": user(),
+        "created_at": now(),
+    }
+
+
+def _input_rows(version_id: int, manifest: Manifest) -> list[dict[str, Any]]:
+    described = manifest.encoder.get("describe", {})
+    return [
+        {
+            "version_id": version_id,
+            "position": position,
+            "name": column.name,
+            "sql_type": column.sql_type,
+            "kind": column.kind.value,
+            "encoding": described.get(column.name, column.kind.value),
+        }
+        for position, column in enumerate(manifest.inputs, 1)
+    ]
+
+
+def _metric_rows(version_id: int, metrics: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
+    return [
+        {"version_id": version_id, "split": split, "metric": name, "position": position, "value": value}
+        for split, values in metrics.items()
+        for position, (name, value) in enumerate(values.items(), 1)
+    ]
+
+
+def _curve_row(version_id: int, step: int, split: str, metric: str, value: float) -> dict[str, Any]:
+    return {"version_id": version_id, "step": step, "split": split, "metric": metric, "value": value}

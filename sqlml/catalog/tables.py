@@ -1,0 +1,153 @@
+"""The catalog's tables.  ``migrations/`` brings an older catalog to this form; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),  # as first written
+    Column("key", String, nullable=False, unique=True),  # lower case: names ignore case
+    Column("comment", Text),
+    Column("last_version", Integer, nullable=False),  # numbers are never used twice, also after a version was dropped
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),  # all times are UTC
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", String, nullable=False, unique=True),  # names the SQL function; never used twice
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("job_id", Integer, nullable=False),
+    Column("algorithm", String, nullable=False),
+    Column("task", String, nullable=False),
+    Column("target", String),
+    Column("target_sql_type", String),
+    Column("classes", JSON, nullable=False),  # in the order of the probabilities
+    Column("example", JSON, nullable=False),  # one row of inputs
+    Column("statement", Text, nullable=False),
+    Column("parameters", JSON, nullable=False),  # values of prepared parameters, as text
+    Column("query", Text, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("split", String, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("heldout_rows", BigInteger, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("duration", Float, nullable=False),  # seconds
+    Column("peak_memory", BigInteger, nullable=False),  # bytes
+    Column("libraries", JSON, nullable=False),
+    Column("host", String, nullable=False),
+    Column("bundle_sha256", String, nullable=False),  # also the name of its folder
+    Column("notes", JSON, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+    UniqueConstraint("model_id", "version"),
+)
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("sql_type", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("encoding", Text, nullable=False),  # what is done to it, for people
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("split", String, primary_key=True),  # train, heldout
+    Column("metric", String, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("value", Float),
+)
+
+curves = Table(
+    "curves",
+    metadata,
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("split", String, primary_key=True),
+    Column("metric", String, primary_key=True),
+    Column("value", Float, nullable=False),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("alias", String, primary_key=True),  # lower case
+    Column("version", Integer, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String, nullable=False),  # train
+    Column("model", String, nullable=False),
+    Column("version", Integer),  # the version that came of it
+    Column("state", String, nullable=False),  # running, done, failed, cancelled, lost
+    Column("runner", String, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("error", Text),
+    Column("host", String, nullable=False),
+    Column("owner_pid", Integer, nullable=False),  # the process that follows the job, with its start time
+    Column("owner_started", Float, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+    Column("finished_at", DateTime),
+    sqlite_autoincrement=True,
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("key", String, nullable=False, unique=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""``endpoints_revision`` counts changes of endpoints, ``models_revision`` of what names mean: one number to poll."""

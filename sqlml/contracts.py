@@ -1,0 +1,266 @@
+"""The seams: what an algorithm, a runner, an engine and a target must do, and no more.
+
+Each is a Protocol with few methods.  An implementation is reached by name through ``sqlml.registry``; the contract kits in
+``tests/kits.py`` check one by being given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from sqlml.types import Column, Kind, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from sqlml.bundles.model import Model
+    from sqlml.plan import JobSpec
+
+# --- algorithms -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """One option of an algorithm, under the library's own name.
+
+    ``type`` is ``int``, ``float``, ``bool``, ``str`` or ``list[float]``; ``low`` and ``high`` are the ends of the allowed range,
+    inclusive unless ``open_low`` / ``open_high``; ``choices`` are the allowed words; ``default`` None means "the library's own".
+    """
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FeatureMatrix:
+    """What an algorithm learns from: one row per example, one column per encoded feature.
+
+    ``x`` is float32 (n, k), row-major, NaN for missing.  ``categorical[j]`` says that column j holds category codes 0, 1, 2, …
+    (only with the encoding ``codes``); ``names[j]`` is for people.
+    """
+
+    x: NDArray[np.float32]
+    names: tuple[str, ...]
+    categorical: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything ``fit`` may see.
+
+    ``y`` is int64 class codes 0 … n_classes-1 for classification, float64 for regression, None for clustering; ``weight`` float64.
+    ``valid_*`` are rows for early stopping, taken from the training part (None where not asked for); ``heldout_*`` are only
+    watched: their loss is reported while training and decides nothing.
+    """
+
+    features: FeatureMatrix
+    y: NDArray[Any] | None = None
+    weight: NDArray[np.float64] | None = None
+    valid_x: NDArray[np.float32] | None = None
+    valid_y: NDArray[Any] | None = None
+    heldout_x: NDArray[np.float32] | None = None
+    heldout_y: NDArray[Any] | None = None
+    n_classes: int = 0
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """How to fit: checked options, the seed, and how many threads the job may use (0: all it is allowed)."""
+
+    options: Mapping[str, Any]
+    seed: int
+    threads: int
+
+
+class Report(Protocol):
+    """Where a job tells what it is doing.  Calling ``step`` may raise ``JobCancelled``."""
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """One step of training is done; ``metrics`` are named ``train_logloss``, ``heldout_logloss`` and so on."""
+
+    def notice(self, text: str) -> None:
+        """Something that the person should know."""
+
+    def stage(self, name: str) -> None:
+        """Another part of the work begins: ``reading``, ``training``, ``evaluating`` …"""
+
+
+class Predictor(Protocol):
+    """A fitted algorithm.  Safe to call from many threads at once; never unpickles anything."""
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """float32 (n, k) → classification: probabilities (n, n_classes); regression: values (n,); clustering: distances (n, clusters)."""
+
+    def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """What each feature adds to the row's raw score: (n, outputs, k + 1), the last column being the base value.
+
+        Sums over the last axis to the raw score: the log-odds for two classes (outputs = 1, for the second class), one margin per
+        class for more, the value itself for regression, minus the squared distance to each centre for clustering.
+        """
+
+    def importance(self) -> NDArray[np.float64]:
+        """How much each of the k features matters to the model as a whole, shares that sum to 1 (or all 0)."""
+
+    def save(self, folder: Path) -> None:
+        """Write the library's own safe format into an existing, empty folder."""
+
+    def onnx(self) -> bytes | None:
+        """The same function as ONNX (input ``x`` float32 (n, k), first output as ``predict``'s), or None where there is no converter."""
+
+
+class Algorithm(Protocol):
+    """A way to learn.  Instances are made without arguments and hold no state."""
+
+    name: str
+    task: Task
+    encoding: str  # "codes": categories as codes, NaN for missing; "dense": one-hot, scaled, no NaN
+    early_stopping: str | None  # the option that turns it on, where the library has it
+    options: tuple[OptionSpec, ...]
+    doc: str
+    libraries: tuple[str, ...]  # distributions whose versions are kept with the version
+
+    def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> Predictor:
+        """Learn.  Deterministic for the same data, options and seed.  Calls ``report.step`` at least once."""
+
+    def load(self, folder: Path) -> Predictor:
+        """Read what ``save`` wrote."""
+
+
+# --- engines: where data lives --------------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """A database.  Errors are ``EngineError`` with the database's own message."""
+
+    name: str
+    dialect: str
+
+    def describe(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Column, ...]:
+        """The columns of a query, without running it."""
+
+    def extract(self, query: str, parameters: Sequence[Any] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Run a query; its rows as Arrow batches, in bounded memory."""
+
+    def has_function(self, name: str) -> bool:
+        """Whether the database itself knows a function of this name."""
+
+    def interrupt(self) -> None:
+        """Stop what runs, from another thread."""
+
+
+# --- runners: where jobs run ----------------------------------------------------------------------------------------
+
+Event: TypeAlias = Mapping[str, Any]
+"""A line of a job's events: ``{"event": "step" | "stage" | "notice" | "done" | "failed", …}``, JSON all the way down."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a runner has to give."""
+
+    cores: int
+    memory: int  # bytes
+    gpus: tuple[str, ...] = ()
+
+
+class JobHandle(Protocol):
+    """A job that was submitted."""
+
+    pid: int | None
+
+    def wait(self, on_event: Callable[[Event], None]) -> None:
+        """Follow the job to its end, calling ``on_event`` for each event in order.
+
+        Returns when it is done.  Raises ``JobCancelled``, ``JobTimeout``, ``JobOutOfMemory``, ``JobCrashed`` or the error that the
+        job itself ended with.  A ``KeyboardInterrupt`` raised by ``on_event`` or a signal cancels the job first.
+        """
+
+    def cancel(self) -> None:
+        """Ask the job to stop, from any thread; ``wait`` then raises ``JobCancelled``."""
+
+
+class Runner(Protocol):
+    """A place where jobs run."""
+
+    name: str
+    type: str
+
+    def submit(self, spec: JobSpec) -> JobHandle:
+        """Start the job described by a JSON-able value in its folder; returns at once."""
+
+    def resources(self) -> Resources:
+        """What there is."""
+
+
+# --- targets: where a version becomes a function ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FunctionSignature:
+    """What a version's functions take and give."""
+
+    columns: tuple[tuple[str, Kind], ...]  # the inputs, in DESCRIBE order
+    task: Task
+    target: str | None
+    classes: tuple[Any, ...] = ()
+
+
+class Target(Protocol):
+    """An engine in which versions become functions.  A function once installed is never removed while the database is open.
+
+    An ``output`` is ``predict`` (the class, value or cluster), ``probs`` (a map from class to probability), ``proba:<i>`` (the
+    probability of class i), ``reasons:<n>`` (the n largest contributions) or ``full`` (what PREDICT MODEL adds, as one struct).
+    """
+
+    def call_sql(self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]) -> str:
+        """SQL that calls a version; ``arguments`` maps each input's name to the SQL that gives it.
+
+        The function is installed at its first call; ``model`` loads the bundle, at the first row.
+        """
+
+
+# --- endpoints ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EndpointState:
+    """What DEPLOY and SHOW ENDPOINTS show."""
+
+    endpoint: str
+    model: str
+    version: int
+    url: str | None
+    state: str  # ready, loading, failed, stopped
+    error: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EndpointServer(Protocol):
+    """The server of one catalog's endpoints, as the session sees it."""
+
+    def ensure(self) -> str:
+        """Start it where none runs; its base URL."""
+
+    def wait_ready(self, endpoint: str, version: int, timeout: float) -> str:
+        """Wait until a version is warm behind an endpoint; the endpoint's URL.  ``ServingError`` with the reason otherwise."""
+
+    def states(self) -> Mapping[str, tuple[str, str | None]]:
+        """endpoint → (state, error) of the running server; empty where none runs."""
+
+    def url(self) -> str | None:
+        """The base URL of the running server."""
+
+    def stop(self) -> bool:
+        """Stop it; False where none ran."""

@@ -1,0 +1,286 @@
+"""DuckDB as the place where data lives.
+
+One process owns a DuckDB file, so only the session opens it.  All work of a connection runs on one DuckDB connection (a
+transaction spans its cursors); functions and live relations are installed through a second one, so that an open transaction
+neither holds them back nor takes them away when it rolls back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from sqlml.errors import (
+    BindError,
+    DatabaseError,
+    DataError,
+    EngineError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+)
+from sqlml.types import Column, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 122_880
+"""Rows per Arrow batch: DuckDB's own row-group size."""
+
+_KINDS = {
+    "BOOLEAN": Kind.BOOLEAN,
+    "VARCHAR": Kind.TEXT,
+    "UUID": Kind.TEXT,
+    "DATE": Kind.DATE,
+    "TIME": Kind.TIME,
+    "TIMESTAMP": Kind.TIMESTAMP,
+    "TIMESTAMP_S": Kind.TIMESTAMP,
+    "TIMESTAMP_MS": Kind.TIMESTAMP,
+    "TIMESTAMP_NS": Kind.TIMESTAMP,
+    "TIMESTAMP WITH TIME ZONE": Kind.TIMESTAMPTZ,
+} | dict.fromkeys(
+    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+     "FLOAT", "DOUBLE", '"NULL"', "NULL", "BIGNUM"),
+    Kind.NUMBER,
+)  # fmt: skip
+
+
+def kind_of_type(sql_type: str) -> Kind | None:
+    """What a column of a DuckDB type is to a model; None for nested, binary and interval types."""
+    name = sql_type.upper()
+    if name.endswith("]") or name.startswith(("STRUCT", "MAP", "UNION")):
+        return None
+    if name.startswith("DECIMAL"):
+        return Kind.NUMBER
+    return Kind.TEXT if name.startswith("ENUM") else _KINDS.get(name)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A result: its columns, and its rows as Arrow batches that may still be on their way."""
+
+    columns: tuple[Column, ...]
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    rowcount: int = -1  # rows changed, where the statement changes rows; -1: a result set or unknown
+    has_rows: bool = True  # False for DDL and DML
+
+
+class DuckDBEngine:
+    """The engine of one connection to one DuckDB database."""
+
+    name = "duckdb"
+    dialect = "duckdb"
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
+        self.database = database
+        self.connection = connection
+        self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
+
+    @classmethod
+    def open(cls, database: str, *, read_only: bool = False) -> DuckDBEngine:
+        """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held by another."""
+        try:
+            # A Python variable must never be readable by naming it in SQL.
+            connection = duckdb.connect(database, read_only=read_only, config={"python_enable_replacements": False})
+        except duckdb.Error as error:
+            raise _open_error(database, error) from None
+        return cls(connection, database)
+
+    def close(self) -> None:
+        self.side.close()
+        self.connection.close()
+
+    # --- the Engine protocol --------------------------------------------------------------------------------------------
+
+    def describe(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Column, ...]:
+        """The columns of a query, bound but not run.  ``BindError`` where the text is not one query."""
+        self.check_query(query)
+        try:
+            relation = self.connection.sql(query, params=list(parameters) or None)
+            return _columns(relation.columns, relation.types)
+        except duckdb.Error as error:
+            raise engine_error(error, query) from None
+
+    def extract(self, query: str, parameters: Sequence[Any] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Run a query; its rows as batches of at most ``BATCH_ROWS``."""
+        stream = self.run(query, parameters)
+        return stream.schema, stream.batches
+
+    def has_function(self, name: str) -> bool:
+        query = "SELECT 1 FROM duckdb_functions() WHERE lower(function_name) = lower(?) AND NOT starts_with(function_name, '__sqlml') LIMIT 1"
+        return bool(self.side.execute(query, [name]).fetchall())
+
+    def interrupt(self) -> None:
+        self.connection.interrupt()
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, text: str, parameters: Any = ()) -> Stream:
+        """Run one statement of the database."""
+        try:
+            statements = self.connection.extract_statements(text)
+            if len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT:
+                return self._select(text, parameters)
+            return self._execute(text, parameters)
+        except duckdb.Error as error:
+            raise engine_error(error, text) from None
+
+    def run_many(self, text: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row of parameters."""
+        try:
+            self.connection.executemany(text, [list(row) for row in parameters])
+        except duckdb.Error as error:
+            raise engine_error(error, text) from None
+
+    def _select(self, text: str, parameters: Any) -> Stream:
+        relation = self.connection.sql(text, params=_bound(parameters))
+        columns = _columns(relation.columns, relation.types)
+        reader = relation.to_arrow_reader(BATCH_ROWS)
+        return Stream(columns, reader.schema, _guarded(reader, text))
+
+    def _execute(self, text: str, parameters: Any) -> Stream:
+        import pyarrow as pa
+
+        cursor = self.connection.execute(text, _bound(parameters))
+        described = cursor.description or []
+        columns = _columns([d[0] for d in described], [d[1] for d in described])
+        rows = cursor.fetchall() if described else []
+        names = [c.name for c in columns]
+        if names == ["Count"] and len(rows) == 1:
+            return Stream((), pa.schema([]), iter(()), rows[0][0], has_rows=False)
+        if not described or names == ["Success"]:
+            return Stream((), pa.schema([]), iter(()), has_rows=False)
+        table = pa.table([pa.array([row[i] for row in rows]) for i in range(len(names))], names=names)
+        return Stream(columns, table.schema, iter(table.to_batches()))
+
+    def check_query(self, query: str) -> None:
+        """``BindError`` unless the text is exactly one SELECT-like statement, so that describing it can change nothing."""
+        try:
+            statements = self.connection.extract_statements(query)
+        except duckdb.Error as error:
+            raise engine_error(error, query) from None
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise BindError("the query after AS must be one SELECT (or FROM, WITH, VALUES, TABLE)")
+
+    def in_transaction(self) -> bool:
+        """Whether the user has an open transaction: within one, the transaction's number stays the same."""
+        try:
+            first, second = (self.connection.execute("SELECT txid_current()").fetchall() for _ in range(2))
+        except duckdb.Error:
+            return True  # an aborted transaction answers nothing until it is rolled back
+        return bool(first == second)
+
+    def table_rows(self, table: str) -> int | None:
+        """How many rows a table has, given as SQL; None where it does not exist."""
+        try:
+            return int(self.connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])  # noqa: S608
+        except duckdb.CatalogException:
+            return None
+        except duckdb.Error as error:
+            raise engine_error(error, "") from None
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Tables and columns, for completion."""
+        hidden = "database_name NOT IN ('system', 'temp') AND NOT internal"
+        tables = self.side.execute(
+            f"SELECT table_name FROM duckdb_tables() WHERE {hidden} UNION ALL SELECT view_name FROM duckdb_views() WHERE {hidden}"  # noqa: S608
+        ).fetchall()
+        columns = self.side.execute(f"SELECT DISTINCT column_name FROM duckdb_columns() WHERE {hidden} ORDER BY 1").fetchall()  # noqa: S608
+        return {"tables": tuple(r[0] for r in tables), "columns": tuple(r[0] for r in columns)}
+
+
+def _bound(parameters: Any) -> Any:
+    if not parameters:
+        return None
+    return dict(parameters) if isinstance(parameters, dict) else list(parameters)
+
+
+def _columns(names: Sequence[str], types: Sequence[Any]) -> tuple[Column, ...]:
+    return tuple(
+        Column(name, "NULL" if str(t) == '"NULL"' else str(t), kind_of_type(str(t))) for name, t in zip(names, types, strict=True)
+    )
+
+
+def _guarded(reader: pa.RecordBatchReader, text: str) -> Iterator[pa.RecordBatch]:
+    """The reader's batches, with DuckDB's errors as ours."""
+    import pyarrow as pa
+
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except duckdb.Error as error:
+            raise engine_error(error, text) from None
+        except (pa.ArrowException, OSError, RuntimeError) as error:
+            raise engine_error(error, text) from None
+        if batch.num_rows:
+            yield batch
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+_EXCERPT = re.compile(r"\n+LINE (\d+): (.*)\n( *)(\^+)", re.DOTALL)
+
+_CLASSES: tuple[tuple[type[Exception], type[DatabaseError]], ...] = (
+    (duckdb.InterruptException, OperationalError),
+    (duckdb.IntegrityError, IntegrityError),
+    (duckdb.DataError, DataError),
+    (duckdb.NotSupportedError, NotSupportedError),
+    (duckdb.IOException, OperationalError),
+    (duckdb.OutOfMemoryException, OperationalError),
+    (duckdb.TransactionException, OperationalError),
+    (duckdb.ProgrammingError, EngineError),
+    (duckdb.OperationalError, OperationalError),
+)
+
+
+def engine_error(error: BaseException, text: str) -> DatabaseError:
+    """DuckDB's error as one of ours: its own message, and its place in ``text`` where it gives one."""
+    whole = str(error)
+    message = whole
+    span = None
+    match = _EXCERPT.search(whole)
+    if match:
+        message = (whole[: match.start()] + whole[match.end() :]).strip()
+        span = _place(text, int(match[1]), match[2], len(match[3]), len(match[4]))
+    cls = next((ours for theirs, ours in _CLASSES if isinstance(error, theirs)), EngineError)
+    if "Interrupted!" in whole:
+        return OperationalError("cancelled")
+    return cls(message.strip(), source=text if span else None, span=span)
+
+
+def _place(text: str, line: int, excerpt: str, caret: int, width: int) -> tuple[int, int] | None:
+    """Where in ``text`` the caret under DuckDB's excerpt points; long lines are shown cut, with dots at the ends."""
+    lines = text.split("\n")
+    if line > len(lines):
+        return None
+    column = caret - len(f"LINE {line}: ")
+    start = sum(len(part) + 1 for part in lines[: line - 1])
+    if excerpt.startswith("..."):
+        body = excerpt.removeprefix("...").removesuffix("...")
+        found = lines[line - 1].find(body)
+        if found < 0:
+            return None
+        column += found - 3
+    return (start + column, start + column + width)
+
+
+def _open_error(database: str, error: duckdb.Error) -> OperationalError:
+    text = str(error)
+    if "Could not set lock" in text:
+        holder = re.search(r"held in (.+?) \(PID (\d+)\)", text)
+        who = f" by process {holder[2]} ({holder[1]})" if holder else ""
+        return OperationalError(
+            f"the database {database} is open elsewhere{who}",
+            hint="one process at a time can have a DuckDB file open: close it there first",
+        )
+    if "not a valid DuckDB database" in text:
+        return OperationalError(f"{database} is not a DuckDB database", hint="give a new name, or read the file with SELECT * FROM '…'")
+    reason = text.split("\n")[0].removeprefix("IO Error: ")
+    return OperationalError(f"cannot open the database {database}: {reason}", hint="its folder must exist and be writable")

@@ -1,0 +1,171 @@
+"""Every error that a user can meet, in one tree.
+
+    Error                                (PEP 249)
+    ├── InterfaceError                   the connection or cursor was used wrongly (closed, nothing to fetch)
+    └── DatabaseError
+        ├── ProgrammingError             the statement is wrong
+        │   ├── ParseError               … in its form
+        │   ├── BindError                … in a name, an option or a type
+        │   └── EngineError              … says the database, in its own words
+        ├── DataError
+        │   └── TrainingDataError        the data cannot be learnt from
+        ├── OperationalError             something outside the statement
+        │   ├── JobError                 a job failed
+        │   │   ├── JobCancelled, JobTimeout, JobOutOfMemory, JobCrashed
+        │   ├── BundleError              a model's files are missing or damaged
+        │   ├── MissingExtra             a package that this needs is not installed
+        │   └── ServingError             the endpoint server could not do its part
+        ├── IntegrityError, InternalError
+        └── NotSupportedError            asked for rightly, not to be had
+
+An error says what, where, got what, and what to do.  ``str(error)`` is the whole message, with the line and a caret where the
+place is known; the fields ``message``, ``source``, ``span`` and ``hint`` carry the same in pieces.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from sqlml_dialect import DialectError, point_at
+
+
+class Warning(Exception):  # noqa: A001 - the name is PEP 249's
+    """An important warning (PEP 249)."""
+
+
+class Error(Exception):
+    """The root of all errors of this module (PEP 249)."""
+
+    def __init__(
+        self, message: str, *, source: str | None = None, span: tuple[int, int] | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.source = source
+        self.span = span
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.source is not None and self.span is not None:
+            lines.append(point_at(self.source, self.span))
+        if self.hint:
+            lines.append("\n".join("  " + line for line in self.hint.splitlines()))
+        return "\n".join(lines)
+
+    def located(self, source: str, span: tuple[int, int]) -> Error:
+        """The same error, pointing at a place unless it has one already."""
+        if self.span is None and span != (0, 0):
+            self.source, self.span = source, span
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.source, self.span, self.hint))
+
+
+def _rebuild(cls: type[Error], message: str, source: str | None, span: tuple[int, int] | None, hint: str | None) -> Error:
+    return cls(message, source=source, span=span, hint=hint)
+
+
+class InterfaceError(Error):
+    """The connection or cursor was used wrongly."""
+
+
+class DatabaseError(Error):
+    """An error of the database or of the engine behind it."""
+
+
+class DataError(DatabaseError):
+    """The data cannot be processed as asked."""
+
+
+class OperationalError(DatabaseError):
+    """Something outside the statement failed: a file, a process, a server."""
+
+
+class IntegrityError(DatabaseError):
+    """A constraint of the database was broken."""
+
+
+class InternalError(DatabaseError):
+    """A fault of sqlml itself."""
+
+
+class ProgrammingError(DatabaseError):
+    """The statement is wrong."""
+
+
+class NotSupportedError(DatabaseError):
+    """Asked for rightly, but not to be had."""
+
+
+class ParseError(ProgrammingError):
+    """The statement's form is wrong; nothing has run."""
+
+
+class BindError(ProgrammingError):
+    """A name, an option or a type in the statement is wrong; nothing has run."""
+
+
+class EngineError(ProgrammingError):
+    """The database refused the statement; the message is its own."""
+
+
+class TrainingDataError(DataError):
+    """The data cannot be learnt from."""
+
+
+class JobError(OperationalError):
+    """A job failed."""
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+
+class JobTimeout(JobError):
+    """The job passed its time limit."""
+
+
+class JobOutOfMemory(JobError):
+    """The job passed its memory limit, or the system had no memory left for it."""
+
+
+class JobCrashed(JobError):
+    """The job's process died."""
+
+
+class BundleError(OperationalError):
+    """A model's files are missing or damaged."""
+
+
+class MissingExtra(OperationalError):
+    """A package that this needs is not installed; the hint has the command."""
+
+
+class ServingError(OperationalError):
+    """The endpoint server could not do its part."""
+
+
+def parse_error(error: DialectError) -> ParseError:
+    """The parser's own error as one of ours."""
+    parts = [f"expected {error.expected}"] if error.expected and error.expected not in error.message else []
+    parts += [error.hint] if error.hint else []
+    return ParseError(error.message, source=error.text, span=error.span, hint="\n".join(parts) or None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """``did you mean xgboost_classifier?``, or None where nothing is near."""
+    lowered = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    return f"did you mean {lowered[near[0]]}?" if near else None
+
+
+def listing(names: Iterable[str], most: int = 8) -> str:
+    """``age, job, … (12 more)``"""
+    items = list(names)
+    if len(items) <= most:
+        return ", ".join(items)
+    return ", ".join(items[:most]) + f", … ({len(items) - most} more)"

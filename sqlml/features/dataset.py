@@ -1,0 +1,116 @@
+"""Training rows: an Arrow file, memory-mapped, with an order of its rows that does not depend on how they came.
+
+A join or a group-by hands over the same rows in another order each time.  Every row gets a 64-bit hash of its values; sorting by
+it gives the canonical order, so that the same rows and seed give the same split and the same model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sqlml.errors import TrainingDataError
+from sqlml.types import Kind, arrow_type, kind_of_arrow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Values: TypeAlias = pa.Array | pa.ChunkedArray
+"""A column of Arrow data, in one piece or several."""
+
+_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows as they came, and the order in which to read them.
+
+    ``order`` (n,) holds row numbers of ``table``: the i-th row in canonical order is ``table[order[i]]``.
+    """
+
+    table: pa.Table
+    kinds: Mapping[str, Kind]
+    order: NDArray[np.int64]
+    fingerprint: str
+
+    def column(self, name: str) -> Values:
+        """A column in the Arrow type of its kind, rows as they came."""
+        return canonical(self.table.column(name), self.kinds[name])
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """The table in an Arrow IPC file or stream; its buffers stay in the file until they are touched."""
+    source = pa.memory_map(str(path))
+    try:
+        return pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source).read_all()
+
+
+def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 0) -> Dataset:
+    """Read the columns named and find their canonical order.
+
+    A kind of None stands for what the Arrow type says.  ``TrainingDataError`` where a column is missing or cannot be used.
+    """
+    table = read_arrow(path)
+    absent = [name for name in columns if name not in table.column_names]
+    if absent:
+        raise TrainingDataError(f"the rows have no column {', '.join(absent)} (they have: {', '.join(table.column_names)})")
+    table = table.select(list(columns))
+    kinds = {name: kind or _own_kind(table, name) for name, kind in columns.items()}
+    hashes = _row_hashes(table, kinds, threads)
+    order = np.argsort(hashes, kind="stable")
+    digest = hashlib.sha256(json.dumps([[n, k.value] for n, k in kinds.items()], ensure_ascii=False).encode())
+    digest.update(np.ascontiguousarray(hashes[order]).data)
+    return Dataset(table, kinds, order, digest.hexdigest())
+
+
+def canonical(values: Values, kind: Kind) -> Values:
+    """Values in the Arrow type of a kind: every integer, float and decimal as float64, every string type as string, and so on.
+
+    Raises ``pyarrow.ArrowInvalid`` or ``ArrowNotImplementedError`` for values that cannot be read as that kind.
+    """
+    want = arrow_type(kind)
+    if values.type == want:
+        return values
+    if isinstance(values.type, pa.DictionaryType):
+        values = pc.cast(values, values.type.value_type)
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = pc.cast(values, values.type.storage_type)
+    return pc.cast(values, want, safe=False)
+
+
+def _own_kind(table: pa.Table, name: str) -> Kind:
+    kind = kind_of_arrow(table.schema.field(name).type)
+    if kind is None:
+        raise TrainingDataError(f"column {name} has values of a type that no model can use ({table.schema.field(name).type})")
+    return kind
+
+
+def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDArray[np.uint64]:
+    """DuckDB's 64-bit hash of every row over the canonical values, in the table's order, in bounded memory."""
+    import duckdb
+
+    if not table.num_rows:
+        return np.empty(0, np.uint64)
+    schema = pa.schema([(f"c{i}", arrow_type(kind)) for i, kind in enumerate(kinds.values())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table.to_batches(max_chunksize=_BATCH):
+            arrays = [canonical(array, kind) for array, kind in zip(batch.columns, kinds.values(), strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    with duckdb.connect(":memory:", config={"threads": threads} if threads else {}) as connection:
+        rows = connection.from_arrow(reader)
+        hashes = rows.project(f"hash({', '.join(schema.names)}) AS h").fetchnumpy()["h"]
+    return np.asarray(hashes, np.uint64)

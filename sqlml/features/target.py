@@ -1,0 +1,71 @@
+"""The column to learn: what its values are, which classes there are, and how each is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as t
+
+from sqlml.features.dataset import Values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def plain_target(values: Values) -> Values | None:
+    """Target values as string, bool, int64 or float64 with NaN as NULL; None for dates, times and everything else."""
+    if isinstance(values.type, pa.DictionaryType):
+        values = pc.cast(values, values.type.value_type)
+    kind = values.type
+    if t.is_boolean(kind) or t.is_string(kind):
+        return values
+    if t.is_large_string(kind) or t.is_string_view(kind):
+        return pc.cast(values, pa.string())
+    if t.is_integer(kind) or (t.is_decimal(kind) and kind.scale == 0):
+        try:
+            return pc.cast(values, pa.int64())
+        except pa.ArrowInvalid:  # beyond 64 bits
+            return pc.cast(values, pa.float64(), safe=False)
+    if t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind):
+        values = pc.cast(values, pa.float64(), safe=False)
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    return None
+
+
+def find_classes(values: Values) -> tuple[Any, ...]:
+    """The different values, ascending: str, bool, int or float."""
+    return tuple(sorted(pc.unique(pc.drop_null(values)).to_pylist()))
+
+
+def label_type(classes: Sequence[Any]) -> pa.DataType:
+    """The Arrow type of predicted classes."""
+    for python, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
+        if classes and all(type(value) is python for value in classes):
+            return arrow
+    return pa.string()
+
+
+def label_text(value: Any) -> str:
+    """A class as the database writes it: ``yes``, ``true``, ``3``, ``0.5``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def encode_classes(values: Values, classes: Sequence[Any]) -> NDArray[np.int64]:
+    """Each value's place in ``classes``; -1 for NULL and for a value that is not there.
+
+    ``values`` may have another type than the classes (``1`` for ``1.0``, text for a number): they are compared as the classes' type,
+    or as text where that cannot be.
+    """
+    want = label_type(classes)
+    if isinstance(values.type, pa.DictionaryType):
+        values = pc.cast(values, values.type.value_type)
+    try:
+        codes = pc.index_in(pc.cast(values, want), value_set=pa.array(classes, want))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        words = pa.array([label_text(value) for value in classes], pa.string())
+        codes = pc.index_in(pc.cast(values, pa.string()), value_set=words)
+    return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), np.int64)

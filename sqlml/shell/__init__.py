@@ -1,0 +1,1 @@
+"""The command ``sqlml``: a shell for people, a filter for scripts."""

@@ -1,0 +1,67 @@
+"""Scripts: ``-c``, ``-f`` and standard input.  The first error stops them and names its place."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlml.errors import Error, OperationalError
+from sqlml.shell.run import Piece, run_statement, split
+
+if TYPE_CHECKING:
+    from sqlml.connection import Connection
+
+    from sqlml.shell.output import Output
+
+
+@dataclass(frozen=True)
+class Script:
+    """SQL to run; ``name`` is the file's, None for ``-c``."""
+
+    text: str
+    name: str | None = None
+
+
+class ScriptError(Exception):
+    """A statement of a file failed; the text names file and line, then says why."""
+
+
+def read_script(path: str) -> Script:
+    """A file of SQL, or standard input for ``-``.  ``OperationalError`` where it cannot be read."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise OperationalError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise OperationalError(f"cannot read {path}: it is not UTF-8 text (byte {error.start:,})") from error
+    return Script(text, "standard input" if path == "-" else path)
+
+
+def run_script(connection: Connection, script: Script, output: Output) -> None:
+    """Run the statements one after the other, printing each result."""
+    for piece in split(script.text):
+        try:
+            result = run_statement(connection, piece.text)
+        except Error as error:
+            located = _in_script(error, piece, script)
+            if script.name is None:
+                raise located from None
+            line = _line_of(located, piece, script)
+            raise ScriptError(f"{script.name}, line {line}: {located}") from error
+        output.result(result)
+        if result.interrupted:
+            raise KeyboardInterrupt
+
+
+def _in_script(error: Error, piece: Piece, script: Script) -> Error:
+    """The same error, its place counted from the start of the script."""
+    if error.source == piece.text and error.span is not None:
+        error.source, error.span = script.text, (error.span[0] + piece.start, error.span[1] + piece.start)
+    return error
+
+
+def _line_of(error: Error, piece: Piece, script: Script) -> int:
+    place = error.span[0] if error.source == script.text and error.span is not None else piece.start
+    return script.text.count("\n", 0, place) + 1

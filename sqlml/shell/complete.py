@@ -1,0 +1,248 @@
+"""What may come next where the cursor stands.
+
+    text before the cursor → tokens of the statement → the place (``place_of``) → candidates
+
+The place is found by looking at the last tokens only, never by parsing: what is typed is not yet a statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from sqlml_dialect.names import name_sql
+from sqlml_dialect.tokens import Kind, Token, scan
+
+from sqlml.errors import Error
+from sqlml.shell import words
+
+if TYPE_CHECKING:
+    from sqlml.connection import Names
+
+    from sqlml.contracts import OptionSpec
+
+_BEFORE_TABLE = frozenset({"FROM", "JOIN", "INTO", "TABLE", "UPDATE", "SUMMARIZE"})
+_BEFORE_COLUMN = frozenset({"TARGET", "LABEL", "WEIGHT", "KEY"})
+_MODEL_CALLS = frozenset(words.CALLS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the cursor stands: ``what`` is expected there (``models``, ``options``, …) and what belongs to it."""
+
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to offer: the text to insert and a word on what it is."""
+
+    text: str
+    meta: str
+
+
+class SqlCompleter(Completer):
+    """Completes statements and the shell's own commands; ``names`` is asked anew at each statement."""
+
+    def __init__(self, names: Callable[[], Names], commands: Sequence[tuple[str, str]]) -> None:
+        self._names = names
+        self._commands = commands
+        self._paths = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """The candidates that begin with what is typed."""
+        text = document.text_before_cursor
+        if text.startswith("\\"):
+            yield from self._complete_command(text, complete_event)
+            return
+        tokens = statement_tokens(text)
+        if tokens and tokens[-1].kind is Kind.OPEN and tokens[-1].text.startswith("'"):
+            yield from self._complete_path(tokens[-1].text[1:], complete_event)
+            return
+        typed = _take_typed(tokens, len(text))
+        yield from _matching(candidates(place_of(tokens), self._names(), typed), typed)
+
+    def _complete_command(self, text: str, event: CompleteEvent) -> Iterator[Completion]:
+        command, space, argument = text.partition(" ")
+        if not space:
+            yield from _matching([Candidate(name, meta) for name, meta in self._commands], command)
+        elif command == "\\i":
+            yield from self._complete_path(argument, event)
+        else:
+            yield from _matching(_command_arguments(command, self._names()), argument)
+
+    def _complete_path(self, typed: str, event: CompleteEvent) -> Iterable[Completion]:
+        return self._paths.get_completions(Document(typed), event)
+
+
+def statement_tokens(text: str) -> list[Token]:
+    """The tokens of the statement that the text ends in."""
+    tokens: list[Token] = []
+    for token in scan(text):
+        tokens = [] if token.key == ";" else [*tokens, token]
+    return tokens
+
+
+def _take_typed(tokens: list[Token], cursor: int) -> str:
+    """Take what is being typed off the tokens: a word, a name that is still in quotes, ``deposit@`` or ``deposit@1``."""
+    typed = ""
+    for _ in range(3):
+        token = tokens[-1] if tokens else None
+        if token is None or token.end + len(typed) != cursor:
+            break
+        if not (token.kind in (Kind.WORD, Kind.NUMBER) or token.key == "@" or token.text.startswith('"')):
+            break
+        typed = tokens.pop().text + typed
+    return typed
+
+
+def place_of(tokens: Sequence[Token]) -> Place:
+    """What is expected after these tokens."""
+    keys = [token.key or token.text for token in tokens]
+    if not keys:
+        return Place("start")
+    first, last, before = keys[0], keys[-1], keys[-2] if len(keys) > 1 else ""
+    opening = _open_parenthesis(keys)
+    if opening > 0 and keys[opening - 1] == "WITH" and first in words.CLAUSES:
+        return _option_place(tokens, keys, opening)
+    if last == "MODEL" or (last == "OF" and before == "VERSIONS") or (last == "(" and before in _MODEL_CALLS):
+        return Place("models")
+    if last == "ENDPOINT" or keys == ["UNDEPLOY"]:
+        return Place("endpoints")
+    if keys == ["SHOW"]:
+        return Place("shown")
+    if last == "USING" and first == "TRAIN" and opening < 0:
+        return Place("algorithms")
+    if last in _BEFORE_TABLE or keys == ["DESCRIBE"]:
+        return Place("tables")
+    if last in _BEFORE_COLUMN or (opening > 0 and keys[opening - 1] in ("EXCLUDE", "TARGET", "KEY") and last in ("(", ",")):
+        return Place("columns")
+    in_clauses = first in words.CLAUSES and len(keys) > 2 and opening < 0 and "AS" not in keys
+    if in_clauses and last == "ON":
+        return Place("runners")
+    return Place("clauses", first) if in_clauses else Place("expression")
+
+
+def _option_place(tokens: Sequence[Token], keys: Sequence[str], opening: int) -> Place:
+    """A name or a value within WITH ( … ); ``detail`` is the algorithm, or the algorithm and the option."""
+    using = keys.index("USING") if "USING" in keys else -1
+    algorithm = tokens[using + 1].text if 0 <= using < len(tokens) - 1 else ""
+    if keys[-1] == "=" and len(keys) - 2 > opening:
+        return Place("values", f"{algorithm}.{tokens[-2].text}")
+    return Place("options", algorithm) if keys[-1] in ("(", ",") else Place("nothing")
+
+
+def _open_parenthesis(keys: Sequence[str]) -> int:
+    """The index of the innermost parenthesis that is still open, or -1."""
+    opened: list[int] = []
+    for index, key in enumerate(keys):
+        if key == "(":
+            opened.append(index)
+        elif key == ")" and opened:
+            opened.pop()
+    return opened[-1] if opened else -1
+
+
+def candidates(place: Place, names: Names, typed: str) -> list[Candidate]:
+    """What to offer at a place; functions only once something is typed, there are so many."""
+    simple: dict[str, tuple[Iterable[str], str]] = {
+        "start": (words.STATEMENTS, ""),
+        "shown": (words.SHOWN, ""),
+        "models": (map(_model_sql, names.models), "model"),
+        "endpoints": (map(name_sql, names.endpoints), "endpoint"),
+        "columns": (map(name_sql, names.columns), "column"),
+    }
+    if place.what in simple:
+        return [Candidate(text, meta) for text, meta in _labelled(*simple[place.what])]
+    if place.what == "tables":
+        return [*_tables(names), Candidate("MODEL", "")]
+    if place.what in ("algorithms", "runners"):
+        return _registered(place.what.removesuffix("s"))
+    if place.what == "options":
+        return [_option(option) for option in _options(place.detail)]
+    if place.what == "values":
+        return _option_values(place.detail)
+    if place.what == "clauses":
+        return [Candidate(clause, "") for clause in words.CLAUSES[place.detail]]
+    return _expression(names, typed) if place.what == "expression" else []
+
+
+def _labelled(texts: Iterable[str], meta: str) -> Iterator[tuple[str, str]]:
+    return ((text, meta) for text in texts)
+
+
+def _tables(names: Names) -> list[Candidate]:
+    return [Candidate(name_sql(table), "table") for table in names.tables]
+
+
+def _expression(names: Names, typed: str) -> list[Candidate]:
+    """Anything that may stand within a query."""
+    found = [Candidate(name_sql(column), "column") for column in names.columns] + _tables(names)
+    found += [Candidate(_model_sql(model), "model") for model in names.models]
+    found += [Candidate(f"{call}(", "model's answer") for call in words.CALLS]
+    found += [Candidate(word, "") for word in words.SQL_WORDS]
+    if typed:
+        found += [Candidate(f"{function}(", "function") for function in names.functions]
+    return found
+
+
+def _model_sql(name: str) -> str:
+    """``churn@3`` as it is typed; only the part before the @ may need quotes."""
+    base, at, version = name.partition("@")
+    return name_sql(base) + at + version
+
+
+def _registered(what: str) -> list[Candidate]:
+    from sqlml import registry
+
+    return [Candidate(name, what) for name in registry.names(what)]
+
+
+def _options(algorithm: str) -> tuple[OptionSpec, ...]:
+    """The options of an algorithm; none where it is unknown or its library is missing."""
+    from sqlml.registry import get_algorithm
+
+    try:
+        return get_algorithm(algorithm).options
+    except Error:
+        return ()
+
+
+def _option(option: OptionSpec) -> Candidate:
+    default = "" if option.default is None else f" (default {option.default})"
+    return Candidate(f"{option.name} = ", f"{option.type}{default}")
+
+
+def _option_values(detail: str) -> list[Candidate]:
+    algorithm, _, name = detail.partition(".")
+    for option in _options(algorithm):
+        if option.name.lower() == name.lower():
+            if option.type == "bool":
+                return [Candidate("true", ""), Candidate("false", "")]
+            return [Candidate(f"'{choice}'", "") for choice in option.choices]
+    return []
+
+
+def _command_arguments(command: str, names: Names) -> list[Candidate]:
+    from sqlml.shell.render import FORMATS
+
+    if command == "\\d":
+        return _tables(names) + [Candidate(_model_sql(model), "model") for model in names.models]
+    if command == "\\m":
+        return [Candidate(_model_sql(model), "model") for model in names.models]
+    return [Candidate(style, "") for style in FORMATS] if command == "\\f" else []
+
+
+def _matching(offered: Iterable[Candidate], typed: str) -> Iterator[Completion]:
+    """Those that begin with what is typed, whatever the case; words of SQL in the case of what is typed."""
+    lowered = typed.lower()
+    seen = set()
+    for candidate in offered:
+        if candidate.text.lower().startswith(lowered) and candidate.text not in seen:
+            seen.add(candidate.text)
+            text = candidate.text.lower() if typed.islower() and not candidate.meta else candidate.text
+            yield Completion(text, start_position=-len(typed), display_meta=candidate.meta)

@@ -1,0 +1,131 @@
+"""EXPLAIN MODEL: what matters to a model as a whole, and what made each row's prediction.  EXPLAIN <statement>: its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlml_dialect import ExplainModel, ExplainPlan, Predict, Train
+
+from sqlml.binder.models import resolve_model
+from sqlml.binder.parameters import Parameters
+from sqlml.binder.text import Sql
+from sqlml.catalog import Catalog
+from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.errors import BindError, NotSupportedError
+from sqlml.plan import TrainPlan
+from sqlml.statements.evaluate import open_model
+from sqlml.statements.predict import check_into, predict_sql, run_into
+from sqlml.statements.queries import Queries, missing_columns_error
+from sqlml.statements.result import Result, rows_result
+from sqlml.statements.train import extraction_sql, plan_train
+from sqlml.types import Task
+
+DEFAULT_TOP = 5
+
+
+def run_explain_model(
+    node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog, engine: DuckDBEngine
+) -> Result:
+    """Without a query the importance of each input; with one, each row with its prediction and its largest contributions."""
+    source = parameters.source
+    version = resolve_model(catalog, node.model, source)
+    if node.top is not None and node.top < 1:
+        raise BindError(f"TOP takes a whole number from 1 on (got {node.top})", source=source, span=node.span)
+    if node.query is None:
+        if node.into is not None:
+            raise BindError(
+                "INTO needs a query: EXPLAIN MODEL … INTO table AS SELECT …", source=source, span=node.into.span,
+                hint="the importance of the inputs is a small result: CREATE TABLE … AS cannot be needed for it",
+            )  # fmt: skip
+        importance = open_model(version).importance()
+        rows = [{"feature": name, "importance": share} for name, share in importance[: node.top]]
+        return rows_result(rows, [("feature", "string"), ("importance", "double")], _importance_note(version.task))
+    if node.into is not None:
+        check_into(node.into, engine, source)
+    inner = queries.bind(source, node.query.span)
+    have = queries.describe(inner, parameters.within(node.query.span))
+    missing = frozenset(c.name for c in version.inputs) - {c.name for c in have}
+    missing = frozenset(name for name in missing if name.lower() not in {c.name.lower() for c in have})
+    if missing:
+        raise missing_columns_error(source, node.query.span, version, missing, tuple(c.name for c in have))
+    name = "centroid_id" if version.task is Task.CLUSTERING else f"predicted_{version.target}"
+    predict = queries.call(version, "predict")
+    reasons = queries.call(version, f"reasons:{node.top or DEFAULT_TOP}")
+    quoted = '"' + name.replace('"', '""') + '"'
+    sql = inner.wrapped(f"SELECT *, {predict} AS {quoted}, {reasons} AS reasons FROM (", "\n)")
+    return run_into(sql, node.into, node.query.span, parameters, queries)
+
+
+def _importance_note(task: Task) -> str | None:
+    return "shares of the distance between the centres" if task is Task.CLUSTERING else None
+
+
+def run_explain_plan(
+    node: ExplainPlan, parameters: Parameters, queries: Queries, catalog: Catalog, engine: DuckDBEngine
+) -> Result:
+    """What a statement would do, as a tree; nothing runs and nothing is written."""
+    if node.analyze or node.format not in (None, "text"):
+        what = "ANALYZE" if node.analyze else f"FORMAT {node.format}"
+        raise NotSupportedError(f"EXPLAIN ({what}) of our statements: understood, but this version cannot carry it out yet")
+    statement = node.statement
+    match statement:
+        case Train():
+            plan = plan_train(statement, parameters, queries)
+            lines = _train_lines(plan, extraction_sql(statement.query, plan, parameters.source, queries), engine)
+        case Predict():
+            lines = _predict_lines(statement, parameters, queries, catalog)
+        case _:
+            model = getattr(statement, "model", None)
+            version = resolve_model(catalog, model, parameters.source) if model is not None else None
+            lines = [type(statement).__name__.upper(), *([f"└─ model: {version.name}"] if version else [])]
+    return rows_result([{"plan": line} for line in lines], [("plan", "string")])
+
+
+def _train_lines(plan: TrainPlan, sql: Sql, engine: DuckDBEngine) -> list[str]:
+    options = ", ".join(f"{name} = {value}" for name, value in sorted(plan.options.items()))
+    limits = [f"{plan.limits.seconds:g} s"] if plan.limits.seconds else []
+    limits += [f"{plan.limits.memory / 2**20:,.0f} MiB"] if plan.limits.memory else []
+    features = ", ".join(f"{c.name} ({c.kind.value if c.kind else '?'})" for c in plan.features)
+    return [
+        f"TRAIN MODEL {plan.model}: a new version",
+        *_branch("extraction", [f"engine: {engine.name}", f"query: {' '.join(sql.text.split())}"]),
+        *_branch(
+            "data",
+            [
+                f"target: {plan.target or 'none'}",
+                f"{len(plan.features)} features: {features}",
+                *([f"weight: {plan.weight}"] if plan.weight else []),
+                *([f"excluded: {', '.join((*plan.excluded, *plan.key))}"] if plan.excluded or plan.key else []),
+                f"held out: {plan.split.text}, seed {plan.seed}",
+                *([f"sample: {plan.sample_rows:,} rows"] if plan.sample_rows else []),
+            ],
+        ),
+        *_branch(
+            "job",
+            [
+                f"algorithm: {plan.algorithm or 'chosen from the values of ' + str(plan.target)}",
+                f"options: {options}",
+                f"runner: {plan.runner}",
+                f"limits: {', '.join(limits) or 'none'}",
+            ],
+            last=True,
+        ),
+    ]
+
+
+def _predict_lines(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> list[str]:
+    version = resolve_model(catalog, node.model, parameters.source)
+    sql = predict_sql(node.model, node.query, parameters, queries, catalog)
+    into = [f"into: {node.into.table.text} ({node.into.mode})"] if node.into else []
+    return [
+        f"PREDICT MODEL {version.name}",
+        *_branch("scoring", ["inside the database, vectorised", f"query: {' '.join(sql.text.split())}", *into], last=True),
+    ]
+
+
+def _branch(name: str, leaves: Sequence[str], *, last: bool = False) -> list[str]:
+    stem = "   " if last else "│  "
+    marks = ["├─"] * (len(leaves) - 1) + ["└─"]
+    return [f"{'└─' if last else '├─'} {name}", *(f"{stem}{mark} {leaf}" for mark, leaf in zip(marks, leaves, strict=True))]
+
+

@@ -1,0 +1,38 @@
+"""ALTER MODEL and DROP MODEL."""
+
+from __future__ import annotations
+
+from sqlml_dialect import AlterModel, DropModel, SetAlias
+
+from sqlml.catalog import Catalog
+from sqlml.errors import BindError, Error, NotSupportedError
+from sqlml.statements.result import Result
+
+
+def run_alter_model(node: AlterModel, source: str, catalog: Catalog) -> Result:
+    """SET ALIAS: point a name at a version."""
+    action = node.action
+    if not isinstance(action, SetAlias):
+        raise NotSupportedError(
+            "this form of ALTER MODEL: understood, but this version cannot carry it out yet", source=source, span=action.span,
+            hint=f"ALTER MODEL {node.model.text} SET ALIAS champion = 1 works",
+        )  # fmt: skip
+    try:
+        catalog.set_alias(node.model.name.text, action.alias.name, action.version)
+    except Error as error:
+        place = action.span if "version" in error.message else node.model.span
+        raise error.located(source, place) from None
+    return Result()
+
+
+def run_drop_model(node: DropModel, source: str, catalog: Catalog) -> Result:
+    """Remove a model, or one version of it."""
+    ref = node.model
+    try:
+        version = catalog.resolve(ref.name.text, ref.version, ref.alias).version if ref.version or ref.alias else None
+        catalog.drop(ref.name.text, version, cascade=node.cascade)
+    except BindError as error:
+        if node.if_exists and error.message.startswith("unknown model"):
+            return Result()
+        raise error.located(source, ref.span) from None
+    return Result()

@@ -1,0 +1,83 @@
+"""PREDICT MODEL: the rows of a query with the model's predictions beside them, as a result or into a table."""
+
+from __future__ import annotations
+
+from sqlml_dialect import Into, ModelRef, Predict, QualifiedName, Query, Span, quote_identifier
+
+from sqlml.binder.models import resolve_model
+from sqlml.binder.parameters import Parameters
+from sqlml.binder.text import Sql
+from sqlml.catalog import Catalog
+from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.errors import BindError, NotSupportedError
+from sqlml.statements.queries import Queries
+from sqlml.statements.result import Result, stream_result
+
+
+def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog, engine: DuckDBEngine) -> Result:
+    """Score a query's rows inside the database: they never leave it on the way to a table."""
+    _refuse_later_clauses(node, parameters.source)
+    if node.into is not None:
+        check_into(node.into, engine, parameters.source)
+    sql = predict_sql(node.model, node.query, parameters, queries, catalog)
+    return run_into(sql, node.into, node.query.span, parameters, queries)
+
+
+def predict_sql(ref: ModelRef, query: Query, parameters: Parameters, queries: Queries, catalog: Catalog) -> Sql:
+    """The SELECT that adds the prediction's columns to a query's."""
+    source = parameters.source
+    version = resolve_model(catalog, ref, source)
+    inner = queries.bind(source, query.span)
+    have = queries.describe(inner, parameters.within(query.span))
+    present = {column.name.lower() for column in have}
+    missing = frozenset(column.name for column in version.inputs if column.name.lower() not in present)
+    if missing:
+        from sqlml.statements.queries import missing_columns_error
+
+        raise missing_columns_error(source, query.span, version, missing, tuple(c.name for c in have))
+    return queries.predict_table(source, ref, version, query).wrapped("SELECT * FROM ", "")
+
+
+def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, queries: Queries) -> Result:
+    """Run a SELECT, as a result or into a table: one statement of the database, so all or nothing."""
+    values = parameters.within(span)
+    if into is None:
+        return stream_result(queries.run(sql, values))
+    table = table_sql(into.table)
+    before = {
+        "create": f"CREATE TABLE {table} AS ",
+        "replace": f"CREATE OR REPLACE TABLE {table} AS ",
+        "append": f"INSERT INTO {table} BY NAME ",
+    }[into.mode]
+    stream = queries.run(sql.wrapped(before, ""), values)
+    return stream_result(stream)
+
+
+def check_into(into: Into, engine: DuckDBEngine, source: str) -> None:
+    """``BindError`` where the table must be new and is not, or must be there and is not."""
+    rows = engine.table_rows(table_sql(into.table))
+    name = into.table.text
+    if into.mode == "create" and rows is not None:
+        raise BindError(
+            f"table {name} exists already ({rows:,} rows)", source=source, span=into.table.span,
+            hint=f"add APPEND or REPLACE after its name: INTO {name} REPLACE",
+        )  # fmt: skip
+    if into.mode == "append" and rows is None:
+        raise BindError(f"there is no table {name} to append to", source=source, span=into.table.span, hint=f"INTO {name} makes it")
+
+
+def table_sql(table: QualifiedName) -> str:
+    return ".".join(quote_identifier(part.name) for part in table.parts)
+
+
+def _refuse_later_clauses(node: Predict, source: str) -> None:
+    if node.asynchronous:
+        raise NotSupportedError("ASYNC: understood, but this version cannot carry it out yet", source=source, span=node.model.span)
+    if node.runner is not None and node.runner.name.lower() != "inline":
+        raise NotSupportedError(
+            f"PREDICT MODEL … ON {node.runner.name}: predictions are made inside the database", source=source,
+            span=node.runner.span, hint="leave out ON",
+        )  # fmt: skip
+    if node.options:
+        name = node.options[0].name
+        raise BindError(f"PREDICT MODEL has no option {name.name}", source=source, span=name.span)

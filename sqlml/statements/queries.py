@@ -1,0 +1,319 @@
+"""Queries of the database with calls of ours in them: bound, described and run, with errors in the words of what was typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import duckdb
+from sqlml_dialect import Calls, ModelCall, ModelRef, Query, Span, find_calls, quote_identifier, quote_string
+from sqlml_dialect.calls import may_have_calls
+from sqlml_dialect.tokens import Kind, scan
+
+from sqlml.binder.calls import CallBinder, macro_name, parse_macro_name, view_call_sql
+from sqlml.binder.models import resolve_model, signature
+from sqlml.binder.text import Sql, verbatim
+from sqlml.bundles.model import Model
+from sqlml.catalog import Catalog, Version
+from sqlml.contracts import Target
+from sqlml.engines.duckdb import DuckDBEngine, Stream
+from sqlml.errors import BindError, DatabaseError, Error, listing
+from sqlml.types import Column
+
+_MISSING_COLUMN = re.compile(r'Referenced column "(.+?)" not found in FROM clause')
+_MISSING_MACRO = re.compile(r"Scalar Function with name (.+?) does not exist!")
+_WRONG_ARGUMENTS = re.compile(r'Macro "(.+?)"\(\) does not support the supplied arguments')
+_VIEW = re.compile(r"\s*create\s+(or\s+replace\s+)?(temp\s+|temporary\s+|recursive\s+)*(view|macro|function)\b", re.IGNORECASE)
+
+
+class Queries:
+    """Binds and runs the queries of one connection.
+
+    ``schema`` is the name of our schema in the database.  ``notice`` gets what the person should know.
+    """
+
+    def __init__(
+        self, engine: DuckDBEngine, catalog: Catalog, target: Target, schema: str, notice: Callable[[str], None]
+    ) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._target = target
+        self._schema = schema
+        self._notice = notice
+        self._macros: dict[str, str] = {}  # macro → uid of the version that it calls
+        self._seen_revision = -1
+        self._hidden: set[str] = set()  # model names that are the database's own functions
+
+    # --- binding ----------------------------------------------------------------------------------------------------
+
+    def find(self, source: str, span: Span) -> Calls:
+        """The calls of ours in a stretch of text."""
+        text = source[span[0] : span[1]]
+        models = self._functions(text)
+        if not models and not may_have_calls(text):
+            return Calls()
+        found = find_calls(text, models, span[0])
+        own = {c.function if c.function != "model" else c.model.name.text.lower() for c in _all_calls(found)}
+        skip = {name for name in own if name != "ml.predict" and self._engine.has_function(name)}
+        for name in sorted(skip & set(models) - self._hidden):
+            self._notice(f"{name} is a function of the database: the model of that name is reached by PREDICT({name})")
+        self._hidden |= skip
+        return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip) if skip else found
+
+    def _functions(self, text: str) -> list[str]:
+        """The models whose name occurs in a text, so that most statements ask the catalog for nothing more."""
+        lowered = text.lower()
+        return [name.lower() for name in self._catalog.model_names() if name.lower() in lowered]
+
+    def bind(self, source: str, span: Span, missing: Mapping[Span, frozenset[str]] | None = None) -> Sql:
+        """A stretch of the source as SQL for the database."""
+        found = self.find(source, span)
+        if not found.calls:
+            return verbatim(source, span)
+        return self._binder(source, self._keeps_names(source, span), missing).bind(span, found)
+
+    def predict_table(self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()) -> Sql:
+        """``(SELECT the query's columns, the prediction's columns …)`` for a PREDICT MODEL statement."""
+        binder = self._binder(source, False, {ref.span: missing})
+        return binder.predict_table(ref, version, self.bind(source, query.span), ref.span)
+
+    def call(self, version: Version, output: str) -> str:
+        """SQL that calls a version with every input taken by name from the scope."""
+        return self._call_sql(version, output, {c.name: quote_identifier(c.name) for c in version.inputs})
+
+    def _binder(self, source: str, in_view: bool, missing: Mapping[Span, frozenset[str]] | None) -> CallBinder:
+        def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+            if in_view:
+                return view_call_sql(self._schema, ref, version, output, arguments)
+            return self._call_sql(version, output, arguments)
+
+        return CallBinder(source, lambda ref: resolve_model(self._catalog, ref, source), call_sql, missing or {})
+
+    def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+        load = partial(Model.open, version.bundle, version.sha256)
+        return self._target.call_sql(version.uid, output, signature(version), load, arguments)
+
+    @staticmethod
+    def _keeps_names(source: str, span: Span) -> bool:
+        """Whether the database keeps the text (a view, a macro) and binds it again later."""
+        words = [t.text for t in scan(source, *span) if t.kind is Kind.WORD]
+        return bool(_VIEW.match(" ".join(words[:6])))
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def describe(self, sql: Sql, parameters: Any = ()) -> tuple[Column, ...]:
+        """The columns of a query, without running it."""
+        return self._guard(sql, lambda text: self._engine.describe(text, parameters))
+
+    def run(self, sql: Sql, parameters: Any = ()) -> Stream:
+        """Run one statement of the database."""
+        stream = self._guard(sql, lambda text: self._engine.run(text, parameters))
+        return replace(stream, batches=self._translated(sql, stream.batches))
+
+    def run_bound(self, source: str, span: Span, parameters: Any = ()) -> Stream:
+        """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
+        return self.explain_missing(source, span, parameters, lambda: self.run(self.bind(source, span), parameters))
+
+    def explain_missing(self, source: str, span: Span, parameters: Any, action: Callable[[], Any]) -> Any:
+        """Run ``action``; an error about a column that a call of ours takes from the scope becomes the list of all that lack."""
+        try:
+            return action()
+        except Error as error:
+            if _MISSING_COLUMN.search(error.message):
+                raise self._missing_columns(source, span, error) from None
+            raise
+
+    def _missing_columns(self, source: str, span: Span, error: Error) -> Error:
+        calls = {call.span: call for call in _all_calls(self.find(source, span))}
+        missing: dict[Span, frozenset[str]] = {}
+        current: Error | None = error
+        while current is not None:
+            match = _MISSING_COLUMN.search(current.message)
+            call = calls.get(current.span) if match and current.span else None
+            name = self._input_name(source, call, match[1]) if call and match else None
+            if call is None or name is None or name in missing.get(call.span, frozenset()):
+                break
+            missing[call.span] = missing.get(call.span, frozenset()) | {name}
+            current = self._bind_error(self.bind(source, span, missing))
+        if not missing:
+            return error
+        place, names = next(iter(missing.items()))
+        return missing_columns_error(
+            source, place, resolve_model(self._catalog, calls[place].model, source), names, self._scope(source, span, calls[place])
+        )
+
+    def _input_name(self, source: str, call: ModelCall, column: str) -> str | None:
+        version = resolve_model(self._catalog, call.model, source)
+        return next((c.name for c in version.inputs if c.name.lower() == column.lower()), None)
+
+    def _bind_error(self, sql: Sql) -> Error | None:
+        """The error of binding a statement without running it; None where it binds."""
+        try:
+            self._guard(sql, lambda text: self._engine.run(f"EXPLAIN {text}"), len("EXPLAIN "))
+        except Error as error:
+            return error
+        return None
+
+    def _scope(self, source: str, span: Span, call: ModelCall) -> tuple[str, ...]:
+        """The columns in scope at a call, as far as the database can be brought to tell; else nothing."""
+        probe = "CAST(struct_pack(*COLUMNS(*)) AS INTEGER)"
+        text = f"EXPLAIN {source[span[0] : call.span[0]]}{probe}{source[call.span[1] : span[1]]}"
+        try:
+            self._engine.run(text)
+        except DatabaseError as error:
+            match = re.search(r"\((STRUCT\(.*\)) -> INTEGER\)", error.message)
+            if match:
+                return tuple(name for name, _ in duckdb.sqltype(match[1]).children)
+        return ()
+
+    def _guard(self, sql: Sql, action: Callable[[str], Any], shift: int = 0) -> Any:
+        """Run ``action`` on the text; views' functions are kept up to date, errors point into what was typed."""
+        self._refresh_macros()
+        made: set[str] = set()
+        while True:
+            try:
+                return action(sql.text)
+            except Error as error:
+                name = self._missing_macro(error)
+                if name is None or name in made:
+                    raise self._placed(sql, error, shift) from None
+                made.add(name)
+
+    def _translated(self, sql: Sql, batches: Any) -> Any:
+        try:
+            yield from batches
+        except Error as error:
+            raise self._placed(sql, error, 0) from None
+
+    def _placed(self, sql: Sql, error: Error, shift: int) -> Error:
+        wrong = _WRONG_ARGUMENTS.search(error.message)
+        if wrong and parse_macro_name(wrong[1]):
+            return self._view_error(wrong[1])
+        if error.span is not None:
+            error.span = sql.place((error.span[0] - shift, error.span[1] - shift))
+            error.source = sql.source
+        return _without_internals(error)
+
+    # --- functions that views call ----------------------------------------------------------------------------------
+
+    def _missing_macro(self, error: Error) -> str | None:
+        """Make the macro whose absence an error tells of; its name, or None where that is not the matter."""
+        match = _MISSING_MACRO.search(error.message)
+        if match is None or parse_macro_name(match[1]) is None:
+            return None
+        self._make_macro(match[1])
+        return match[1]
+
+    def _make_macro(self, name: str) -> None:
+        parsed = parse_macro_name(name)
+        if parsed is None:
+            return
+        output, model, number, alias = parsed
+        version = self._catalog.resolve(model, number, alias)
+        parameters = ", ".join(quote_identifier(c.name) for c in version.inputs)
+        body = self.call(version, output)
+        place = f"{quote_identifier(self._schema)}.main.{quote_identifier(name)}"
+        self._engine.side.execute(f"CREATE OR REPLACE MACRO {place}({parameters}) AS {body}")
+        self._macros[name] = version.uid
+
+    def _refresh_macros(self) -> None:
+        """Let the macros in use follow models and aliases that have moved."""
+        if not self._macros or (revision := self._catalog.models_revision()) == self._seen_revision:
+            return
+        self._seen_revision = revision
+        for name, uid in list(self._macros.items()):
+            parsed = parse_macro_name(name)
+            try:
+                if parsed and self._catalog.resolve(parsed[1], parsed[2], parsed[3]).uid != uid:
+                    self._make_macro(name)
+            except BindError:
+                # The model was dropped: a view that still calls it must say so when it is read.
+                self._engine.side.execute(
+                    f"DROP MACRO IF EXISTS {quote_identifier(self._schema)}.main.{quote_identifier(name)}"
+                )
+                del self._macros[name]
+
+    def _view_error(self, macro: str) -> Error:
+        """A view's call no longer fits the version that it now means: name the view and the columns."""
+        output, model, number, alias = parse_macro_name(macro) or ("", "", None, None)
+        version = self._catalog.resolve(model, number, alias)
+        inputs = {c.name.lower(): c.name for c in version.inputs}
+        for view, text in self._views_with(macro):
+            given = _named_arguments(text, macro)
+            lacks = [name for key, name in inputs.items() if key not in {g.lower() for g in given}]
+            extra = [name for name in given if name.lower() not in inputs]
+            if lacks or extra:
+                parts = [f"needs {listing(lacks)}"] if lacks else []
+                parts += [f"has no {listing(extra)}"] if extra else []
+                return BindError(
+                    f"the view {view} calls the model {model}, whose version {version.version} {' and '.join(parts)}",
+                    hint=f"make the view again, or pin a version in it: PREDICT({model}@n)",
+                )
+        return BindError(f"a view calls the model {model} with other inputs than {version.name} has", hint="make the view again")
+
+    def _views_with(self, macro: str) -> list[tuple[str, str]]:
+        pattern = quote_string(f"%{quote_identifier(macro)}%".replace("_", "\\_"))
+        query = f"SELECT view_name, sql FROM duckdb_views() WHERE sql LIKE {pattern} ESCAPE '\\'"  # noqa: S608
+        return [(row[0], row[1]) for row in self._engine.side.execute(query).fetchall()]
+
+
+def missing_columns_error(source: str, span: Span, version: Version, missing: frozenset[str], have: tuple[str, ...]) -> BindError:
+    """``model deposit@1 needs columns that this query does not have: …``, with what it has and how to give them."""
+    names = [c.name for c in version.inputs if c.name in missing]
+    present = {name.lower(): name for name in have}
+    used = [c.name for c in version.inputs if c.name.lower() in present and c.name not in missing]
+    example = ", ".join([*used[:2], f"… AS {quote_if_needed(names[0])}", *(["…"] if len(names) > 1 else [])])
+    hint = (f"it has: {listing(have, 20)}\n" if have else "") + (
+        f"give them in the query, or pass them: PREDICT({version.model} USING {example})"
+    )
+    return BindError(
+        f"model {version.name} needs columns that this query does not have: {listing(names, 5)}", source=source, span=span, hint=hint
+    )
+
+
+def quote_if_needed(name: str) -> str:
+    """A name as a person would type it."""
+    from sqlml_dialect import name_sql
+
+    return name_sql(name)
+
+
+def _all_calls(found: Calls) -> list[ModelCall]:
+    calls: list[ModelCall] = []
+    todo = list(found.calls)
+    while todo:
+        call = todo.pop(0)
+        calls.append(call)
+        todo += call.inner
+    return calls
+
+
+def _named_arguments(view: str, macro: str) -> list[str]:
+    """The names before ``:=`` in a view's call of a macro."""
+    tokens = [t for t in scan(view)]
+    names: list[str] = []
+    for index, token in enumerate(tokens):
+        if token.kind is Kind.QUOTED and token.text == quote_identifier(macro):
+            depth = 0
+            for before, here in zip(tokens[index:], tokens[index + 1 :], strict=False):
+                depth += {"(": 1, ")": -1}.get(here.text, 0)
+                if here.text == ":=" and depth == 1:
+                    names.append(before.text.strip('"').replace('""', '"'))
+                if depth == 0:
+                    break
+    return names
+
+
+def _without_internals(error: Error) -> Error:
+    """The database's message without the names that only we know."""
+    text = error.message
+    udf = re.search(r"Python exception occurred while executing the UDF: (\w+): (.*)", text, re.DOTALL)
+    if udf:
+        error.message = udf[2]
+    return error
+
+
+__all__ = ["Queries", "macro_name", "missing_columns_error"]

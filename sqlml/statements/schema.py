@@ -1,0 +1,58 @@
+"""The schema ``sqlml`` inside the database: live views over the catalog.
+
+An attached in-memory database holds one view per relation; each reads a function that returns the rows as a list of structs, so
+the rows are those of the moment, also in views of the user's own on top of them.  Nothing is written to the user's file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import duckdb
+from sqlml_dialect import quote_identifier
+
+from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.statements.relations import Relation
+
+PREFERRED = "sqlml"
+OTHERWISE = "sqlml_catalog"
+
+
+def install_schema(
+    engine: DuckDBEngine, relations: Sequence[Relation], catalog_url: str, wanted: str | None, notice: Callable[[str], None]
+) -> str:
+    """Make the schema; its name: ``wanted``, else ``sqlml`` unless the user has a schema or database of that name."""
+    schema = wanted or PREFERRED
+    if wanted is None and _is_users(engine, PREFERRED):
+        schema = OTHERWISE
+        notice(f"{PREFERRED} is a schema or database of your own: the models' relations are in {OTHERWISE} (connect(schema=…) renames it)")
+    engine.side.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(schema)}")
+    mark = hashlib.sha256(catalog_url.encode()).hexdigest()[:8]  # two catalogs may share a process
+    for relation in relations:
+        function = f"__sqlml_{mark}_{relation.name}"
+        fields = ", ".join(f"{quote_identifier(name)} {sql_type}" for name, sql_type in relation.columns)
+        _create_function(engine.side, function, relation.rows, f"STRUCT({fields})[]")
+        view = f"{quote_identifier(schema)}.main.{quote_identifier(relation.name)}"
+        engine.side.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
+    return schema
+
+
+def _is_users(engine: DuckDBEngine, name: str) -> bool:
+    """Whether the user has a schema of this name, or a database that is not our attached one."""
+    query = (
+        "SELECT 1 FROM duckdb_schemas() WHERE schema_name = ? AND database_name NOT IN ('system', 'temp', ?) "
+        "UNION ALL SELECT 1 FROM duckdb_databases() WHERE database_name = ? AND path IS NOT NULL"
+    )
+    current = engine.side.execute("SELECT current_database()").fetchall()[0][0]
+    return current == name or bool(engine.side.execute(query, [name, name, name]).fetchall())
+
+
+def _create_function(connection: duckdb.DuckDBPyConnection, name: str, rows: Callable[[], Any], result: str) -> None:
+    try:
+        connection.create_function(name, rows, [], result, side_effects=True)
+    except duckdb.NotImplementedException as error:
+        # Another connection of this process to the same file has it.
+        if "already created" not in str(error):
+            raise

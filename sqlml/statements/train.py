@@ -1,0 +1,146 @@
+"""TRAIN MODEL: rows out of the database, a job, a new version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from sqlml_dialect import Query, Span, Train
+
+from sqlml.algorithms.metrics import HEADLINES
+from sqlml.binder.parameters import Parameters
+from sqlml.binder.text import Sql
+from sqlml.binder.train import bind_train, extraction
+from sqlml.catalog import Catalog, Job, Version
+from sqlml.catalog.store import remove_job_data
+from sqlml.contracts import Event, JobHandle, Runner
+from sqlml.errors import BindError, Error, JobCancelled, TrainingDataError
+from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
+from sqlml.registry import get
+from sqlml.statements.queries import Queries
+from sqlml.statements.result import Result, rows_result
+
+
+def plan_train(node: Train, parameters: Parameters, queries: Queries) -> TrainPlan:
+    """Settle the statement; nothing runs."""
+
+    def describe(query: Query) -> Any:
+        sql = queries.bind(parameters.source, query.span)
+        return queries.describe(sql, parameters.within(query.span))
+
+    return bind_train(node, parameters, describe)
+
+
+def run_train(
+    node: Train,
+    parameters: Parameters,
+    queries: Queries,
+    catalog: Catalog,
+    on_event: Callable[[Event], None],
+    follow: Callable[[JobHandle | None], None],
+) -> Result:
+    """Train a new version.  ``follow`` is told the job while it runs, so that another thread can cancel it."""
+    plan = plan_train(node, parameters, queries)
+    runner: Runner = get("runner", plan.runner)()
+    job = catalog.start_job("train", plan.model, plan.statement, plan.runner)
+    try:
+        on_event({"event": "stage", "name": "reading"})
+        _extract(node, plan, parameters, queries, job)
+        handle = runner.submit(_spec(plan, job))
+        follow(handle)
+        handle.wait(on_event)
+        outcome = TrainOutcome.from_json(json.loads((job.folder / "result.json").read_text(encoding="utf-8")))
+        version = catalog.publish(plan, outcome, job)
+    except BaseException as error:
+        _give_up(catalog, job, error)
+        if isinstance(error, Error):
+            raise _located(error, node, parameters.source) from None
+        raise
+    finally:
+        follow(None)
+    remove_job_data(job.folder)
+    return _result(plan, outcome, version)
+
+
+def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries) -> Sql:
+    """What the database runs to give the rows of a query."""
+    before, after = extraction(plan)
+    return queries.bind(source, query.span).wrapped(before, after)
+
+
+def _extract(node: Train, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job) -> None:
+    source = parameters.source
+    sql = extraction_sql(node.query, plan, source, queries)
+    _write(queries, sql, parameters, node.query.span, job, "train.arrow")
+    if node.validate is not None:
+        sql = extraction_sql(node.validate, plan, source, queries)
+        _write(queries, sql, parameters, node.validate.span, job, "validation.arrow")
+
+
+def _write(queries: Queries, sql: Sql, parameters: Parameters, span: Span, job: Job, name: str) -> None:
+    """The rows as an Arrow file in the job's folder, batch by batch."""
+    stream = queries.run(sql, parameters.within(span))
+    with pa.OSFile(str(job.folder / name), "wb") as file, pa.ipc.new_file(file, stream.schema) as writer:
+        for batch in stream.batches:
+            writer.write_batch(batch)
+
+
+def _spec(plan: TrainPlan, job: Job) -> JobSpec:
+    return JobSpec(
+        id=job.id,
+        kind="train",
+        folder=job.folder,
+        model=plan.model,
+        algorithm=plan.algorithm,
+        target=plan.target,
+        features=plan.features,
+        weight=plan.weight,
+        split=plan.split,
+        options=plan.options,
+        seed=plan.seed,
+        limits=plan.limits,
+    )
+
+
+def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
+    if isinstance(error, TrainingDataError | BindError):
+        catalog.forget_job(job)  # a wrong input changes nothing
+        return
+    cancelled = isinstance(error, JobCancelled | KeyboardInterrupt) or str(error) == "cancelled"
+    catalog.end_job(job, "cancelled" if cancelled else "failed", str(error) or type(error).__name__)
+    remove_job_data(job.folder)
+    for draft in job.folder.glob("*.part"):
+        draft.unlink()
+    shutil.rmtree(job.folder / "bundle", ignore_errors=True)
+
+
+def _located(error: Error, node: Train, source: str) -> Error:
+    """An error about the data points at the target, where there is one."""
+    if isinstance(error, TrainingDataError) and node.target:
+        return error.located(source, node.target[0].span)
+    return error
+
+
+def _result(plan: TrainPlan, outcome: TrainOutcome, version: Version) -> Result:
+    split = "heldout" if outcome.metrics.get("heldout") else "train"
+    metrics = outcome.metrics.get(split) or {}
+    names = [name for name in (*HEADLINES[outcome.task], *metrics) if name in metrics]
+    shown = list(dict.fromkeys(names))[:3]
+    columns = [("model", "string"), ("version", "int64"), ("algorithm", "string"), ("rows", "int64")]
+    columns += [(name, "double") for name in shown] + [("seconds", "double")]
+    row = {"model": version.model, "version": version.version, "algorithm": version.algorithm, "rows": outcome.rows}
+    row |= {name: metrics[name] for name in shown} | {"seconds": outcome.duration}
+    return rows_result([row], columns, footer=_footer(plan, outcome, split))
+
+
+def _footer(plan: TrainPlan, outcome: TrainOutcome, split: str) -> str:
+    if split == "train":
+        return "no rows were held out: the figures are of the rows trained on"
+    sample = f"; a sample of {plan.sample_rows:,} rows" if plan.sample_rows else ""
+    how = "VALIDATE ON" if plan.split.method == "query" else f"{plan.split.text}, seed {plan.seed}"
+    return f"held-out: {outcome.heldout_rows:,} rows ({how}{sample})"
+
+

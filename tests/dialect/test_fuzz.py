@@ -1,0 +1,221 @@
+"""Any text at all: what is not ours passes untouched, what is ours and wrong is a DialectError, nothing else happens."""
+
+import duckdb
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sqlml_dialect import DialectError, find_calls, parse
+from sqlml_dialect.tokens import SPACES, Kind, scan, split_statements
+
+WORDS = [
+    "TRAIN",
+    "MODEL",
+    "m",
+    "TARGET",
+    "y",
+    "EXCLUDE",
+    "(",
+    ")",
+    "AS",
+    "SELECT",
+    "FROM",
+    "t",
+    ";",
+    ",",
+    ".",
+    "@",
+    "3",
+    "1.5",
+    "-1",
+    "'a'",
+    '"b"',
+    "WITH",
+    "a",
+    "=",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    "?",
+    "$1",
+    "$name",
+    "$$",
+    "$t$",
+    "'",
+    '"',
+    "/*",
+    "*/",
+    "--",
+    "\n",
+    "EXPLAIN",
+    "ANALYZE",
+    "(FORMAT",
+    "JSON)",
+    "SHOW",
+    "MODELS",
+    "VERSIONS",
+    "OF",
+    "DESCRIBE",
+    "ALTER",
+    "DROP",
+    "PREDICT",
+    "INTO",
+    "APPEND",
+    "EVALUATE",
+    "BY",
+    "DEPLOY",
+    "TO",
+    "ENDPOINT",
+    "TRAFFIC",
+    "SET",
+    "ALIAS",
+    "champion",
+    "TUNE",
+    "IN",
+    "BETWEEN",
+    "AND",
+    "LOG",
+    "TRIALS",
+    "SPLIT",
+    "RANDOM",
+    "TIME",
+    "LIMIT",
+    "MEMORY",
+    "'8",
+    "GB'",
+    "ROWS",
+    "INTERVAL",
+    "'10",
+    "min'",
+    "MINUTES",
+    "NULL",
+    "TRUE",
+    "VALIDATE",
+    "ON",
+    "WARM",
+    "START",
+    "ASYNC",
+    "EXPORT",
+    "IMPORT",
+    "CREATE",
+    "RUNNER",
+    "TYPE",
+    "CANCEL",
+    "JOB",
+    "LOGS",
+    "FOR",
+    "PREDICT(",
+    "PREDICT_PROBA(",
+    "ML.PREDICT(",
+    "churn(",
+    "USING",
+    "c.*",
+    "*",
+    ":=",
+    "=>",
+    "::",
+    "DISTINCT",
+    "TABLE",
+    "E'\\'",
+    "日本",
+    "😀",
+    "\xa0",
+    "\u200b",
+    "é",
+    "#",
+]
+SOUP = st.lists(st.sampled_from(WORDS), max_size=30).flatmap(
+    lambda words: st.sampled_from([" ", ""]).map(lambda gap: gap.join(words))
+)
+TEXTS = st.one_of(SOUP, st.text(max_size=80), st.lists(st.sampled_from(list("'\"$;()-/*\n aeE1?@.")), max_size=40).map("".join))
+
+
+@settings(max_examples=600, deadline=None)
+@given(TEXTS)
+@example("EXPLAIN " * 5000)
+@example("TRAIN MODEL m WITH (a = " + "[" * 5000 + "]" * 5000 + ") AS SELECT 1")
+@example("TRAIN MODEL m WITH (a = " + "9" * 10000 + ") AS SELECT 1")
+@example("TRAIN MODEL m WITH (a = INTERVAL '" + "9" * 10000 + " s') AS SELECT 1")
+@example("TRAIN MODEL m@" + "9" * 10000)
+@example('SELECT "churn@' + "9" * 10000 + '"(a)')
+@example("TRAIN MODEL m WITH (a = $" + "9" * 10000 + ") AS SELECT 1")
+@example("TRAIN MODEL m WITH (a = $٣) AS SELECT 1")
+@example("TRAIN MODEL m WITH (a = E'\\U00110000') AS SELECT 1")
+def test_nothing_but_our_own_error(text: str) -> None:
+    for read in (parse, lambda source: find_calls(source, {"churn"}, 7)):
+        try:
+            read(text)
+        except DialectError as error:
+            assert str(error)
+            assert error.line >= 1
+            assert error.column >= 1
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS)
+def test_pieces_and_tokens_cover_the_text(text: str) -> None:
+    end = 0
+    for piece in split_statements(text):
+        assert end <= piece.start < piece.end
+        between = list(scan(text, end, piece.start))
+        assert all(token.text == ";" for token in between)
+        written = text[piece.start : piece.end]
+        assert written[0] not in SPACES
+        assert written[-1] not in SPACES
+        tokens = list(scan(text, piece.start, piece.end))
+        assert tokens[0].start == piece.start
+        assert tokens[-1].end == piece.end
+        assert all(token.text == text[token.start : token.end] for token in tokens)
+        assert piece.params == sum(token.kind is Kind.PARAM and token.text == "?" for token in tokens)
+        end = piece.end
+    assert all(token.text == ";" for token in scan(text, end))
+
+
+PLAIN = st.sampled_from(
+    [
+        "SELECT 1",
+        "SELECT ';', \"a;b\" FROM t",
+        "SELECT E'\\';' , e'a'",
+        "SELECT $$;'$$, $x$ ; $$ $x$",
+        "SELECT 1 -- ; '\n + 2",
+        "SELECT 1 /* ; ' /* ; */ ; */ + 2",
+        "SELECT a$b, é, 日本 FROM 😀",
+        "SELECT @-5, 1 // 2, x::INT, [1, 2][1:2], {'a;': 1}, -1, 1e5, .5, 1_000, 0x1F",
+        "DESCRIBE model",
+        "SHOW TABLES",
+        "EXPLAIN SELECT 1",
+        "FROM train SELECT predict, target",
+        "CREATE TABLE model (train INT, label INT)",
+        "INSERT INTO predict (a) VALUES (?)",
+        "ROLLBACK",
+        "SELECT x'AB', date'2020-01-01', interval '1' day",
+        "SELECT\u00a01\u2003+ 1",
+        "SELECT 'it''s'",
+        "CREATE MACRO f(a) AS a || ';'",
+    ]
+)
+GAPS = st.sampled_from([";", " ; ", ";\n", "; -- x;\n", ";/* a;b */", ";;", " -- '\n;", "\t;\n\n"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(PLAIN, GAPS), min_size=1, max_size=6))
+def test_scripts_are_cut_where_duckdb_cuts_them(parts: list[tuple[str, str]]) -> None:
+    script = "".join(source + gap for source, gap in parts)
+    statements = parse(script)
+    assert [statement.text for statement in statements] == [source for source, _ in parts]
+    assert {statement.kind for statement in statements} == {"sql"}
+    assert len(duckdb.extract_statements(script)) == len(parts)
+
+
+@settings(max_examples=600, deadline=None)
+@given(SOUP)
+def test_what_duckdb_reads_is_never_refused(text: str) -> None:
+    try:
+        theirs = duckdb.extract_statements(text)
+    except duckdb.Error:
+        return
+    ours = parse(text)
+    assert len(ours) == len(theirs)
+    for statement in ours:
+        words = statement.text.upper().split()
+        assert statement.kind in {"sql", "query"} or words[-2:] == ["SHOW", "MODELS"]

@@ -1,0 +1,127 @@
+"""The plain form, as functions of bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sqlml_runners.serving.protocol import BadRequest, Names, Predictions
+from sqlml_runners.serving.rows import decode_rows, encode_rows, row_form
+
+from sqlml.plan import InputColumn
+from sqlml.types import Kind
+
+FORM = row_form(
+    (
+        InputColumn("age", "BIGINT", Kind.NUMBER),
+        InputColumn("job", "VARCHAR", Kind.TEXT),
+        InputColumn("Größe in cm", "DOUBLE", Kind.NUMBER),
+        InputColumn("own", "BOOLEAN", Kind.BOOLEAN),
+        InputColumn("day", "DATE", Kind.DATE),
+        InputColumn("at", "TIME", Kind.TIME),
+        InputColumn("seen", "TIMESTAMP", Kind.TIMESTAMP),
+        InputColumn("zoned", "TIMESTAMPTZ", Kind.TIMESTAMPTZ),
+    )
+)
+
+
+def decode(rows: Any) -> dict[str, list[Any]]:
+    columns = decode_rows(FORM, json.dumps({"rows": rows}).encode())
+    assert {len(array) for array in columns.values()} == {len(rows)}
+    return {name: array.to_pylist() for name, array in columns.items()}
+
+
+def test_values_arrive_in_the_types_of_the_model() -> None:
+    row = {
+        "age": 41, "job": "técnico", "Größe in cm": 180.5, "own": True, "day": "2024-05-31", "at": "13:45:00",
+        "seen": "2024-05-31 13:45:00", "zoned": "2024-05-31T13:45:00+02:00",
+    }  # fmt: skip
+    columns = decode_rows(FORM, json.dumps({"rows": [row]}).encode())
+    assert [str(array.type) for array in columns.values()] == [
+        "double", "string", "double", "bool", "date32[day]", "time64[us]", "timestamp[us]", "timestamp[us, tz=UTC]",
+    ]  # fmt: skip
+    assert columns["zoned"][0].as_py().isoformat() == "2024-05-31T11:45:00+00:00"
+
+
+def test_missing_and_null_are_null() -> None:
+    columns = decode([{}, {"age": None, "job": "a"}])
+    assert columns["age"] == [None, None]
+    assert columns["job"] == [None, "a"]
+    assert columns["zoned"] == [None, None]
+
+
+def test_integers_and_floats_are_numbers() -> None:
+    assert decode([{"age": 1}, {"age": 1.5}, {"age": -(2**63)}, {"age": 2**70}])["age"] == [1, 1.5, -(2**63), 2**70]
+
+
+def test_names_match_in_any_case_and_exactly_first() -> None:
+    assert decode([{"AGE": 3, "grÖße IN CM": 1}])["age"] == [3]
+    assert decode([{"AGE": 3, "age": 4}, {"age": 4, "AGE": 3}])["age"] == [4, 4]
+
+
+def test_no_rows() -> None:
+    assert decode([])["age"] == []
+
+
+WRONG = [
+    ('{"rows": [{}, {}, {}, {"age": "old"}]}', 422, "rows[3].age: expected a number, got the text 'old'", "rows[3].age"),
+    ('{"rows": [{"age": true}]}', 422, "rows[0].age: expected a number, got true", "rows[0].age"),
+    ('{"rows": [{"age": [1]}]}', 422, "rows[0].age: expected a number, got a list", "rows[0].age"),
+    ('{"rows": [{"age": {}}]}', 422, "rows[0].age: expected a number, got an object", "rows[0].age"),
+    ('{"rows": [{"age": 1e999}]}', 422, "the body does not fit: Number out of range - at `rows[0].age`", None),
+    ('{"rows": [{"job": 3}]}', 422, "rows[0].job: expected a text, got the number 3", "rows[0].job"),
+    ('{"rows": [{"own": 1}]}', 422, "rows[0].own: expected true or false, got the number 1", "rows[0].own"),
+    ('{"rows": [{"day": "x"}]}', 422, "rows[0].day: expected a date such as '2024-05-31', got the text 'x'", "rows[0].day"),
+    ('{"rows": [{"day": 3}]}', 422, "rows[0].day: expected a date such as '2024-05-31', got the number 3", "rows[0].day"),
+    ('{"rows": [{"jobb": 3}]}', 422, "rows[0].jobb: the model has no input 'jobb'; did you mean job?", "rows[0].jobb"),
+    ('{"rows": [{}, 3]}', 422, "rows[1]: expected an object, got the number 3", "rows[1]"),
+    ('{"rows": [null]}', 422, "rows[0]: expected an object, got null", "rows[0]"),
+    ('{"rows": {}}', 422, "rows: expected a list of objects, got an object", "rows"),
+    ('{"rows": [], "row": 1}', 422, """unknown field 'row': the body must be {"rows": [{…}, …]}""", "row"),
+    ("{}", 422, 'the body must be {"rows": [{…}, …]}, one object a row', "rows"),
+    ("[]", 422, 'the body must be {"rows": [{…}, …]}, one object a row', "rows"),
+    ('{"rows": [{"age": NaN}]}', 400, "the body is not JSON: JSON is malformed: invalid character (byte 18)", None),
+    ('{"rows": [', 400, "the body is not JSON: Input data was truncated", None),
+    (" ", 400, "the body is empty", None),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "message", "field"), WRONG)
+def test_what_does_not_fit_is_named(body: str, status: int, message: str, field: str | None) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode_rows(FORM, body.encode())
+    assert (caught.value.status, caught.value.message, caught.value.field) == (status, message, field)
+
+
+def test_a_body_that_nests_too_deep_is_refused() -> None:
+    with pytest.raises(BadRequest, match="is not JSON"):
+        decode_rows(FORM, b"[" * 100_000)
+
+
+def test_answers() -> None:
+    names = Names("predicted_y", "predicted_y_probs", ("no", "yes"))
+    predictions = Predictions(pa.array(["no"]), np.array([[0.75, 0.25]]))
+    assert json.loads(encode_rows("deposit", 2, names, predictions)) == {
+        "model": "deposit",
+        "version": 2,
+        "predictions": [{"predicted_y": "no", "predicted_y_probs": {"no": 0.75, "yes": 0.25}}],
+    }
+
+
+def test_answers_that_are_not_finite_are_null() -> None:
+    body = encode_rows("m", 1, Names("predicted_y", None), Predictions(pa.array([float("nan"), float("inf"), 1.0]), None))
+    assert json.loads(body)["predictions"] == [{"predicted_y": None}, {"predicted_y": None}, {"predicted_y": 1.0}]
+
+
+def test_clusters_come_with_their_distances_nearest_first() -> None:
+    names = Names("centroid_id", "nearest_centroids_distance")
+    body = encode_rows("m", 1, names, Predictions(pa.array([2], pa.int64()), np.array([[3.0, 1.0]])))
+    assert json.loads(body)["predictions"] == [
+        {
+            "centroid_id": 2,
+            "nearest_centroids_distance": [{"centroid_id": 2, "distance": 1.0}, {"centroid_id": 1, "distance": 3.0}],
+        }
+    ]

@@ -1,0 +1,153 @@
+"""The Open Inference Protocol's bodies, as functions of bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sqlml_runners.serving.protocol import BadRequest, Names, Predictions
+from sqlml_runners.serving.v2 import decode_infer, encode_infer, example_request, model_metadata
+
+from sqlml.plan import InputColumn
+from sqlml.types import Kind
+
+INPUTS = (
+    InputColumn("age", "BIGINT", Kind.NUMBER),
+    InputColumn("job", "VARCHAR", Kind.TEXT),
+    InputColumn("own", "BOOLEAN", Kind.BOOLEAN),
+    InputColumn("day", "DATE", Kind.DATE),
+)
+NAMES = Names("predicted_y", "predicted_y_probs", ("no", "yes"))
+PREDICTIONS = Predictions(pa.array(["no", "yes"]), np.array([[0.75, 0.25], [0.5, 0.5]]))
+
+
+def request(**changes: dict[str, Any]) -> dict[str, Any]:
+    tensors: dict[str, dict[str, Any]] = {
+        "age": {"name": "age", "shape": [2], "datatype": "INT64", "data": [41, None]},
+        "job": {"name": "job", "shape": [2, 1], "datatype": "BYTES", "data": [["a"], [None]]},
+        "own": {"name": "own", "shape": [2, 1], "datatype": "BOOL", "data": [True, None]},
+        "day": {"name": "day", "shape": [2], "datatype": "BYTES", "data": ["2024-05-31", None]},
+    }
+    return {"id": "7", "inputs": [tensors[name] | changes.get(name, {}) for name in tensors]}
+
+
+def decode(document: dict[str, Any]) -> Any:
+    return decode_infer(INPUTS, json.dumps(document).encode())
+
+
+def test_tensors_become_columns() -> None:
+    call = decode(request())
+    assert (call.id, call.outputs) == ("7", ())
+    assert {name: array.to_pylist() for name, array in call.columns.items()} | {"day": None} == {
+        "age": [41, None], "job": ["a", None], "own": [True, None], "day": None,
+    }  # fmt: skip
+    assert [str(array.type) for array in call.columns.values()] == ["double", "string", "bool", "date32[day]"]
+
+
+@pytest.mark.parametrize(
+    "datatype", ["UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"]
+)
+def test_numbers_of_every_datatype(datatype: str) -> None:
+    assert decode(request(age={"datatype": datatype, "data": [1, 127]})).columns["age"].to_pylist() == [1.0, 127.0]
+
+
+def test_no_rows() -> None:
+    empty = {"shape": [0], "data": []}
+    assert len(decode(request(age=empty, job=empty, own=empty, day=empty)).columns["age"]) == 0
+
+
+WRONG = [
+    ({"age": {"datatype": "INT8", "data": [300, 1]}}, "input 'age' is not INT8: Expected int <= 127 - at data[0]"),
+    ({"age": {"datatype": "UINT64", "data": [1, -1]}}, "input 'age' is not UINT64: Expected int >= 0 - at data[1]"),
+    ({"age": {"data": [1.5, 1]}}, "input 'age' is not INT64: Expected int | null, got float - at data[0]"),
+    ({"age": {"data": 7}}, "input 'age' is not INT64: Expected array, got int"),
+    ({"own": {"data": [1, 0]}}, "input 'own' is not BOOL: Expected bool | null, got int - at data[0]"),
+    ({"age": {"datatype": "BYTES"}}, "input 'age' must be UINT8, UINT16, UINT32, UINT64, INT8, "),
+    ({"job": {"datatype": "FP64"}}, "input 'job' must be BYTES, not FP64"),
+    ({"job": {"datatype": "STRING"}}, "input 'job' has the unknown datatype 'STRING'; known: BOOL, "),
+    ({"age": {"shape": [3]}}, "input 'age' has the shape [3] but 2 values"),
+    ({"age": {"shape": [1, 2]}}, "input 'age' must have the shape [n] or [n, 1], not [1, 2]"),
+    ({"age": {"shape": [-1]}}, "input 'age' must have the shape [n] or [n, 1], not [-1]"),
+    ({"age": {"shape": []}}, "input 'age' must have the shape [n] or [n, 1], not []"),
+    ({"age": {"shape": ["2"]}}, "the body is not an inference request: Expected int, got str - at inputs[0].shape[0]"),
+    ({"age": {"name": "agee"}}, "the model has no input 'agee'; did you mean age?"),
+    ({"age": {"name": "job"}}, "the input 'job' is given twice"),
+    ({"age": {"shape": [1], "data": [1]}}, "the inputs differ in length: age has 1, job has 2, own has 2, day has 2"),
+    ({"day": {"data": ["2024-05-31", "x"]}}, "input 'day', data[1]: expected a date such as '2024-05-31', got the text 'x'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode(request(**changes))
+    assert caught.value.status == 400
+    assert caught.value.message.startswith(message)
+
+
+def test_a_missing_input_is_named() -> None:
+    document = request()
+    del document["inputs"][0]
+    with pytest.raises(BadRequest, match="missing inputs: age"):
+        decode(document)
+
+
+def test_binary_tensors_are_refused() -> None:
+    document = request()
+    del document["inputs"][0]["data"]
+    document["inputs"][0]["parameters"] = {"binary_data_size": 16}
+    with pytest.raises(BadRequest, match="binary tensor extension is not supported: send JSON"):
+        decode(document)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"inputs": 3}', b'{"inputs": [], "id": 7}'])
+def test_a_body_that_is_no_request(body: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode_infer(INPUTS, body)
+    assert caught.value.status == 400
+
+
+def test_answers() -> None:
+    assert json.loads(encode_infer("deposit", 2, decode(request()), NAMES, PREDICTIONS)) == {
+        "model_name": "deposit",
+        "model_version": "2",
+        "id": "7",
+        "outputs": [
+            {"name": "predicted_y", "datatype": "BYTES", "shape": [2], "data": ["no", "yes"]},
+            {
+                "name": "predicted_y_probs", "datatype": "FP64", "shape": [2, 2], "data": [0.75, 0.25, 0.5, 0.5],
+                "parameters": {"classes": ["no", "yes"]},
+            },
+        ],
+    }  # fmt: skip
+
+
+def test_only_the_outputs_that_were_asked_for() -> None:
+    call = decode(request() | {"outputs": [{"name": "predicted_y_probs", "parameters": {"binary_data": False}}]})
+    assert [tensor["name"] for tensor in json.loads(encode_infer("m", 1, call, NAMES, PREDICTIONS))["outputs"]] == [
+        "predicted_y_probs"
+    ]
+    with pytest.raises(BadRequest, match="the model has no output 'p'; it has: predicted_y, predicted_y_probs"):
+        encode_infer("m", 1, decode(request() | {"outputs": [{"name": "p"}]}), NAMES, PREDICTIONS)
+
+
+@pytest.mark.parametrize(
+    ("answers", "datatype"),
+    [(pa.array([True]), "BOOL"), (pa.array([1]), "INT64"), (pa.array([1.5]), "FP64"), (pa.array(["a"]), "BYTES")],
+)
+def test_metadata(answers: pa.Array, datatype: str) -> None:
+    metadata = model_metadata("m", 3, INPUTS, Names("predicted_y", None), Predictions(answers, None))
+    assert metadata["versions"] == ["3"]
+    assert [(i["name"], i["datatype"], i["shape"]) for i in metadata["inputs"]] == [
+        ("age", "FP64", [-1]), ("job", "BYTES", [-1]), ("own", "BOOL", [-1]), ("day", "BYTES", [-1]),
+    ]  # fmt: skip
+    assert metadata["outputs"] == [{"name": "predicted_y", "datatype": datatype, "shape": [-1]}]
+
+
+def test_the_example_is_a_request_that_fits() -> None:
+    assert decode(example_request(INPUTS, {"age": 3, "job": "a", "own": None, "day": "2024-05-31"})).columns[
+        "age"
+    ].to_pylist() == [3]

@@ -1,0 +1,86 @@
+"""What Tab offers; a bar marks the cursor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+
+from sqlml.shell.commands import COMMANDS
+from sqlml.shell.complete import SqlCompleter
+from sqlml.shell.highlight import fragments
+
+
+class FixedNames(NamedTuple):
+    """The names of a connection, as ``Connection.names()`` gives them."""
+
+    tables: tuple[str, ...] = ("bank", "My table")
+    columns: tuple[str, ...] = ("age", "job", "y")
+    models: tuple[str, ...] = ("deposit", "deposit@1", "deposit@champion")
+    endpoints: tuple[str, ...] = ("deposit_api",)
+    functions: tuple[str, ...] = ("abs", "array_agg", "avg")
+
+
+def offered(text: str) -> list[str]:
+    completer = SqlCompleter(FixedNames, [(name, command.doc) for name, command in COMMANDS.items()])  # type: ignore[arg-type]
+    return [completion.text for completion in completer.get_completions(Document(text), CompleteEvent())]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("TR", ["TRAIN MODEL"]),
+        ("tr", ["train model"]),
+        ("SELECT 1; UND", ["UNDEPLOY"]),
+        ("EVALUATE MODEL ", ["deposit", "deposit@1", "deposit@champion"]),
+        ("DEPLOY MODEL deposit@", ["deposit@1", "deposit@champion"]),
+        ("DEPLOY MODEL deposit@ch", ["deposit@champion"]),
+        ("SELECT PREDICT(de", ["deposit", "deposit@1", "deposit@champion"]),
+        ("SHOW VERSIONS OF d", ["deposit", "deposit@1", "deposit@champion"]),
+        ("UNDEPLOY ", ["deposit_api"]),
+        ("ROLLBACK ENDPOINT ", ["deposit_api"]),
+        ("SHOW EN", ["ENDPOINTS"]),
+        ("SELECT * FROM ", ["bank", '"My table"', "MODEL"]),
+        ("SELECT * FROM ba", ["bank"]),
+        ("TRAIN MODEL m USING xgboost_c", ["xgboost_classifier"]),
+        ("TRAIN MODEL m TARGET ", ["age", "job", "y"]),
+        ("TRAIN MODEL m TARGET y EXCLUDE (age, ", ["age", "job", "y"]),
+        ("TRAIN MODEL m TARGET y ON in", ["inline"]),
+        ("TRAIN MODEL m TARGET y SPL", ["SPLIT RANDOM", "SPLIT NONE"]),
+        ("SELECT a FROM b JOIN c USING (a) WHERE ab", ["abs("]),
+        ("SELECT PREDICT_R", ["PREDICT_REASONS("]),
+        ("\\", sorted(COMMANDS, key=list(COMMANDS).index)),
+        ("\\f c", ["csv"]),
+        ("\\d ba", ["bank"]),
+        ("\\m dep", ["deposit", "deposit@1", "deposit@champion"]),
+    ],
+)
+def test_offered(text: str, expected: list[str]) -> None:
+    assert offered(text) == expected
+
+
+def test_options_of_the_algorithm() -> None:
+    assert "max_depth = " in offered("TRAIN MODEL m USING xgboost_classifier WITH (")
+    assert offered("TRAIN MODEL m USING xgboost_classifier WITH (max_dep") == ["max_depth = "]
+    assert offered("TRAIN MODEL m USING nonsense WITH (") == []
+
+
+def test_paths_in_quotes(tmp_path: object) -> None:
+    folder = str(tmp_path)
+    with open(f"{folder}/bank_marketing.csv", "w"):
+        assert offered(f"CREATE TABLE b AS FROM '{folder}/bank_m") == ["arketing.csv"]
+        assert offered(f"\\i {folder}/bank_m") == ["arketing.csv"]
+
+
+@pytest.mark.parametrize("text", ["SELECT 'a\nb', 1.5 -- x\nFROM t;", "/* open", "$$ open", "'", "", "a /* b */ c", "日本 = ?"])
+def test_colours_never_change_the_text(text: str) -> None:
+    assert "".join(part for _, part in fragments(text)) == text
+
+
+def test_colours() -> None:
+    styles = {part: style for style, part in fragments("TRAIN MODEL m WITH (a = 1) AS SELECT 'x', NULL -- why\n")}
+    assert styles["TRAIN"] == styles["SELECT"] == "class:keyword"
+    assert (styles["m"], styles["1"], styles["'x'"], styles["NULL"]) == ("", "class:number", "class:string", "class:number")
+    assert styles[" -- why\n"] == "class:comment"

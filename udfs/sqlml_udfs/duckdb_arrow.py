@@ -1,0 +1,136 @@
+"""Versions as vectorised Arrow functions of DuckDB.
+
+Each (version, output) becomes one function ``__sqlml_<uid>_<output>`` of one STRUCT argument whose fields are the model's
+inputs.  DuckDB packs the struct without copying, calls the function with a chunk of rows from each of its threads, and NULLs
+reach the model as NULLs.  Functions are installed once and stay: removing one while another connection runs it would end the
+process, and DuckDB refuses a second function of the same name.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
+from sqlml_dialect import quote_identifier
+
+from sqlml.contracts import FunctionSignature
+from sqlml.types import SQL_TYPE, Task
+
+if TYPE_CHECKING:
+    from sqlml.bundles.model import Model
+
+
+class DuckDBTarget:
+    """The functions of one connection's database.  ``connection`` is used for nothing else."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._installed: set[str] = set()
+        self._models: dict[str, Callable[[], Model]] = {}
+
+    def call_sql(
+        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]
+    ) -> str:
+        """``__sqlml_…(struct_pack("age" := CAST("age" AS DOUBLE), …))``"""
+        name = f"__sqlml_{uid}_{output.replace(':', '_')}"
+        with self._lock:
+            if name not in self._installed:
+                self._install(name, output, signature, self._models.setdefault(uid, _once(model)))
+                self._installed.add(name)
+        fields = ", ".join(
+            f"{quote_identifier(column)} := CAST({arguments[column]} AS {SQL_TYPE[kind]})" for column, kind in signature.columns
+        )
+        return f"{quote_identifier(name)}(struct_pack({fields}))"
+
+    def _install(self, name: str, output: str, signature: FunctionSignature, model: Callable[[], Model]) -> None:
+        fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
+        body = _body(output, model)
+        try:
+            self._connection.create_function(
+                name, body, [f"STRUCT({fields})"], result_type(output, signature), type="arrow", null_handling="special"
+            )
+        except duckdb.NotImplementedException as error:
+            # Another connection of this process to the same file has installed it.
+            if "already created" not in str(error):
+                raise
+
+
+def _once(load: Callable[[], Model]) -> Callable[[], Model]:
+    """Load a model at the first call, once, whichever threads come first."""
+    lock = threading.Lock()
+    loaded: list[Model] = []
+
+    def get() -> Model:
+        if not loaded:
+            with lock:
+                if not loaded:
+                    loaded.append(load())
+        return loaded[0]
+
+    return get
+
+
+def _body(output: str, model: Callable[[], Model]) -> Callable[[Any], pa.Array]:
+    """The function that DuckDB calls with a chunk of rows."""
+    what, _, argument = output.partition(":")
+
+    def rows(chunk: Any) -> pa.StructArray:
+        combined = chunk.combine_chunks()
+        return combined.chunk(0) if hasattr(combined, "chunks") else combined
+
+    def predict(chunk: Any) -> pa.Array:
+        return model().predict(rows(chunk))
+
+    def probs(chunk: Any) -> pa.Array:
+        loaded = model()
+        return loaded.probs_map(loaded.raw(rows(chunk)))
+
+    def proba(chunk: Any) -> pa.Array:
+        return pa.array(model().raw(rows(chunk))[:, int(argument)], pa.float64())
+
+    def reasons(chunk: Any) -> pa.Array:
+        return model().reasons(rows(chunk), int(argument))
+
+    def full(chunk: Any) -> pa.Array:
+        return model().full(rows(chunk)).to_struct_array()
+
+    return {"predict": predict, "probs": probs, "proba": proba, "reasons": reasons, "full": full}[what]
+
+
+def result_type(output: str, signature: FunctionSignature) -> str:
+    """The SQL type of a function's result."""
+    label = label_type(signature)
+    what = output.partition(":")[0]
+    if what == "full":
+        return f"STRUCT({', '.join(f'{quote_identifier(name)} {sql_type}' for name, sql_type in added_columns(signature))})"
+    return {
+        "predict": label,
+        "probs": "MAP(VARCHAR, DOUBLE)",
+        "proba": "DOUBLE",
+        "reasons": "STRUCT(feature VARCHAR, value VARCHAR, contribution DOUBLE)[]",
+    }[what]
+
+
+def label_type(signature: FunctionSignature) -> str:
+    """The SQL type of a prediction: the type of the classes, DOUBLE for regression, BIGINT for a cluster's number."""
+    if signature.task is Task.CLUSTERING:
+        return "BIGINT"
+    if signature.task is Task.REGRESSION:
+        return "DOUBLE"
+    kinds = {type(value) for value in signature.classes}
+    return {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}.get(kinds.pop(), "VARCHAR") if len(kinds) == 1 else "VARCHAR"
+
+
+def added_columns(signature: FunctionSignature) -> tuple[tuple[str, str], ...]:
+    """The columns that PREDICT MODEL adds, and their SQL types (BigQuery's names)."""
+    label = label_type(signature)
+    if signature.task is Task.CLUSTERING:
+        return (("centroid_id", label), ("nearest_centroids_distance", "STRUCT(centroid_id BIGINT, distance DOUBLE)[]"))
+    predicted = f"predicted_{signature.target}"
+    if signature.task is Task.REGRESSION:
+        return ((predicted, label),)
+    return ((predicted, label), (f"{predicted}_probs", f"STRUCT(label {label}, prob DOUBLE)[]"))
