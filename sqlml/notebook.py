@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from IPython.core.interactiveshell import InteractiveShell
-    from sqlml.connection import Connection
+
+    from sqlml.dbapi import Connection
 
 ROWS = 20
 """How many rows a cell shows."""
@@ -202,13 +203,13 @@ class SqlMagics:
         finally:
             progress.close()
 
-    def _parameters(self, text: str) -> dict[str, Any] | None:
+    def _parameters(self, text: str) -> dict[str, Any]:
         """The notebook's variables that a statement asks for by ``$name``."""
         names = parameter_names(text)
         missing = [name for name in names if name not in self._variables]
         if missing:
             raise ProgrammingError(f"there is no variable {missing[0]} for ${missing[0]}", hint="set it in a cell above")
-        return {name: self._variables[name] for name in names} or None
+        return {name: self._variables[name] for name in names}
 
     def _open(self, database: str) -> Connection:
         try:
@@ -226,7 +227,7 @@ class SqlMagics:
         if self._connection.database == ":memory:":
             return "in memory, gone with the kernel"
         home = self._connection.models_home
-        models = f" · models in {home.name}" if home else ""
+        models = f" · models in {Path(home).name}" if home else ""
         return f"{Path(self._connection.database).name}{' (new)' if self._connection.is_new else ''}{models}"
 
 

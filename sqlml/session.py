@@ -103,8 +103,9 @@ class Session:
             self._server = cast(EndpointServer, load(SERVER)(self.place.home, catalog))
             found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
             self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
-            target = load(TARGETS["duckdb"])(self._engine.side)
+            target = load(TARGETS["duckdb"])(self._engine)
             self._queries = Queries(self._engine, self._catalog, target, self.schema, self._notice)
+            self._queries.restore_macros()
         except BaseException:
             self._engine.close()
             raise
@@ -183,7 +184,7 @@ class Session:
     def _check_transaction(self, statement: Statement, source: str) -> None:
         """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""
         node = statement.node
-        if isinstance(node, Train | Deploy | Undeploy | AlterModel | DropModel) and self._engine.in_transaction():
+        if isinstance(node, Train | Deploy | Undeploy | AlterModel | DropModel) and self._engine.transaction() is not None:
             raise NotSupportedError(
                 f"{source[slice(*_first_word(source, statement.span))].upper()} cannot run inside an open transaction",
                 source=source,
@@ -206,11 +207,11 @@ class Session:
         self._engine.run("BEGIN TRANSACTION")
 
     def commit(self) -> None:
-        if self._engine.in_transaction():
+        if self._engine.transaction() is not None:
             self._engine.run("COMMIT")
 
     def rollback(self) -> None:
-        if self._engine.in_transaction():
+        if self._engine.transaction() is not None:
             self._engine.run("ROLLBACK")
 
     def interrupt(self) -> None:

@@ -1,6 +1,7 @@
 """What a training job does in its worker: Arrow rows in, a bundle and an outcome out.
 
-    train.arrow → Dataset (canonical order) → split → encoder → feature matrices → fit → metrics → bundle/ + heldout.arrow + TrainOutcome
+    train.arrow → Dataset (canonical order) → split → encoder → feature matrices → fit → metrics
+                → bundle/, heldout.arrow, TrainOutcome
 
 Nothing here knows the database, the catalog or how the job was started.
 """
@@ -121,7 +122,7 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
     started = time.perf_counter()
     follower = _Follower(report)
     follower.stage("reading")
-    threads = spec.limits.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = spec.limits.threads or available_cores()
     data = read_dataset(spec.folder / TRAIN, _columns(spec), threads)
     learner, rows = _settle(spec, data, threads, follower)
     train, valid, held = _divide(spec, learner, rows, follower)
@@ -155,6 +156,11 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
 
 
 # --- what to learn ---------------------------------------------------------------------------------------------------
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_algorithm(target: str, values: Values) -> tuple[str, str]:
@@ -224,11 +230,12 @@ def _weights(name: str | None, data: Dataset) -> NDArray[np.float64] | None:
     values = data.column(name)
     if data.kinds[name] not in (Kind.NUMBER, Kind.BOOLEAN):
         raise TrainingDataError(f"weight {name} is not a number")
-    weight = np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    weight = _floats(values)
     if np.isnan(weight).any():
         raise TrainingDataError(f"weight {name} is NULL in {int(np.isnan(weight).sum()):,} rows: use coalesce({name}, 1)")
     if (weight < 0).any() or np.isinf(weight).any():
-        raise TrainingDataError(f"weight {name} must be finite and not below 0 (lowest {weight.min():g}, highest {weight.max():g})")
+        ends = f"lowest {weight.min():g}, highest {weight.max():g}"
+        raise TrainingDataError(f"weight {name} must be finite and not below 0 ({ends})")
     if not weight.any():
         raise TrainingDataError(f"weight {name} is 0 in all rows: there is nothing to learn from")
     return weight[data.order]
@@ -249,7 +256,7 @@ def _numbers(target: str, values: Values, algorithm: Algorithm) -> NDArray[np.fl
             f"target {target} is text, and {algorithm.name} predicts numbers",
             hint=f"use a classifier, or TRY_CAST({target} AS DOUBLE) AS {target} in the query",
         )
-    y = np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    y = _floats(values)
     known = y[~np.isnan(y)]
     if np.isinf(known).any():
         raise TrainingDataError(f"target {target} is infinite in {int(np.isinf(known).sum()):,} rows: leave them out with WHERE")
@@ -264,9 +271,7 @@ def _check_classes(target: str, classes: tuple[Any, ...], values: Values) -> Non
         shown = f"'{classes[0]}'" if isinstance(classes[0], str) else label_text(classes[0])
         raise TrainingDataError(f"target {target} has one value only: {shown}; there is nothing to tell apart")
     if c >= n:
-        raise TrainingDataError(
-            f"target {target} has {c:,} different values in {n:,} rows: there must be more rows than classes"
-        )
+        raise TrainingDataError(f"target {target} has {c:,} different values in {n:,} rows: there must be more rows than classes")
     if c > _MOST_CLASSES or (c > 50 and c > n / 2):
         number = not isinstance(classes[0], str)
         hint = "use a regressor: USING xgboost_regressor" if number else "choose another target, or group its values with CASE"
@@ -307,7 +312,7 @@ def _fit_encoder(data: Dataset, learner: _Learner, train: _Rows) -> FeatureEncod
 
 
 def _encode(
-    spec: JobSpec, data: Dataset, learner: _Learner, encoder: FeatureEncoder, rows: tuple[_Rows, _Rows, _Rows], follower: _Follower
+    spec: JobSpec, data: Dataset, learner: _Learner, encoder: FeatureEncoder, rows: tuple[_Rows, _Rows, _Rows], report: Report
 ) -> tuple[_Part, _Part, _Part]:
     """The feature matrices of the three parts; with VALIDATE ON the third comes from its own file."""
     train, valid, held = rows
@@ -316,27 +321,31 @@ def _encode(
         return _Part(train, x[0]), _Part(valid, x[1]), _Part(held, x[2])
     x = encoder.transform_rows(data.column, [train.numbers, valid.numbers])
     other = read_dataset(spec.folder / VALIDATION, _columns(spec), learner.threads)
-    held = _validation_rows(spec, other, learner, follower)
+    held = _validation_rows(spec, other, learner, report)
     held_x = encoder.transform_rows(other.column, [held.numbers])[0]
     return _Part(train, x[0]), _Part(valid, x[1]), _Part(held, held_x)
 
 
-def _validation_rows(spec: JobSpec, data: Dataset, learner: _Learner, follower: _Follower) -> _Rows:
+def _validation_rows(spec: JobSpec, data: Dataset, learner: _Learner, report: Report) -> _Rows:
     rows = _Rows(data.order, None, _weights(spec.weight, data) if data.table.num_rows else None)
     if spec.target is None or learner.algorithm.task is Task.CLUSTERING:
         return rows
     values = _need_plain(spec.target, data.table.column(spec.target))
+    y: NDArray[Any]
     if learner.algorithm.task is Task.CLASSIFICATION:
         y = encode_classes(values, learner.classes)[data.order]
         known = y >= 0
     else:
-        y = np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), np.float64)[data.order]
+        y = _floats(values)[data.order]
         known = np.isfinite(y)
     if not known.all():
-        follower.notice(
-            f"{(~known).sum():,} of {len(known):,} validation rows are left out: their {spec.target} is NULL or not in the training rows"
-        )
+        why = f"their {spec.target} is NULL" + (" or a class without training rows" if learner.classes else " or infinite")
+        report.notice(f"{(~known).sum():,} of {len(known):,} validation rows are left out: {why}")
     return _Rows(rows.numbers, y, rows.weight).pick(known)
+
+
+def _floats(values: Values) -> NDArray[np.float64]:
+    return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -440,7 +449,7 @@ def _target_sql_type(learner: _Learner, kind: Kind) -> str:
 def _write_onnx(folder: Path, predictor: Predictor, parts: tuple[_Part, _Part, _Part]) -> float | None:
     """Export, compare on real rows, and keep the file only where it is exact; the largest difference, None without a converter.
 
-    The difference is relative to the prediction where that is above 1.
+    The difference is a part of the largest prediction where that is above 1: float32 sums are no better than that.
     """
     try:
         model = predictor.onnx()
@@ -466,7 +475,8 @@ def _onnx_difference(model: bytes, predictor: Predictor, x: NDArray[np.float32])
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     expected = predictor.predict(x)
     found = np.asarray(session.run(None, {"x": x})[0], np.float64).reshape(expected.shape)
-    difference = float(np.max(np.abs(found - expected) / np.maximum(1.0, np.abs(expected)), initial=0.0))
+    largest = np.max(np.abs(expected), initial=1.0)
+    difference = float(np.max(np.abs(found - expected), initial=0.0) / largest)
     return difference if np.isfinite(difference) else sys.float_info.max
 
 

@@ -14,7 +14,6 @@ from sqlml_dialect.nodes import (
     Into,
     Limit,
     ModelRef,
-    Option,
     Query,
     Split,
     SplitBy,
@@ -141,11 +140,6 @@ def parse_into(cursor: Cursor) -> Into:
     table = cursor.qualified_name("a table's name")
     mode = cursor.take().key.lower() if cursor.peek().key in {"APPEND", "REPLACE"} else "create"
     return Into(table, mode, span=cursor.taken_since(table.span[0]))
-
-
-def parse_with(cursor: Cursor) -> tuple[Option, ...]:
-    """``WITH (name = value, …)``"""
-    return parse_options(cursor)
 
 
 # --- queries and expressions ----------------------------------------------------------------------------------------
@@ -324,7 +318,7 @@ def _parse_memory_limit(cursor: Cursor) -> int:
 
 _SYNONYMS = {"TARGET", "LABEL"}
 _AS = Clause("query", parse_query)
-_WITH = Clause("options", parse_with)
+_WITH = Clause("options", parse_options)
 _ON = Clause("runner", parse_runner)
 _INTO = Clause("into", parse_into, ("APPEND", "REPLACE"))
 _ASYNC = Clause("asynchronous", parse_async)

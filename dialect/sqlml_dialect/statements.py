@@ -353,9 +353,9 @@ def _check_unexplained(cursor: Cursor) -> None:
 
 
 def _nearly_opens(cursor: Cursor, opening: tuple[str, ...]) -> bool:
-    """Whether each word here is like the one of an opening, and then a name or value follows."""
+    """Whether each word here is like the one of an opening, not all the same, and then a name or value follows."""
     follows = cursor.peek(len(opening)).kind in (*NAMES, Kind.NUMBER, Kind.STRING)
-    return follows and all(
+    return (follows and not cursor.at_words(*opening)) and all(
         token.kind is Kind.WORD and (token.key == word or nearest(token.key, (word,), _SIMILARITY) is not None)
         for token, word in ((cursor.peek(ahead), word) for ahead, word in enumerate(opening))
     )

@@ -14,46 +14,60 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 SPACES = "\t\n\v\f\r \u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u2060\u3000\ufeff"
 """What DuckDB takes as white space."""
 
-_BLANK = f"[{re.escape(SPACES)}]"
 _HIGH = r"\x80-\x9f\xa1-\u1fff\u200c-\u202e\u2030-\u205e\u2061-\u2fff\u3001-\ufefe\uff00-\U0010ffff"
-_WORD = rf"[A-Za-z_{_HIGH}][A-Za-z0-9_${_HIGH}]*+"
-_TAG = rf"(?:[A-Za-z_{_HIGH}][A-Za-z0-9_{_HIGH}]*+)?"
 _NUMBER = r"0[xX][0-9a-fA-F_]++|0[bB][01_]++|(?:[0-9][0-9_]*+(?:\.(?!\.)[0-9_]*+)?|\.[0-9][0-9_]*+)(?:[eE][+-]?[0-9][0-9_]*+)?"
 _STRING = r"[eE]'(?:[^'\\]|\\.|'')*+'|'(?:[^']|'')*+'"
 _QUOTED = r'"(?:[^"]|"")*+"'
 
-_TOKEN = re.compile(
-    rf"""
-      (?P<blank>{_BLANK}++|--[^\r\n]*+)
-    | (?P<string>{_STRING}|\$(?P<tag>{_TAG})\$.*?\$(?P=tag)\$)
-    | (?P<quoted>{_QUOTED})
-    | (?P<comment>/\*)
-    | (?P<open>[eE]?'.*+|".*+|\${_TAG}\$.*+)
-    | (?P<word>{_WORD})
-    | (?P<number>{_NUMBER})
-    | (?P<param>\?[0-9]*+|\$[0-9]++|\${_WORD})
-    | (?P<symbol>::|:=|=>|->>|->|<=|>=|<>|!=|==|\|\||\*\*|//(?!\*)|.)
-    """,
-    re.DOTALL | re.VERBOSE,
-)
 
-_STEP = re.compile(
-    rf"""
-      (?P<boring>(?:(?![eE]'){_WORD}|[^'"$;?()/\-A-Za-z_{_HIGH}]++|-(?!-)|/(?!\*))++)
-    | (?P<blank>--[^\r\n]*+)
-    | (?P<solid>{_STRING}|{_QUOTED}|\$(?P<tag>{_TAG})\$.*?\$(?P=tag)\$)
-    | (?P<comment>/\*)
-    | (?P<open>[eE]?'.*+|".*+|\${_TAG}\$.*+)
-    | (?P<param>\?[0-9]*+)
-    | (?P<symbol>.)
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+class _Patterns:
+    """The two expressions; ``high`` are the characters beyond ASCII that names may have, costly to compile for nothing."""
+
+    def __init__(self, spaces: str, high: str) -> None:
+        blank = f"[{re.escape(spaces)}]"
+        word = rf"[A-Za-z_{high}][A-Za-z0-9_${high}]*+"
+        tag = rf"(?:[A-Za-z_{high}][A-Za-z0-9_{high}]*+)?"
+        self.token = re.compile(
+            rf"""
+            (?:{blank}++|--[^\r\n]*+)*+
+            (?: (?P<word>(?![eE]'){word})
+              | (?P<number>{_NUMBER})
+              | (?P<string>{_STRING}|\$(?P<tag>{tag})\$.*?\$(?P=tag)\$)
+              | (?P<quoted>{_QUOTED})
+              | (?P<comment>/\*)
+              | (?P<open>[eE]?'.*+|".*+|\${tag}\$.*+)
+              | (?P<param>\?[0-9]*+|\$[0-9]++|\${word})
+              | (?P<symbol>::|:=|=>|->>|->|<=|>=|<>|!=|==|\|\||\*\*|//(?!\*)|.)
+              | (?P<end>\Z)
+            )
+            """,
+            re.DOTALL | re.VERBOSE,
+        )
+        self.step = re.compile(
+            rf"""
+              (?P<boring>(?:(?![eE]'){word}|[^'"$;?()/\-A-Za-z_{high}]++|-(?!-)|/(?!\*))++)
+            | (?P<blank>--[^\r\n]*+)
+            | (?P<solid>{_STRING}|{_QUOTED}|\$(?P<tag>{tag})\$.*?\$(?P=tag)\$)
+            | (?P<comment>/\*)
+            | (?P<open>[eE]?'.*+|".*+|\${tag}\$.*+)
+            | (?P<param>\?[0-9]*+)
+            | (?P<symbol>.)
+            """,
+            re.DOTALL | re.VERBOSE,
+        )
+
+
+@cache
+def _patterns(is_ascii: bool) -> _Patterns:
+    """The expressions for texts of ASCII only, or for any."""
+    return _Patterns("".join(filter(str.isascii, SPACES)), "") if is_ascii else _Patterns(SPACES, _HIGH)
+
 
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
@@ -100,26 +114,23 @@ def words(text: str) -> frozenset[str]:
 def scan(text: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
     """The tokens of a part of a text, without blanks and comments; never fails."""
     stop = len(text) if end is None else end
-    match_at = _TOKEN.match
-    while start < stop:
-        match = match_at(text, start, stop)
-        assert match is not None
-        name = match.lastgroup
-        begin, start = start, match.end()
-        if name == "blank":
-            continue
-        if name == "word":
-            word = match.group()
-            yield Token(Kind.WORD, word, begin, start, word.upper())
-        elif name == "symbol":
-            symbol = match.group()
-            yield Token(Kind.SYMBOL, symbol, begin, start, symbol)
-        elif name == "comment":
+    match_at = _patterns(text.isascii()).token.match
+    while match := match_at(text, start, stop):
+        name = match.lastgroup or ""
+        if name == "end":
+            return
+        begin, start = match.span(name)
+        written = text[begin:start]
+        if name == "comment":
             start, closed = _comment_end(text, start, stop)
             if not closed:
                 yield Token(Kind.OPEN, text[begin:stop], begin, stop)
+        elif name == "word":
+            yield Token(Kind.WORD, written, begin, start, written.upper())
+        elif name == "symbol":
+            yield Token(Kind.SYMBOL, written, begin, start, written)
         else:
-            yield Token(_KINDS[name or ""] if name != "tag" else Kind.STRING, match.group(), begin, start)
+            yield Token(_KINDS[name], written, begin, start)
 
 
 def split_statements(text: str) -> list[Piece]:
@@ -127,8 +138,9 @@ def split_statements(text: str) -> list[Piece]:
     pieces: list[Piece] = []
     position, depth, params = 0, 0, 0
     first, last = -1, -1
+    match_at = _patterns(text.isascii()).step.match
     while position < len(text):
-        match = _STEP.match(text, position)
+        match = match_at(text, position)
         assert match is not None
         name, begin, position = match.lastgroup, position, match.end()
         if name == "blank":

@@ -39,18 +39,11 @@ class KMeans:
     def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> CentrePredictor:
         """Find the centres; the first one has most rows."""
         from sklearn.cluster import KMeans as Solver
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         options = {o.name: spec.options[o.name] for o in self.options}
         x = data.features.x
-        different = len(np.unique(x[: 100 * options["n_clusters"]], axis=0))
-        if different < options["n_clusters"]:
-            different = len(np.unique(x, axis=0))
-        if different < options["n_clusters"]:
-            raise TrainingDataError(
-                f"n_clusters = {options['n_clusters']} needs as many different rows; there are {different}",
-                hint=f"WITH (n_clusters = {different}) or fewer",
-            )
+        _check_different(x, options["n_clusters"])
         options["n_init"] = options["n_init"] or "auto"
         solver = Solver(**options, random_state=spec.seed)
         with threadpool_limits(spec.threads or None):
@@ -65,6 +58,18 @@ class KMeans:
         """Read what ``save`` wrote."""
         document = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         return CentrePredictor(np.array(document["centres"]))
+
+
+def _check_different(x: NDArray[np.float32], clusters: int) -> None:
+    """At least as many different rows as clusters; the first rows are nearly always enough to see it."""
+    if len(np.unique(x[: 100 * clusters], axis=0)) >= clusters:
+        return
+    different = len(np.unique(x, axis=0))
+    if different < clusters:
+        raise TrainingDataError(
+            f"n_clusters = {clusters} needs as many different rows; there are {different}",
+            hint=f"WITH (n_clusters = {different}) or fewer",
+        )
 
 
 class CentrePredictor:
@@ -90,7 +95,7 @@ class CentrePredictor:
     def importance(self) -> NDArray[np.float64]:
         """How far the centres lie apart along each feature (their variance), as shares."""
         apart = self._centres.var(0)
-        return apart / apart.sum() if apart.sum() > 0 else apart
+        return np.asarray(apart / apart.sum() if apart.sum() > 0 else apart)
 
     def save(self, folder: Path) -> None:
         """Write ``centres.json``; floats survive exactly."""

@@ -139,7 +139,7 @@ class LinearPredictor:
     def importance(self) -> NDArray[np.float64]:
         """Size of the coefficients times the features' spread in training, as shares."""
         weight = np.abs(self._coef).mean(0) * np.array(self._state.spread)
-        return weight / weight.sum() if weight.sum() > 0 else weight
+        return np.asarray(weight / weight.sum() if weight.sum() > 0 else weight)
 
     def save(self, folder: Path) -> None:
         """Write ``linear.json``; floats survive exactly."""
@@ -171,7 +171,7 @@ def _fit_quietly(
 ) -> None:
     """Fit within the allowed threads; a solver that did not converge is a notice, not a warning of Python's."""
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(spec.threads or None), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

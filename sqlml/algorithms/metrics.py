@@ -82,9 +82,7 @@ def classification_metrics(
     return {name: _figure(pick[name]) for name in names}
 
 
-def regression_metrics(
-    actual: NDArray[np.float64], raw: NDArray[Any], weight: NDArray[np.float64] | None = None
-) -> Metrics:
+def regression_metrics(actual: NDArray[np.float64], raw: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Metrics:
     """Of values (n,).  ``mape`` is a fraction, over the rows whose true value is not 0."""
     from sklearn import metrics as m
 
@@ -114,9 +112,7 @@ def clustering_metrics(raw: NDArray[Any], x: NDArray[np.float32] | None) -> Metr
     nearest = raw.argmin(1)
     pick: dict[str, Callable[[], Any]] = {
         "davies_bouldin": lambda: m.davies_bouldin_score(x, nearest),
-        "silhouette": lambda: m.silhouette_score(
-            x, nearest, sample_size=min(len(raw), _SILHOUETTE_ROWS), random_state=0
-        ),
+        "silhouette": lambda: m.silhouette_score(x, nearest, sample_size=min(len(raw), _SILHOUETTE_ROWS), random_state=0),
         "mean_squared_distance": lambda: (raw.min(1) ** 2).mean(),
     }
     names = _CLUSTERING if x is not None else _CLUSTERING[2:]

@@ -255,7 +255,7 @@ def _follow(rounds: int, report: Report) -> Any:
     """A callback that reports each round."""
     import xgboost
 
-    class Follow(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+    class Follow(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[Any]]]) -> bool:
             figures = {
                 f"{part}_{_METRIC_NAMES.get(name, name)}": float(values[-1])

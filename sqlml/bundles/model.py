@@ -1,6 +1,6 @@
 """A model that is ready to predict: a bundle read from its folder.
 
-    columns by name → canonical Arrow → feature matrix → predictor → labels, probabilities, reasons …
+columns by name → canonical Arrow → feature matrix → predictor → labels, probabilities, reasons …
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ class Model:
 
     # --- how good ---
 
-    def evaluate(self, data: Data, actual: Values | None = None, weight: Values | None = None, threshold: float | None = None) -> Metrics:
+    def evaluate(
+        self, data: Data, actual: Values | None = None, weight: Values | None = None, threshold: float | None = None
+    ) -> Metrics:
         """The task's figures on rows whose true target is known; rows without one, or of a class never seen, are left out."""
         x = self.encode(data)
         raw = self.predictor.predict(x)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+from sqlml_dialect import quote_identifier
 
 from sqlml.errors import (
     BindError,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 122_880
 """Rows per Arrow batch: DuckDB's own row-group size."""
+
+EXPLAIN = "EXPLAIN "
+ABORTED = -1
 
 _KINDS = {
     "BOOLEAN": Kind.BOOLEAN,
@@ -101,10 +105,10 @@ class DuckDBEngine:
         """The columns of a query, bound but not run.  ``BindError`` where the text is not one query."""
         self.check_query(query)
         try:
-            relation = self.connection.sql(query, params=list(parameters) or None)
+            relation = self.connection.sql(query, params=_bound(parameters))
             return _columns(relation.columns, relation.types)
         except duckdb.Error as error:
-            raise engine_error(error, query) from None
+            raise self._placed_error(error, query, parameters) from None
 
     def extract(self, query: str, parameters: Sequence[Any] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Run a query; its rows as batches of at most ``BATCH_ROWS``."""
@@ -128,7 +132,20 @@ class DuckDBEngine:
                 return self._select(text, parameters)
             return self._execute(text, parameters)
         except duckdb.Error as error:
-            raise engine_error(error, text) from None
+            raise self._placed_error(error, text, parameters) from None
+
+    def _placed_error(self, error: duckdb.Error, text: str, parameters: Any) -> DatabaseError:
+        """The error with its place: a lazy relation's error does not tell it, that of binding the same text again does."""
+        if "\nLINE " not in str(error):
+            try:
+                self.connection.execute(EXPLAIN + text, _bound(parameters))
+            except duckdb.Error as again:
+                located = engine_error(again, EXPLAIN + text)
+                if located.span is not None and located.span[0] >= len(EXPLAIN):
+                    located.span = (located.span[0] - len(EXPLAIN), located.span[1] - len(EXPLAIN))
+                    located.source = text
+                    return located
+        return engine_error(error, text)
 
     def run_many(self, text: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each row of parameters."""
@@ -153,7 +170,7 @@ class DuckDBEngine:
         names = [c.name for c in columns]
         if names == ["Count"] and len(rows) == 1:
             return Stream((), pa.schema([]), iter(()), rows[0][0], has_rows=False)
-        if not described or names == ["Success"]:
+        if not described or names in (["Count"], ["Success"]):
             return Stream((), pa.schema([]), iter(()), has_rows=False)
         table = pa.table([pa.array([row[i] for row in rows]) for i in range(len(names))], names=names)
         return Stream(columns, table.schema, iter(table.to_batches()))
@@ -167,20 +184,31 @@ class DuckDBEngine:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise BindError("the query after AS must be one SELECT (or FROM, WITH, VALUES, TABLE)")
 
-    def in_transaction(self) -> bool:
-        """Whether the user has an open transaction: within one, the transaction's number stays the same."""
+    def transaction(self) -> int | None:
+        """The number of the user's open transaction, or None: within one, the number stays the same."""
         try:
-            first, second = (self.connection.execute("SELECT txid_current()").fetchall() for _ in range(2))
+            first, second = (self.connection.execute("SELECT txid_current()").fetchall()[0][0] for _ in range(2))
         except duckdb.Error:
-            return True  # an aborted transaction answers nothing until it is rolled back
-        return bool(first == second)
+            return ABORTED  # an aborted transaction answers nothing until it is rolled back
+        return int(first) if first == second else None
 
-    def table_rows(self, table: str) -> int | None:
-        """How many rows a table has, given as SQL; None where it does not exist."""
+    def table_rows(self, parts: Sequence[str]) -> int | None:
+        """How many rows a table or view has, by its name's parts; None where there is none.
+
+        Asks the catalog first: inside a transaction an error about a missing table would abort it.
+        """
+        database, schema, name = ([None] * (3 - len(parts)) + list(parts))[-3:]  # type: ignore[list-item]
+        query = (
+            "SELECT 1 FROM (SELECT database_name, schema_name, table_name FROM duckdb_tables() "
+            "UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views()) "
+            "WHERE lower(table_name) = lower($1) AND lower(schema_name) = lower(coalesce($2, current_schema())) "
+            "AND lower(database_name) IN (lower(coalesce($3, current_database())), 'temp')"
+        )
+        table = ".".join(quote_identifier(part) for part in parts)
         try:
+            if not self.connection.execute(query, [name, schema, database]).fetchall():
+                return None
             return int(self.connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])  # noqa: S608
-        except duckdb.CatalogException:
-            return None
         except duckdb.Error as error:
             raise engine_error(error, "") from None
 

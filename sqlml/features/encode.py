@@ -233,21 +233,20 @@ def _time_part(days: NDArray[np.int64], micros: NDArray[np.int64], part: str) ->
     if part == "days":
         return days
     if part == "weekday":  # Monday 1 … Sunday 7
-        return (days + 3) % 7 + 1
+        return np.asarray((days + 3) % 7 + 1)
     if part == "hour":
-        return micros // 3_600_000_000
+        return np.asarray(micros // 3_600_000_000)
     if part == "minute":
-        return micros // 60_000_000 % 60
+        return np.asarray(micros // 60_000_000 % 60)
     date = days.astype("M8[D]")
     months = date.astype("M8[M]")
     if part == "day":
-        return (date - months.astype("M8[D]")).astype(np.int64) + 1
-    return months.astype(np.int64) // 12 + 1970 if part == "year" else months.astype(np.int64) % 12 + 1
+        return np.asarray((date - months.astype("M8[D]")).astype(np.int64) + 1)
+    number = months.astype(np.int64)  # since January 1970
+    return np.asarray(number // 12 + 1970 if part == "year" else number % 12 + 1)
 
 
-def _fit_column(
-    column: InputColumn, values: Values, rows: NDArray[np.int64], encoding: str, max_categories: int
-) -> ColumnCode:
+def _fit_column(column: InputColumn, values: Values, rows: NDArray[np.int64], encoding: str, max_categories: int) -> ColumnCode:
     if column.kind is Kind.TEXT:
         return _fit_text(column, values, rows, max_categories)
     parts = _PARTS[column.kind]

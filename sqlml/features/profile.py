@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SAMPLE = 50_000
 _FEWEST = 100
 """With fewer rows nothing is said about answers given away or about identifiers: chance does such things."""
+_CATEGORIES = 1000
+"""Text with more different values is no category, and its blanks do not matter."""
 _PERFECT = 0.99
 _EXACT = 0.99999
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
@@ -61,7 +63,7 @@ def profile_notices(
     """The notices for training rows ``rows`` of the data, with the target's class codes or values ``y`` in the same order."""
     picked = rows[:_SAMPLE]
     known = None if y is None or task is Task.CLUSTERING else np.asarray(y[:_SAMPLE], np.float64)
-    classes = 0 if known is None or task is not Task.CLASSIFICATION else int(y.max()) + 1 if y is not None else 0
+    classes = int(known.max()) + 1 if known is not None and task is Task.CLASSIFICATION else 0
     sample = _Sample(data, inputs, target, picked, known, classes)
     texts = {i.name: _Words.of(sample.values(i.name)) for i in inputs if i.kind is Kind.TEXT}
     identifiers = _identifiers(sample, texts)
@@ -143,12 +145,14 @@ def _blanks(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     found, example = [], ""
     for name, column in columns.items():
         padded = [(c, w) for w, c in zip(column.words, column.counts, strict=True) if w.strip() and w != w.strip()]
-        if padded and sum(c for c, _ in padded) >= 0.01 * column.total:
+        if len(column.words) <= _CATEGORIES and padded and sum(c for c, _ in padded) >= 0.01 * column.total:
             found.append(name)
             example = example or max(padded)[1]
     if not found:
         return []
-    return [f"values of {listing(found)} begin or end with blanks ({_quoted([example])}): trim({sql_name(found[0])}) takes them off"]
+    return [
+        f"values of {listing(found)} begin or end with blanks ({_quoted([example])}): trim({sql_name(found[0])}) takes them off"
+    ]
 
 
 def _identifiers(sample: _Sample, texts: dict[str, _Words]) -> dict[str, str]:
@@ -160,8 +164,10 @@ def _identifiers(sample: _Sample, texts: dict[str, _Words]) -> dict[str, str]:
     for i in sample.inputs:
         if i.kind is Kind.TEXT:
             words = texts[i.name]
-            if len(words.words) >= 0.95 * n:
-                found[i.name] = "a different text in nearly every row" if len(words.words) < n else "a different text in every row"
+            if len(words.words) >= 0.9 * n:
+                found[i.name] = (
+                    "a different text in every row" if len(words.words) == n else "a different text in nearly every row"
+                )
         elif i.kind is Kind.NUMBER and _is_row_number(sample, i.name):
             found[i.name] = "a different whole number in every row"
     return found
@@ -213,7 +219,7 @@ def _plain_column(sample: _Sample, column: InputColumn) -> NDArray[np.float64]:
         return np.asarray(whole.dictionary_encode().indices.to_numpy(zero_copy_only=False), np.float64)
     if column.kind in (Kind.TIMESTAMP, Kind.TIMESTAMPTZ):
         days, hour = read_parts(values, column.kind, ("days", "hour"))
-        return days + hour / 24
+        return np.asarray(days + hour / 24)
     return read_parts(values, column.kind, ("days",))[0]  # the only part, but for dates
 
 
@@ -225,8 +231,8 @@ def _alone(x: NDArray[np.float64], category: bool, y: NDArray[np.float64], class
         return _r2(y[test], _bin_means(bins, learn, y)[test])
     if not 2 <= classes <= 20:
         return 0.0
-    areas = [_area(y[test] == c, _bin_means(bins, learn, (y == c).astype(float))[test]) for c in range(1 if classes == 2 else 0, classes)]
-    return float(np.mean(areas))
+    codes = range(1 if classes == 2 else 0, classes)
+    return float(np.mean([_area(y[test] == c, _bin_means(bins, learn, (y == c).astype(float))[test]) for c in codes]))
 
 
 def _bins(x: NDArray[np.float64], category: bool, learning: int) -> NDArray[np.int64]:
@@ -287,7 +293,7 @@ def _sums(sample: _Sample, skip: set[str]) -> list[str]:
     if len(parts) < 2:
         return []
     return [
-        f"{sample.target} is a sum of {listing(parts)}: EXCLUDE ({', '.join(map(sql_name, parts))}) "
+        f"{sample.target} is exactly a weighted sum of {listing(parts)}: EXCLUDE ({', '.join(map(sql_name, parts))}) "
         "if they are not known at prediction time"
     ]
 

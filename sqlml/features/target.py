@@ -57,8 +57,8 @@ def label_text(value: Any) -> str:
 def encode_classes(values: Values, classes: Sequence[Any]) -> NDArray[np.int64]:
     """Each value's place in ``classes``; -1 for NULL and for a value that is not there.
 
-    ``values`` may have another type than the classes (``1`` for ``1.0``, text for a number): they are compared as the classes' type,
-    or as text where that cannot be.
+    ``values`` may have another type than the classes (``1`` for ``1.0``, text for a number): they are compared as the
+    classes' type, or as text where that cannot be.
     """
     want = label_type(classes)
     if isinstance(values.type, pa.DictionaryType):

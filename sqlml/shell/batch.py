@@ -11,8 +11,7 @@ from sqlml.errors import Error, OperationalError
 from sqlml.shell.run import Piece, run_statement, split
 
 if TYPE_CHECKING:
-    from sqlml.connection import Connection
-
+    from sqlml.dbapi import Connection
     from sqlml.shell.output import Output
 
 

@@ -10,8 +10,7 @@ from sqlml.errors import ProgrammingError, did_you_mean
 from sqlml.shell.run import run_statement
 
 if TYPE_CHECKING:
-    from sqlml.connection import Connection
-
+    from sqlml.dbapi import Connection
     from sqlml.shell.output import Output
 
 

@@ -20,9 +20,8 @@ from sqlml.errors import Error
 from sqlml.shell import words
 
 if TYPE_CHECKING:
-    from sqlml.connection import Names
-
     from sqlml.contracts import OptionSpec
+    from sqlml.dbapi import Names
 
 _BEFORE_TABLE = frozenset({"FROM", "JOIN", "INTO", "TABLE", "UPDATE", "SUMMARIZE"})
 _BEFORE_COLUMN = frozenset({"TARGET", "LABEL", "WEIGHT", "KEY"})
@@ -48,8 +47,11 @@ class Candidate:
 class SqlCompleter(Completer):
     """Completes statements and the shell's own commands; ``names`` is asked anew at each statement."""
 
-    def __init__(self, names: Callable[[], Names], commands: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, names: Callable[[], Names], functions: Callable[[], Sequence[str]], commands: Sequence[tuple[str, str]]
+    ) -> None:
         self._names = names
+        self._functions = functions
         self._commands = commands
         self._paths = PathCompleter(expanduser=True)
 
@@ -64,7 +66,10 @@ class SqlCompleter(Completer):
             yield from self._complete_path(tokens[-1].text[1:], complete_event)
             return
         typed = _take_typed(tokens, len(text))
-        yield from _matching(candidates(place_of(tokens), self._names(), typed), typed)
+        place = place_of(tokens)
+        yield from _matching(candidates(place, self._names()), typed)
+        if place.what == "expression" and typed:  # functions only once something is typed, there are so many
+            yield from _matching([Candidate(f"{function}(", "function") for function in self._functions()], typed)
 
     def _complete_command(self, text: str, event: CompleteEvent) -> Iterator[Completion]:
         command, space, argument = text.partition(" ")
@@ -111,7 +116,7 @@ def place_of(tokens: Sequence[Token]) -> Place:
         return _option_place(tokens, keys, opening)
     if last == "MODEL" or (last == "OF" and before == "VERSIONS") or (last == "(" and before in _MODEL_CALLS):
         return Place("models")
-    if last == "ENDPOINT" or keys == ["UNDEPLOY"]:
+    if last == "ENDPOINT":
         return Place("endpoints")
     if keys == ["SHOW"]:
         return Place("shown")
@@ -147,8 +152,8 @@ def _open_parenthesis(keys: Sequence[str]) -> int:
     return opened[-1] if opened else -1
 
 
-def candidates(place: Place, names: Names, typed: str) -> list[Candidate]:
-    """What to offer at a place; functions only once something is typed, there are so many."""
+def candidates(place: Place, names: Names) -> list[Candidate]:
+    """What to offer at a place."""
     simple: dict[str, tuple[Iterable[str], str]] = {
         "start": (words.STATEMENTS, ""),
         "shown": (words.SHOWN, ""),
@@ -168,7 +173,7 @@ def candidates(place: Place, names: Names, typed: str) -> list[Candidate]:
         return _option_values(place.detail)
     if place.what == "clauses":
         return [Candidate(clause, "") for clause in words.CLAUSES[place.detail]]
-    return _expression(names, typed) if place.what == "expression" else []
+    return _expression(names) if place.what == "expression" else []
 
 
 def _labelled(texts: Iterable[str], meta: str) -> Iterator[tuple[str, str]]:
@@ -179,15 +184,12 @@ def _tables(names: Names) -> list[Candidate]:
     return [Candidate(name_sql(table), "table") for table in names.tables]
 
 
-def _expression(names: Names, typed: str) -> list[Candidate]:
+def _expression(names: Names) -> list[Candidate]:
     """Anything that may stand within a query."""
     found = [Candidate(name_sql(column), "column") for column in names.columns] + _tables(names)
     found += [Candidate(_model_sql(model), "model") for model in names.models]
     found += [Candidate(f"{call}(", "model's answer") for call in words.CALLS]
-    found += [Candidate(word, "") for word in words.SQL_WORDS]
-    if typed:
-        found += [Candidate(f"{function}(", "function") for function in names.functions]
-    return found
+    return found + [Candidate(word, "") for word in words.SQL_WORDS]
 
 
 def _model_sql(name: str) -> str:

@@ -20,8 +20,7 @@ from sqlml.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlml.connection import Connection
-
+    from sqlml.dbapi import Connection
     from sqlml.shell.output import Output
 
 CANCELLED = 130  # 128 + SIGINT
@@ -165,13 +164,16 @@ def _serve(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="sqlml serve", description="Serve the endpoints of a database, in the foreground.")
     parser.add_argument("database", metavar="DATABASE")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, help="the port (default: 8080)")
+    parser.add_argument("--port", type=int, help="the port (default: 8080 where it is free, else any)")
+    parser.add_argument("--catalog", metavar="URL", help="the models are in this catalog (a SQLAlchemy URL)")
     options = parser.parse_args(words)
     home = _existing_home(options.database)
     if home is None:
         return 1
     command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(home), "--foreground"]
-    os.execv(sys.executable, [*command, "--host", options.host, "--port", str(options.port)])  # noqa: S606 - signals reach it
+    given = {"--host": options.host, "--port": options.port, "--catalog": options.catalog}
+    command += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    os.execv(sys.executable, command)  # noqa: S606 - signals reach it
 
 
 def _stop(words: Sequence[str]) -> int:

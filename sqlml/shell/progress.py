@@ -58,12 +58,16 @@ class LiveProgress:
         live, task = self._bar()
         live.update(task, total=total, completed=step, counter=f"{step:,}/{total:,}", metrics=metrics_text(metrics))
         left = live.tasks[0].time_remaining
-        live.update(task, eta="" if left is None or step >= total else f"eta {left:.0f} s")
+        live.update(task, eta="" if left is None or step >= total else f"eta {_eta(left)}")
 
     def _bar(self) -> tuple[Progress, TaskID]:
         if self._live is None:
             self._live = _new_bar(self._stream)
         return self._live
+
+
+def _eta(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
 
 
 def _new_bar(stream: TextIO) -> tuple[Progress, TaskID]:

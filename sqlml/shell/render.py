@@ -25,6 +25,8 @@ BAR = 18
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _BATCH = 10_000
 _NARROWEST = 20
+_TEXTS = frozenset({"statement", "line"})  # last columns of SHOW CREATE MODEL and SHOW LOGS: to be read and copied whole
+_QUERIES = frozenset({"sql", "query"})  # their last column is often what was asked for: SELECT *, PREDICT(m)
 _SPECIAL = re.compile(r'[,"\r\n]|^\s|\s$|^$')
 
 
@@ -66,12 +68,12 @@ def render(table: pa.Table, style: str, look: Look = Look(), *, kind: str = "sql
 
 def table_lines(table: pa.Table, look: Look = Look(), *, kind: str = "sql") -> Iterator[str]:
     """A table in a box; a result that is one long text (a plan, a statement) as that text."""
-    document = _document(table)
-    if document is not None:
-        yield from document
+    if _is_document(table, kind):
+        for text in table.column(table.num_columns - 1).to_pylist():
+            yield from str(text or "").rstrip().splitlines() or [""]
         return
-    top = table if look.rows is None else table.slice(0, look.rows)
-    columns, hidden = _fitted(columns_of(top, kind), look.width)
+    top = table if look.rows is None or kind == "describe" else table.slice(0, look.rows)
+    columns, hidden = _fitted(columns_of(top, kind), look.width, keep_last=kind in _QUERIES)
     yield from _box(columns, top.num_rows, look.colour)
     left_out = table.num_rows - top.num_rows
     if left_out:
@@ -129,42 +131,47 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()) if "\n" in text else text
 
 
-def _document(table: pa.Table) -> list[str] | None:
-    """The lines of a result that is a text rather than a table: one row, whose last column has several lines."""
+def _is_document(table: pa.Table, kind: str) -> bool:
+    """Whether a result is a text rather than a table: a plan, a statement, a log, or one row with several lines in its last column."""
     import pyarrow.types as t
 
+    if kind == "explain_plan" or (kind == "show" and table.column_names[-1] in _TEXTS):
+        return True
     if table.num_rows != 1 or table.num_columns not in (1, 2) or not t.is_string(table.schema.types[-1]):
-        return None
-    text = table.column(table.num_columns - 1)[0].as_py()
-    return text.rstrip().splitlines() if text is not None and "\n" in text.strip() else None
+        return False
+    return "\n" in (table.column(table.num_columns - 1)[0].as_py() or "").strip()
 
 
-def _fitted(columns: list[Column], width: int | None) -> tuple[list[Column], list[str]]:
-    """The columns as they fit: long texts cut first, then columns of the middle hidden; with the names of those."""
-    if width is None or _total(columns) <= width:
+def _fitted(columns: list[Column], width: int | None, *, keep_last: bool) -> tuple[list[Column], list[str]]:
+    """The columns as they fit: long texts cut first, then columns hidden; with the names of those."""
+    if width is None:
         return columns, []
-    for most in range(max(60, width // 2), _NARROWEST - 1, -1):
-        narrow = [_narrowed(column, most) for column in columns]
-        if _total(narrow) <= width:
-            return narrow, []
-    left, right = _ends(narrow, width)
+    narrow = _narrowed_to(columns, width)
+    if _total(narrow) <= width:
+        return narrow, []
+    left = _fitting(narrow, width, keep_last)
+    ending = columns[-1:] if keep_last and left < len(columns) and _total([*narrow[:left], narrow[-1]]) + 4 <= width else []
     gap = Column("…", ["…"] * len(columns[0].texts), False)
-    hidden = [column.header for column in columns[left : len(columns) - right]]
-    return [*narrow[:left], gap, *narrow[len(narrow) - right :]], hidden
+    hidden = [column.header for column in columns[left : len(columns) - len(ending)]]
+    return _narrowed_to([*columns[:left], gap, *ending], width), hidden
 
 
-def _ends(columns: list[Column], width: int) -> tuple[int, int]:
-    """How many columns of the left and of the right end fit beside a column of …; at least the first."""
-    left, right = 1, 0
-    used = _total([columns[0]]) + 4
-    while left + right < len(columns):
-        take_left = left <= right
-        column = columns[left] if take_left else columns[len(columns) - 1 - right]
-        used += column.width + 3
-        if used > width:
-            break
-        left, right = left + take_left, right + (not take_left)
-    return left, right
+def _narrowed_to(columns: list[Column], width: int) -> list[Column]:
+    """The columns with their texts cut just so far that they fit, or as far as it goes."""
+    narrow = columns
+    most = max(60, width // 2)
+    while _total(narrow) > width and most >= _NARROWEST:
+        narrow = [_narrowed(column, most) for column in columns]
+        most -= 1
+    return narrow
+
+
+def _fitting(columns: list[Column], width: int, keep_last: bool) -> int:
+    """How many columns from the left fit beside a column of … and, where it is kept, the last one; at least one."""
+    left = len(columns) - 1
+    while left > 1 and _total([*columns[:left], *columns[-1:][: int(keep_last)]]) + 4 > width:
+        left -= 1
+    return left
 
 
 def _narrowed(column: Column, most: int) -> Column:

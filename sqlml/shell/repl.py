@@ -25,10 +25,15 @@ from sqlml.shell.run import Cancelled, is_complete, run_statement, split
 from sqlml.version import __version__
 
 if TYPE_CHECKING:
-    from sqlml.connection import Connection, Names
+    from sqlml.dbapi import Connection, Names
 
 _WORDS = {"exit": "\\q", "quit": "\\q", "help": "\\?"}
 """What people type who do not know the commands yet."""
+
+_FUNCTIONS = r"""
+    SELECT DISTINCT function_name FROM duckdb_functions()
+    WHERE database_name = 'system' AND regexp_full_match(function_name, '[a-z]\w+') ORDER BY ALL
+"""
 
 
 class Repl:
@@ -81,7 +86,7 @@ class Repl:
             history=_history(),
             lexer=SqlLexer(),
             style=STYLE,
-            completer=SqlCompleter(self._known_names, commands),
+            completer=SqlCompleter(self._known_names, lambda: self._functions, commands),
             complete_while_typing=False,
             auto_suggest=AutoSuggestFromHistory(),
             enable_history_search=True,
@@ -96,6 +101,12 @@ class Repl:
             self._names = self._connection.names()
         return self._names
 
+    @cached_property
+    def _functions(self) -> tuple[str, ...]:
+        """The database's own functions, looked up once."""
+        rows = self._connection.execute(_FUNCTIONS).fetchall()
+        return tuple(str(name) for (name,) in rows)
+
     @property
     def _prompt(self) -> StyleAndTextTuples:
         return [("class:prompt", f"{database_name(self._connection)}> ")]
@@ -107,7 +118,7 @@ def banner(connection: Connection) -> str:
     if connection.database == ":memory:":
         return f"sqlml {version} · in memory, gone when you leave · \\? for help"
     new = " (new)" if connection.is_new else ""
-    models = f" · models in {_short(connection.models_home)}" if connection.models_home else ""
+    models = f" · models in {_short(Path(connection.models_home))}" if connection.models_home else ""
     return f"sqlml {version} · {_short(Path(connection.database))}{new}{models} · \\? for help"
 
 
@@ -138,7 +149,7 @@ def _wants_more() -> bool:
 
 
 def _continuation(width: int, line_number: int, wrap_count: int) -> StyleAndTextTuples:
-    return [("class:prompt", " " * max(width - 2, 0) + "> ")]
+    return [("class:prompt", " " * width if wrap_count else " " * max(width - 2, 0) + "> ")]
 
 
 def _history() -> History:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlml_dialect.tokens import Kind, scan, split_statements
 
-from sqlml.errors import Error
-
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlml.connection import Connection
+
+    from sqlml.dbapi import Connection
 
 
 @dataclass(frozen=True)
@@ -62,19 +61,19 @@ def parameter_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in params if not name.isdigit()))
 
 
-def run_statement(connection: Connection, text: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+def run_statement(connection: Connection, text: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Result:
     """Run one statement.  ``Cancelled`` where Ctrl-C ended it; the connection lives on."""
     started = time.perf_counter()
     with cancel_on_interrupt(connection) as presses, connection.cursor() as cursor:
         try:
             cursor.execute(text, parameters)
             table = None if cursor.description is None else cursor.fetch_arrow_table()
-        except (Error, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:
             if presses:
                 raise Cancelled from error
             raise
         seconds = time.perf_counter() - started
-        return Result(table, cursor.rowcount, cursor.footer, cursor.kind, seconds, bool(presses))
+        return Result(table, cursor.rowcount, cursor.footer, cursor.kind or "sql", seconds, bool(presses))
 
 
 @contextmanager

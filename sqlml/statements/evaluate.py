@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from sqlml_dialect import Evaluate, Query, quote_identifier
 
@@ -82,7 +81,8 @@ def _heldout(
         )
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
-    raw = read_scores(table)
+    scores = table["raw"].combine_chunks()
+    raw = scores.flatten().to_numpy().reshape(len(scores), -1)
     weight = table["weight"] if "weight" in table.column_names else None
     return open_model(version).evaluate_scores(raw, table["actual"], weight, threshold), version.heldout_rows
 

@@ -55,7 +55,7 @@ def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, qu
 
 def check_into(into: Into, engine: DuckDBEngine, source: str) -> None:
     """``BindError`` where the table must be new and is not, or must be there and is not."""
-    rows = engine.table_rows(table_sql(into.table))
+    rows = engine.table_rows([part.name for part in into.table.parts])
     name = into.table.text
     if into.mode == "create" and rows is not None:
         raise BindError(

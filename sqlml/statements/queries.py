@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import duckdb
-from sqlml_dialect import Calls, ModelCall, ModelRef, Query, Span, find_calls, quote_identifier, quote_string
+from sqlml_dialect import Calls, ModelCall, ModelRef, Query, Span, find_calls, name_sql, quote_identifier, quote_string
 from sqlml_dialect.calls import may_have_calls
 from sqlml_dialect.tokens import Kind, scan
 
@@ -87,6 +87,7 @@ class Queries:
     def _binder(self, source: str, in_view: bool, missing: Mapping[Span, frozenset[str]] | None) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
             if in_view:
+                self._make_macro(macro_name("probs" if output.startswith("proba:") else output, ref))
                 return view_call_sql(self._schema, ref, version, output, arguments)
             return self._call_sql(version, output, arguments)
 
@@ -159,12 +160,12 @@ class Queries:
 
     def _scope(self, source: str, span: Span, call: ModelCall) -> tuple[str, ...]:
         """The columns in scope at a call, as far as the database can be brought to tell; else nothing."""
-        probe = "CAST(struct_pack(*COLUMNS(*)) AS INTEGER)"
+        probe = "abs(struct_pack(*COLUMNS(*)))"  # no such function: the error tells the struct's type
         text = f"EXPLAIN {source[span[0] : call.span[0]]}{probe}{source[call.span[1] : span[1]]}"
         try:
             self._engine.run(text)
         except DatabaseError as error:
-            match = re.search(r"\((STRUCT\(.*\)) -> INTEGER\)", error.message)
+            match = re.search(r"'abs\((STRUCT\(.*\))\)'", error.message)
             if match:
                 return tuple(name for name, _ in duckdb.sqltype(match[1]).children)
         return ()
@@ -199,12 +200,32 @@ class Queries:
 
     # --- functions that views call ----------------------------------------------------------------------------------
 
+    def restore_macros(self) -> None:
+        """Make what the views of the database call, so that they can be read again after a new connection."""
+        mark = f"{name_sql(self._schema)}.main."
+        query = f"SELECT sql FROM duckdb_views() WHERE contains(sql, {quote_string(mark)})"  # noqa: S608
+        for (text,) in self._engine.side.execute(query).fetchall():
+            for token in scan(text):
+                name = token.text.strip('"').replace('""', '"')
+                if token.kind is Kind.QUOTED and parse_macro_name(name) and name not in self._macros:
+                    self._try_macro(name)
+
+    def _try_macro(self, name: str) -> None:
+        try:
+            self._make_macro(name)
+        except BindError:
+            return  # its model is gone: the view says so when it is read
+
     def _missing_macro(self, error: Error) -> str | None:
         """Make the macro whose absence an error tells of; its name, or None where that is not the matter."""
         match = _MISSING_MACRO.search(error.message)
         if match is None or parse_macro_name(match[1]) is None:
             return None
-        self._make_macro(match[1])
+        try:
+            self._make_macro(match[1])
+        except BindError as gone:
+            views = ", ".join(view for view, _ in self._views_with(match[1]))
+            raise BindError(f"the view {views} calls a model that is gone: {gone.message}" if views else gone.message) from None
         return match[1]
 
     def _make_macro(self, name: str) -> None:
@@ -265,20 +286,13 @@ def missing_columns_error(source: str, span: Span, version: Version, missing: fr
     names = [c.name for c in version.inputs if c.name in missing]
     present = {name.lower(): name for name in have}
     used = [c.name for c in version.inputs if c.name.lower() in present and c.name not in missing]
-    example = ", ".join([*used[:2], f"… AS {quote_if_needed(names[0])}", *(["…"] if len(names) > 1 else [])])
+    example = ", ".join([*used[:2], f"… AS {name_sql(names[0])}", *(["…"] if len(names) > 1 else [])])
     hint = (f"it has: {listing(have, 20)}\n" if have else "") + (
         f"give them in the query, or pass them: PREDICT({version.model} USING {example})"
     )
     return BindError(
         f"model {version.name} needs columns that this query does not have: {listing(names, 5)}", source=source, span=span, hint=hint
     )
-
-
-def quote_if_needed(name: str) -> str:
-    """A name as a person would type it."""
-    from sqlml_dialect import name_sql
-
-    return name_sql(name)
 
 
 def _all_calls(found: Calls) -> list[ModelCall]:
@@ -314,6 +328,3 @@ def _without_internals(error: Error) -> Error:
     if udf:
         error.message = udf[2]
     return error
-
-
-__all__ = ["Queries", "macro_name", "missing_columns_error"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlml_dialect import DescribeModel, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
 
+from sqlml.binder.calls import class_text
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
 from sqlml.engines.duckdb import DuckDBEngine
@@ -74,7 +75,7 @@ Line = tuple[str, str, str, str]
 def _about(name: str, row: Mapping[str, Any]) -> list[Line]:
     lines: list[Line] = [("model", name, row["task"], row["algorithm"])]
     if row["target"]:
-        classes = ", ".join(str(c) for c in row["classes"])
+        classes = ", ".join(class_text(c) for c in row["classes"])
         lines.append(("target", row["target"], row["target_sql_type"] or "", f"classes: {classes}" if classes else ""))
     return lines
 

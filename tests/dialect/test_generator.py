@@ -5,36 +5,15 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlml_dialect import nodes as n
 from sqlml_dialect import parse, quote_identifier, quote_string, to_sql
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+ODD_NAMES = "m model target as using select label with if exists top append on by none null random 1a a$b"
 NAMES = st.one_of(
-    st.sampled_from(
-        [
-            "m",
-            "model",
-            "target",
-            "as",
-            "using",
-            "select",
-            "label",
-            "with",
-            "if",
-            "exists",
-            "top",
-            "append",
-            "on",
-            "by",
-            "none",
-            "null",
-            "random",
-            "1a",
-            "a$b",
-        ]
-    ),
+    st.sampled_from(ODD_NAMES.split()),
     st.text(CHARACTERS, min_size=1, max_size=8),
 )
 IDENTS = st.builds(n.Ident, NAMES)
@@ -171,12 +150,14 @@ STATEMENTS = st.one_of(TRAIN, OTHERS)
 PLANS = st.builds(n.ExplainPlan, STATEMENTS, st.booleans(), st.none() | st.sampled_from(["json", "text"]))
 
 
+@settings(deadline=None, max_examples=300)
 @given(st.one_of(STATEMENTS, PLANS))
 def test_text_of_a_tree_gives_the_tree(node: n.Node) -> None:
     (statement,) = parse(to_sql(node))
     assert statement.node == node
 
 
+@settings(deadline=None)
 @given(STATEMENTS, STATEMENTS)
 def test_a_script_of_two(first: n.Node, second: n.Node) -> None:
     assert [one.node for one in parse(f"{to_sql(first)};\n{to_sql(second)}; SELECT 1")] == [first, second, None]
@@ -184,9 +165,10 @@ def test_a_script_of_two(first: n.Node, second: n.Node) -> None:
 
 def test_every_kind_of_node_is_covered() -> None:
     kinds = {*n.KINDS, n.CreateResource, n.DropResource}
-    assert kinds == {kind for kind in n.Node.__args__}
+    assert kinds == set(n.Node.__args__)
 
 
+@settings(max_examples=40, deadline=None)
 @given(TEXTS)
 def test_quoting_is_what_duckdb_reads(text: str) -> None:
     with duckdb.connect() as connection:

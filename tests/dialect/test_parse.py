@@ -1,7 +1,9 @@
 """Statements to trees: the golden files, the soft keywords, scripts, and the database's own word on what is not ours."""
 
+import contextlib
 import time
 from datetime import timedelta
+from itertools import product
 
 import duckdb
 import pytest
@@ -140,9 +142,30 @@ def test_what_duckdb_takes_stays_its_own(source: str) -> None:
 
 @pytest.mark.parametrize("word", ["TRIAN", "TRAN", "TRAINE", "DEPLOI", "EVALATE", "PREDIKT"])
 def test_near_misses_of_verbs_are_not_sql(word: str) -> None:
-    with pytest.raises(DialectError, match="did you mean [A-Z]+ MODEL") as raised:
+    with pytest.raises(DialectError, match=r"did you mean [A-Z]+ MODEL") as raised:
         parse(f"SELECT 1;\n  {word} MODEL m TARGET y AS SELECT 1")
     assert (raised.value.line, raised.value.column) == (2, 3)
+
+
+VERBS = (
+    "EXPLAIN ALTER ROLLBACK SHOW DESCRIBE DESC DROP EXPORT IMPORT CREATE TRAIN PREDICT EVALUATE DEPLOY CANCEL SUMMARIZE USE FROM "
+    "TABLE CALL ANALYZE EXECUTE SET DETACH COMMIT START TRAN"
+)
+NOUNS = "MODEL MODELS MODLE model.t RUNS JOBS RUNNER ENDPOINT JOB VERSIONS LOGS CREATE TABLE x 3 'a' ("
+ENDS = ["", "m", "MODEL", "OF", "FOR", "LIKE", "3", "'a'", "AS SELECT 1", "(m)", "FROM m", "IF EXISTS m", ".x", "= 1", ", x"]
+
+
+def test_no_beginning_of_a_statement_is_taken_from_duckdb() -> None:
+    taken = []
+    for verb, noun, end in product(VERBS.split(), NOUNS.split(), ENDS):
+        source = f"{verb} {noun} {end}".strip()
+        try:
+            is_ours = parse(source)[0].node is not None
+        except DialectError:
+            is_ours = True
+        if is_ours and not is_syntax_error(source):
+            taken.append(source)
+    assert taken == ["SHOW MODELS", "SHOW RUNS", "SHOW JOBS"]
 
 
 def test_every_reserved_word_of_duckdb_is_quoted() -> None:
@@ -270,18 +293,16 @@ def test_an_ordinary_query_is_classified_in_well_under_a_millisecond() -> None:
 
 def test_a_long_script_takes_time_in_proportion() -> None:
     source = "INSERT INTO t VALUES " + ", ".join("(1, 'a''b', 2.5)" for _ in range(50_000))
-    assert _seconds(source) < 1
-    assert _seconds("'" * 100_001) < 1
-    assert _seconds("(" * 100_000) < 1
-    assert _seconds("SELECT $a" * 20_000) < 1
-    assert _seconds("/*" * 100_000) < 1
-    assert _seconds("TRAIN MODEL m EXCLUDE " + "(" * 100_000) < 2
+    assert _seconds(source) < 3
+    assert _seconds("'" * 100_001) < 3
+    assert _seconds("(" * 100_000) < 3
+    assert _seconds("SELECT $a" * 20_000) < 3
+    assert _seconds("/*" * 100_000) < 3
+    assert _seconds("TRAIN MODEL m EXCLUDE " + "(" * 100_000) < 3
 
 
 def _seconds(source: str) -> float:
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(DialectError):
         parse(source)
-    except DialectError:
-        pass
     return time.perf_counter() - began

@@ -164,13 +164,18 @@ def test_a_server_with_nothing_to_serve_leaves(place: Place) -> None:
     assert until(lambda: left_in(place.folder) == set(), 3)
 
 
-def test_a_server_whose_home_is_deleted_leaves(place: Place) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_server_whose_home_is_deleted_leaves(place: Place, again: bool) -> None:
     place.deploy("deposit")
     state = read_state(place.folder)
     assert state is not None
     shutil.rmtree(place.folder)
+    if again:
+        place.folder.mkdir()
+        (place.folder / "server.lock").touch()
     assert until(lambda: not state.alive(), 6)
-    assert not place.folder.exists()
+    assert place.folder.exists() == again
+    assert not again or [path.name for path in place.folder.iterdir()] == ["server.lock"]
 
 
 def test_one_that_is_never_used_leaves(place: Place) -> None:

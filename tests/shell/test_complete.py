@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
+from sqlml.dbapi import Names
 from sqlml.shell.commands import COMMANDS
 from sqlml.shell.complete import SqlCompleter
 from sqlml.shell.highlight import fragments
 
-
-class FixedNames(NamedTuple):
-    """The names of a connection, as ``Connection.names()`` gives them."""
-
-    tables: tuple[str, ...] = ("bank", "My table")
-    columns: tuple[str, ...] = ("age", "job", "y")
-    models: tuple[str, ...] = ("deposit", "deposit@1", "deposit@champion")
-    endpoints: tuple[str, ...] = ("deposit_api",)
-    functions: tuple[str, ...] = ("abs", "array_agg", "avg")
+NAMES = Names(("bank", "My table"), ("age", "job", "y"), ("deposit", "deposit@1", "deposit@champion"), ("deposit_api",))
 
 
 def offered(text: str) -> list[str]:
-    completer = SqlCompleter(FixedNames, [(name, command.doc) for name, command in COMMANDS.items()])  # type: ignore[arg-type]
+    completer = SqlCompleter(lambda: NAMES, lambda: ("abs", "array_agg", "avg"), [(name, c.doc) for name, c in COMMANDS.items()])
     return [completion.text for completion in completer.get_completions(Document(text), CompleteEvent())]
 
 
@@ -33,13 +24,13 @@ def offered(text: str) -> list[str]:
     [
         ("TR", ["TRAIN MODEL"]),
         ("tr", ["train model"]),
-        ("SELECT 1; UND", ["UNDEPLOY"]),
+        ("SELECT 1; UND", ["UNDEPLOY ENDPOINT"]),
         ("EVALUATE MODEL ", ["deposit", "deposit@1", "deposit@champion"]),
         ("DEPLOY MODEL deposit@", ["deposit@1", "deposit@champion"]),
         ("DEPLOY MODEL deposit@ch", ["deposit@champion"]),
         ("SELECT PREDICT(de", ["deposit", "deposit@1", "deposit@champion"]),
         ("SHOW VERSIONS OF d", ["deposit", "deposit@1", "deposit@champion"]),
-        ("UNDEPLOY ", ["deposit_api"]),
+        ("UNDEPLOY ENDPOINT ", ["deposit_api"]),
         ("ROLLBACK ENDPOINT ", ["deposit_api"]),
         ("SHOW EN", ["ENDPOINTS"]),
         ("SELECT * FROM ", ["bank", '"My table"', "MODEL"]),

@@ -9,8 +9,9 @@ process, and DuckDB refuses a second function of the same name.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
@@ -23,40 +24,67 @@ if TYPE_CHECKING:
     from sqlml.bundles.model import Model
 
 
-class DuckDBTarget:
-    """The functions of one connection's database.  ``connection`` is used for nothing else."""
+class Database(Protocol):
+    """What the target needs of the engine: its two connections, and the number of the user's open transaction."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+    connection: duckdb.DuckDBPyConnection
+    side: duckdb.DuckDBPyConnection
+
+    def transaction(self) -> int | None: ...
+
+
+class DuckDBTarget:
+    """The functions of one connection's database.
+
+    They are installed through the side connection, for good.  An open transaction may not see what came after it began, so
+    inside one they are installed through its own connection under a name used for nothing else: if it rolls back, they are
+    gone, and nobody misses them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._lock = threading.Lock()
-        self._installed: set[str] = set()
+        self._installed: dict[tuple[str, int | None], str] = {}
         self._models: dict[str, Callable[[], Model]] = {}
 
     def call_sql(
         self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]
     ) -> str:
         """``__sqlml_…(struct_pack("age" := CAST("age" AS DOUBLE), …))``"""
-        name = f"__sqlml_{uid}_{output.replace(':', '_')}"
         with self._lock:
-            if name not in self._installed:
-                self._install(name, output, signature, self._models.setdefault(uid, _once(model)))
-                self._installed.add(name)
+            name = self._function(f"__sqlml_{uid}_{output.replace(':', '_')}", uid, output, signature, model)
         fields = ", ".join(
             f"{quote_identifier(column)} := CAST({arguments[column]} AS {SQL_TYPE[kind]})" for column, kind in signature.columns
         )
         return f"{quote_identifier(name)}(struct_pack({fields}))"
 
-    def _install(self, name: str, output: str, signature: FunctionSignature, model: Callable[[], Model]) -> None:
-        fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
-        body = _body(output, model)
-        try:
-            self._connection.create_function(
-                name, body, [f"STRUCT({fields})"], result_type(output, signature), type="arrow", null_handling="special"
-            )
-        except duckdb.NotImplementedException as error:
-            # Another connection of this process to the same file has installed it.
-            if "already created" not in str(error):
-                raise
+    def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model]) -> str:
+        if (name, None) in self._installed:
+            return name
+        transaction = self._database.transaction()
+        known = self._installed.get((name, transaction))
+        if known is not None:
+            return known
+        connection = self._database.side if transaction is None else self._database.connection
+        installed = name if transaction is None else f"{name}_{uuid.uuid4().hex[:8]}"
+        _install(connection, installed, output, signature, self._models.setdefault(uid, _once(model)))
+        self._installed[name, transaction] = installed
+        return installed
+
+
+def _install(
+    connection: duckdb.DuckDBPyConnection, name: str, output: str, signature: FunctionSignature, model: Callable[[], Model]
+) -> None:
+    fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
+    body = _body(output, model)
+    try:
+        connection.create_function(
+            name, body, [f"STRUCT({fields})"], result_type(output, signature), type="arrow", null_handling="special"
+        )
+    except duckdb.NotImplementedException as error:
+        # Another connection of this process to the same file has installed it.
+        if "already created" not in str(error):
+            raise
 
 
 def _once(load: Callable[[], Model]) -> Callable[[], Model]:

@@ -19,7 +19,7 @@ import psutil
 
 from sqlml.errors import ServingError
 from sqlml.home import Home
-from sqlml_runners.serving.state import ServerState, read_state
+from sqlml_runners.serving.state import LOCK_FILE, ServerState, read_state
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -115,8 +115,8 @@ class LocalServer:
 
     def _wait_for_another(self, deadline: float) -> bool:
         """Our server gave up: because another has the lock and will listen soon?"""
-        grace = min(deadline, time.monotonic() + 5)
-        while self.url() is None and time.monotonic() < grace and (self._home / "server.lock").exists():
+        grace = min(deadline, time.monotonic() + 10)
+        while self.url() is None and time.monotonic() < grace and (self._home / LOCK_FILE).exists():
             time.sleep(PAUSE)
         return self.url() is not None
 

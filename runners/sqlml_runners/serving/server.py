@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
@@ -56,21 +56,21 @@ class ServerOptions:
     linger_seconds: float = 2
 
 
-def run_server(options: ServerOptions, on_listening: Callable[[str], None] | None = None) -> None:
+def run_server(options: ServerOptions) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way; to be called in the main thread.
 
-    ``on_listening`` is given the base URL.  ``ServingError`` where another server has the home or the port is taken.
+    ``ServingError`` where another server has the home or the port is taken.
     """
     Home(options.home).create()
-    with _leaving_on_signals(), ServerLock(options.home), _listening(options) as listener:
+    with _leaving_on_signals(), ServerLock(options.home) as lock, _bind(options.host, options.port) as listener:
         catalog = Catalog.open(options.home, options.catalog)
         try:
-            _serve(options, listener, Models(catalog), on_listening)
+            _serve(options, lock, listener, Models(catalog))
         finally:
             catalog.close()
 
 
-def _serve(options: ServerOptions, listener: socket.socket, models: Models, on_listening: Callable[[str], None] | None) -> None:
+def _serve(options: ServerOptions, lock: ServerLock, listener: socket.socket, models: Models) -> None:
     state = _own_state(options.host, listener)
     app = make_app(models)
     server = uvicorn.Server(_config(app))
@@ -80,9 +80,7 @@ def _serve(options: ServerOptions, listener: socket.socket, models: Models, on_l
         models.start()
         write_state(options.home, state)
         log.info("listening on %s, home %s, process %s", state.url, options.home, state.pid)
-        if on_listening:
-            on_listening(state.url)
-        leaver = asyncio.create_task(_leave_when_idle(options, models, server))
+        leaver = asyncio.create_task(_leave_when_idle(options, lock, models, server))
         try:
             yield
         finally:
@@ -92,7 +90,7 @@ def _serve(options: ServerOptions, listener: socket.socket, models: Models, on_l
     try:
         server.run(sockets=[listener])
     finally:
-        remove_state(options.home)
+        remove_state(options.home, state)
         models.close()
         log.info("stopped")
 
@@ -111,7 +109,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-async def _leave_when_idle(options: ServerOptions, models: Models, server: uvicorn.Server) -> None:
+async def _leave_when_idle(options: ServerOptions, lock: ServerLock, models: Models, server: uvicorn.Server) -> None:
     if options.foreground:
         return
     limit = options.idle_seconds
@@ -123,16 +121,10 @@ async def _leave_when_idle(options: ServerOptions, models: Models, server: uvico
         elif empty > limit:
             log.info("nothing is deployed any more")
             break
-        if not options.home.is_dir():
+        if not lock.held():
             log.info("the home has been deleted")
             break
     server.should_exit = True
-
-
-@contextmanager
-def _listening(options: ServerOptions) -> Iterator[socket.socket]:
-    with _bind(options.host, options.port) as listener:
-        yield listener
 
 
 def _bind(host: str, port: int | None) -> socket.socket:

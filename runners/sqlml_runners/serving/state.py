@@ -58,9 +58,10 @@ def write_state(home: Path, state: ServerState) -> None:
     temporary.replace(home / STATE_FILE)
 
 
-def remove_state(home: Path) -> None:
-    """Remove the file."""
-    (home / STATE_FILE).unlink(missing_ok=True)
+def remove_state(home: Path, state: ServerState) -> None:
+    """Remove the file, if it is still this server's."""
+    if read_state(home) == state:
+        (home / STATE_FILE).unlink(missing_ok=True)
 
 
 class ServerLock:
@@ -81,18 +82,20 @@ class ServerLock:
             except OSError:
                 os.close(file)
                 raise self._taken() from None
-            if self._is_current(file):
-                self._file = file
+            self._file = file
+            if self.held():
                 return self
             os.close(file)  # its last holder removed it between our open and our lock
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._path.unlink(missing_ok=True)
+        if self.held():
+            self._path.unlink(missing_ok=True)
         os.close(self._file)
 
-    def _is_current(self, file: int) -> bool:
-        with suppress(FileNotFoundError):
-            return os.fstat(file).st_ino == self._path.stat().st_ino
+    def held(self) -> bool:
+        """Whether the file that is locked is still the one in the home (not so when the home was deleted, or made anew)."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._file), self._path.stat())
         return False
 
     def _taken(self) -> ServingError:

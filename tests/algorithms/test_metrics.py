@@ -1,0 +1,75 @@
+"""Metrics: known values, weights, and None where a figure is not defined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sqlml.algorithms.metrics import HEADLINES, classification_metrics, measure, regression_metrics
+from sqlml.types import Task
+
+
+def test_two_classes() -> None:
+    actual = np.array([0, 0, 1, 1])
+    p = np.array([0.1, 0.4, 0.35, 0.8])
+    figures = classification_metrics(actual, np.column_stack([1 - p, p]))
+    assert figures["roc_auc"] == pytest.approx(0.75)
+    assert figures["accuracy"] == 0.75
+    assert figures["precision"] == 1
+    assert figures["recall"] == 0.5
+    assert figures["f1"] == pytest.approx(2 / 3)
+    assert figures["brier"] == pytest.approx(np.mean((p - actual) ** 2))
+    assert next(iter(figures)) == "roc_auc"
+
+
+def test_threshold() -> None:
+    p = np.array([0.1, 0.4, 0.35, 0.8])
+    raw = np.column_stack([1 - p, p])
+    assert classification_metrics(np.array([0, 0, 1, 1]), raw, threshold=0.3)["recall"] == 1
+
+
+def test_one_class_only_and_no_rows() -> None:
+    raw = np.array([[0.9, 0.1], [0.8, 0.2]])
+    figures = classification_metrics(np.array([0, 0]), raw)
+    assert figures["roc_auc"] is None
+    assert figures["pr_auc"] is None
+    assert figures["accuracy"] == 1
+    assert set(classification_metrics(np.array([], int), raw[:0]).values()) == {None}
+    assert set(regression_metrics(np.array([]), np.array([])).values()) == {None}
+
+
+def test_many_classes_of_which_one_is_absent() -> None:
+    raw = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
+    figures = classification_metrics(np.array([0, 1, 0]), raw)
+    assert figures["roc_auc"] == 1
+    assert figures["accuracy"] == 1
+    assert "brier" not in figures
+
+
+def test_regression() -> None:
+    figures = regression_metrics(np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 5.0]))
+    assert figures["rmse"] == pytest.approx(np.sqrt(1 / 3))
+    assert figures["mae"] == pytest.approx(1 / 3)
+    assert figures["r2"] == pytest.approx(1 - 1 / 8)
+    assert figures["mape"] == pytest.approx(0.125)
+    assert regression_metrics(np.array([1.0]), np.array([2.0]))["r2"] is None
+    assert regression_metrics(np.array([0.0, 0.0]), np.array([2.0, 1.0]))["mape"] is None
+
+
+def test_weights_count() -> None:
+    actual, raw = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])
+    assert classification_metrics(actual, raw, np.array([1.0, 0.0, 1.0]))["accuracy"] == 1
+
+
+def test_clusters() -> None:
+    x = np.array([[0, 0], [0, 1], [9, 9], [9, 8]], np.float32)
+    raw = np.column_stack([np.hypot(*x.T), np.hypot(*(x - 9).T)])
+    figures = measure(Task.CLUSTERING, raw, x=x)
+    assert figures["mean_squared_distance"] == 0.5
+    assert figures["silhouette"] is not None
+    assert figures["silhouette"] > 0.8
+    assert list(measure(Task.CLUSTERING, raw)) == ["mean_squared_distance"]
+
+
+def test_headlines_are_metrics() -> None:
+    assert set(HEADLINES[Task.REGRESSION]) <= set(regression_metrics(np.array([]), np.array([])))

@@ -1,0 +1,79 @@
+"""The notebooks run from top to bottom, and what they print last is what a reader should see."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def executed(notebook: Any, folder: Path) -> Any:
+    """The notebook after a run in a fresh kernel of this Python."""
+    client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    return notebook
+
+
+@pytest.fixture(autouse=True)
+def same_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel finds what this process finds."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+
+
+def outputs(notebook: Any, kind: str) -> list[str]:
+    """Everything of one MIME type that the cells showed."""
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"][kind] for output in shown if kind in output.get("data", {})]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Jupyter's own parts
+def test_quickstart(tmp_path: Path) -> None:
+    notebook = executed(nbformat.read(NOTEBOOKS / "quickstart.ipynb", as_version=4), tmp_path)
+    assert (
+        sum("vega" in kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {}))
+        == 2
+    )
+    text = "\n".join(outputs(notebook, "text/plain"))
+    assert "36,169" in text
+    assert "roc_auc" in text
+    assert "ready" in text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_failed_statement_fails_the_cell_with_its_message_alone(tmp_path: Path) -> None:
+    cells = ["%load_ext sqlml", "%%sqlml\nTRAIN MODEL m USINGG kmeans AS SELECT 1"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    with pytest.raises(nbclient.exceptions.CellExecutionError):
+        executed(notebook, tmp_path)
+    (output,) = notebook.cells[1].outputs
+    assert output["output_type"] == "error"
+    assert "USINGG" in "\n".join(output["traceback"])
+    assert "Traceback" not in "\n".join(output["traceback"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_values_are_escaped_and_variables_are_values(tmp_path: Path) -> None:
+    cells = [
+        "%load_ext sqlml",
+        'evil = "<script>\'; DROP TABLE t; --"',
+        "%%sqlml kept <<\nCREATE TABLE t AS SELECT $evil AS a; SELECT a, count(*) AS n FROM t GROUP BY a",
+        "kept",
+        "assert kept.df().shape == (1, 2)",
+        "%%sqlml\nSELECT $nowhere",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="there is no variable nowhere"):
+        executed(notebook, tmp_path)
+    (shown,) = outputs(nbformat.v4.new_notebook(cells=[notebook.cells[3]]), "text/html")
+    assert "&lt;script&gt;" in shown
+    assert "<script>" not in shown
