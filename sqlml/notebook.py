@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ROWS = 20
 """How many rows a cell shows."""
 
+_TEXT_WIDTH = 120  # of a result where a viewer shows no HTML
 _ASSIGNMENT = re.compile(r"\s*([^\W\d]\w*)\s*<<\s*")
 _REFRESH = 0.2  # seconds between two looks of a progress line
 
@@ -92,7 +93,7 @@ class CellResult:
 
     def __repr__(self) -> str:
         table = self._result.table
-        lines = [] if table is None else list(render.table_lines(table, render.Look(rows=ROWS), kind=self._result.kind))
+        lines = [] if table is None else list(render.table_lines(table, render.Look(_TEXT_WIDTH, ROWS), kind=self._result.kind))
         return "\n".join([*lines, self._below()])
 
     def _below(self) -> str:

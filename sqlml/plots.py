@@ -36,7 +36,7 @@ def importance(result: Source, *, top: int = 15) -> alt.Chart:
         altair.Chart(altair.Data(values=rows), width=420)
         .mark_bar()
         .encode(
-            x=altair.X("importance:Q", title="importance (share of the whole)"),
+            x=altair.X("importance:Q", title="importance (share of the whole)", axis=altair.Axis(tickCount=6)),
             y=altair.Y("feature:N", sort=order, title=None),
             tooltip=["feature:N", altair.Tooltip("importance:Q", format=".3f")],
         )
@@ -97,7 +97,9 @@ def _rows(result: Source, *needed: str) -> list[dict[str, Any]]:
     if missing:
         raise NotSupportedError(f"this chart needs the columns {', '.join(needed)}; there is no {', '.join(missing)}")
     kept = table.select([name for name in table.column_names if name in (*needed, "model", "version")])
-    return [{name: float(value) if isinstance(value, Decimal) else value for name, value in row.items()} for row in kept.to_pylist()]
+    return [
+        {name: float(value) if isinstance(value, Decimal) else value for name, value in row.items()} for row in kept.to_pylist()
+    ]
 
 
 def _altair() -> Any:

@@ -60,10 +60,14 @@ def make_job(
         write_arrow(folder / "validation.arrow", validation)
     kinds = {f.name: kind_of_arrow(f.type) for f in table.schema}
     features = tuple(
-        Column(name, SQL_TYPE[kind] if kind else "?", kind) for name, kind in kinds.items() if name not in {target, weight, *exclude}
+        Column(name, SQL_TYPE[kind] if kind else "?", kind)
+        for name, kind in kinds.items()
+        if name not in {target, weight, *exclude}
     )
     split = split or (SplitPlan("query") if validation is not None else SplitPlan("random", 0.2))
-    return JobSpec(1, "train", folder, "m", algorithm, target, features, weight, split, options or {}, seed, Limits(threads=threads))
+    return JobSpec(
+        1, "train", folder, "m", algorithm, target, features, weight, split, options or {}, seed, Limits(threads=threads)
+    )
 
 
 def train(

@@ -220,7 +220,7 @@ def _boost(
     callbacks: list[Any] = [follow]
     patience = spec.options["early_stopping_rounds"]
     if patience and data.valid_x is not None:
-        callbacks.append(xgboost.callback.EarlyStopping(patience, metric_name=metric, data_name="valid"))
+        callbacks.append(xgboost.callback.EarlyStopping(rounds=patience, metric_name=metric, data_name="valid"))
     try:
         train, evals = _matrices(data, spec, binned=options["tree_method"] == "hist")
         booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks)

@@ -66,10 +66,11 @@ def profile_notices(
     classes = int(known.max()) + 1 if known is not None and task is Task.CLASSIFICATION else 0
     sample = _Sample(data, inputs, target, picked, known, classes)
     texts = {i.name: _Words.of(sample.values(i.name)) for i in inputs if i.kind is Kind.TEXT}
-    identifiers = _identifiers(sample, texts)
+    numbers = _numbers_as_text(texts)
+    identifiers = _identifiers(sample, {name: words for name, words in texts.items() if name not in numbers})
     return [
         *_unused(sample, texts),
-        *_numbers_as_text(texts),
+        *numbers.values(),
         *_blanks(sample, texts),
         *(f"{name} looks like a row identifier ({why}): EXCLUDE ({sql_name(name)})" for name, why in identifiers.items()),
         *_answers(sample, set(identifiers)),
@@ -123,9 +124,9 @@ def _is_constant(values: Values, words: _Words | None) -> bool:
     return bool(ends["min"] == ends["max"])
 
 
-def _numbers_as_text(texts: dict[str, _Words]) -> list[str]:
-    """Text that is numbers but for a few values: blanks, ``?``, ``n/a``."""
-    notices = []
+def _numbers_as_text(texts: dict[str, _Words]) -> dict[str, str]:
+    """Text that is numbers but for a few values, blanks, ``?``, ``n/a``: name → notice."""
+    notices = {}
     for name, column in texts.items():
         numbers = [(w, c) for w, c in zip(column.words, column.counts, strict=True) if _NUMBER.fullmatch(w)]
         rest = sorted({w for w in column.words if not _NUMBER.fullmatch(w)})
@@ -133,14 +134,14 @@ def _numbers_as_text(texts: dict[str, _Words]) -> list[str]:
         if len(numbers) < 3 or len(rest) > 5 or share < 0.8 or any(_ZEROS.match(w) for w, _ in numbers):
             continue
         shown = f"{_percent(share)} of its values are numbers (the rest: {_quoted(rest)})" if rest else "its values are numbers"
-        notices.append(f"{name} is text, but {shown}: TRY_CAST({sql_name(name)} AS DOUBLE) would make it a number")
+        notices[name] = f"{name} is text, but {shown}: TRY_CAST({sql_name(name)} AS DOUBLE) would make it a number"
     return notices
 
 
 def _blanks(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     """Texts that begin or end with blanks: ' State-gov' is another value than 'State-gov'."""
     columns = dict(texts)
-    if sample.target is not None and sample.data.kinds[sample.target] is Kind.TEXT and sample.classes:
+    if sample.target is not None and sample.data.kinds.get(sample.target) is Kind.TEXT and sample.classes:
         columns[sample.target] = _Words.of(sample.values(sample.target))
     found, example = [], ""
     for name, column in columns.items():
@@ -163,8 +164,8 @@ def _identifiers(sample: _Sample, texts: dict[str, _Words]) -> dict[str, str]:
         return found
     for i in sample.inputs:
         if i.kind is Kind.TEXT:
-            words = texts[i.name]
-            if len(words.words) >= 0.9 * n:
+            words = texts.get(i.name)
+            if words is not None and len(words.words) >= 0.9 * n:
                 found[i.name] = (
                     "a different text in every row" if len(words.words) == n else "a different text in nearly every row"
                 )
@@ -228,7 +229,7 @@ def _alone(x: NDArray[np.float64], category: bool, y: NDArray[np.float64], class
     bins = _bins(x, category, len(x) // 2)
     learn, test = np.arange(0, len(x), 2), np.arange(1, len(x), 2)
     if not classes:
-        return _r2(y[test], _bin_means(bins, learn, y)[test])
+        return max(_r2(y[test], _bin_means(bins, learn, y)[test]), 0.0 if category else _line(x, y, learn, test))
     if not 2 <= classes <= 20:
         return 0.0
     codes = range(1 if classes == 2 else 0, classes)
@@ -269,6 +270,16 @@ def _area(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
     _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return float((ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def _line(x: NDArray[np.float64], y: NDArray[np.float64], learn: NDArray[np.int64], test: NDArray[np.int64]) -> float:
+    """R² of a straight line: bins are coarse at the ends of a long-tailed column."""
+    centred = x - x[learn].mean()
+    spread = centred[learn] @ centred[learn]
+    if not 0 < spread < np.inf:  # constant, tiny beyond float64, or NaN somewhere
+        return 0.0
+    slope = (centred[learn] @ (y[learn] - y[learn].mean())) / spread
+    return _r2(y[test], y[learn].mean() + slope * centred[test])
 
 
 def _r2(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:

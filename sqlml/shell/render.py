@@ -25,7 +25,7 @@ BAR = 18
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _BATCH = 10_000
 _NARROWEST = 20
-_TEXTS = frozenset({"statement", "line"})  # last columns of SHOW CREATE MODEL and SHOW LOGS: to be read and copied whole
+_TEXTS = frozenset({"statement", "text"})  # last columns of SHOW CREATE MODEL and SHOW LOGS: to be read and copied whole
 _QUERIES = frozenset({"sql", "query"})  # their last column is often what was asked for: SELECT *, PREDICT(m)
 _SPECIAL = re.compile(r'[,"\r\n]|^\s|\s$|^$')
 
@@ -132,7 +132,7 @@ def _one_line(text: str) -> str:
 
 
 def _is_document(table: pa.Table, kind: str) -> bool:
-    """Whether a result is a text rather than a table: a plan, a statement, a log, or one row with several lines in its last column."""
+    """Whether a result is a text rather than a table: a plan, a statement, a log, or one row whose last column has lines."""
     import pyarrow.types as t
 
     if kind == "explain_plan" or (kind == "show" and table.column_names[-1] in _TEXTS):

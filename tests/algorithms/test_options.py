@@ -16,17 +16,37 @@ from sqlml.registry import get_algorithm
 @pytest.mark.parametrize(
     ("algorithm", "name", "value", "message"),
     [
-        ("xgboost_classifier", "max_depth", "deep", "option max_depth of xgboost_classifier is an integer ≥ 0 (got the text 'deep')"),
+        (
+            "xgboost_classifier",
+            "max_depth",
+            "deep",
+            "option max_depth of xgboost_classifier is an integer ≥ 0 (got the text 'deep')",
+        ),
         ("xgboost_classifier", "max_depth", -1, "option max_depth of xgboost_classifier is an integer ≥ 0 (got the number -1)"),
         ("xgboost_classifier", "max_depth", 2.5, "option max_depth of xgboost_classifier is an integer ≥ 0 (got the number 2.5)"),
         ("xgboost_classifier", "max_depth", True, "option max_depth of xgboost_classifier is an integer ≥ 0 (got true)"),
         ("xgboost_classifier", "max_depth", None, "option max_depth of xgboost_classifier is an integer ≥ 0 (got NULL)"),
-        ("xgboost_classifier", "subsample", 0, "option subsample of xgboost_classifier is a number > 0 and ≤ 1 (got the number 0)"),
+        (
+            "xgboost_classifier",
+            "subsample",
+            0,
+            "option subsample of xgboost_classifier is a number > 0 and ≤ 1 (got the number 0)",
+        ),
         ("xgboost_classifier", "gamma", float("nan"), "option gamma of xgboost_classifier is a number ≥ 0 (got the number nan)"),
         ("xgboost_regressor", "gamma", (1, 2), "option gamma of xgboost_regressor is a number ≥ 0 (got a list)"),
-        ("xgboost_regressor", "seed", timedelta(1), "option seed of xgboost_regressor is an integer ≥ 0 and ≤ 2147483647 (got an interval)"),
+        (
+            "xgboost_regressor",
+            "seed",
+            timedelta(1),
+            "option seed of xgboost_regressor is an integer ≥ 0 and ≤ 2147483647 (got an interval)",
+        ),
         ("kmeans", "init", "best", "option init of kmeans is one of 'k-means++', 'random' (got the text 'best')"),
-        ("logistic_regression", "fit_intercept", 1, "option fit_intercept of logistic_regression is true or false (got the number 1)"),
+        (
+            "logistic_regression",
+            "fit_intercept",
+            1,
+            "option fit_intercept of logistic_regression is true or false (got the number 1)",
+        ),
     ],
 )
 def test_refused(algorithm: str, name: str, value: Any, message: str) -> None:

@@ -102,6 +102,20 @@ def test_ctrl_c_cancels_the_statement_and_not_the_shell(terminal: Terminal) -> N
     assert terminal.leave() == 0
 
 
+@pytest.mark.slow
+def test_training_shows_a_bar_and_ctrl_c_cancels_it(terminal: Terminal) -> None:
+    terminal.enter("CREATE TABLE t AS SELECT random() AS a, random() AS b, random() < 0.5 AS y FROM range(20000);")
+    terminal.see(r"20,000 rows  \d+")
+    terminal.enter("TRAIN MODEL slow USING xgboost_classifier TARGET y WITH (n_estimators = 9000) AS SELECT * FROM t;")
+    terminal.see(r"training.*━.* [1-9][\d,]*/9,000 .*logloss")
+    terminal.type(CTRL_C)
+    terminal.see("cancelled")
+    terminal.see("bank> ")
+    terminal.enter("SHOW MODELS;")
+    terminal.see(r"0 rows  \d+")
+    assert terminal.leave() == 0
+
+
 def test_ctrl_c_at_the_prompt_clears_the_line(terminal: Terminal) -> None:
     terminal.type("SELECT nonsense")
     terminal.see("nonsense")

@@ -1,0 +1,48 @@
+# make demo   the whole road on real data, set-up included
+# make test   lint, strict types, layers, every test: what CI runs
+# make quick  the tests that take no time
+# make soak   the long runs: killed processes, functions under load, fuzzing
+# make bench  ratios against the bare libraries
+# make venv   just the environment, in .venv; make venv GPU=1 takes the GPU builds
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+EXTRAS := $(if $(GPU),gpu,cpu),pandas,notebook,dev
+STAMP := .venv/ready-$(if $(GPU),gpu,cpu)
+
+.PHONY: demo test quick soak bench venv lint clean
+
+demo: $(STAMP)
+	$(BIN)/python -m sqlml.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "sqlml needs Python 3.11 or newer"; exit 1; }
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
