@@ -495,10 +495,14 @@ def _example(data: Dataset, inputs: tuple[InputColumn, ...], rows: NDArray[np.in
     nulls = sum(pc.is_null(c, nan_is_null=True).to_numpy(zero_copy_only=False).astype(int) for c in columns.values())
     best = int(np.argmin(nulls))
     whole = {i.name for i in inputs if pa.types.is_integer(data.table.schema.field(i.name).type)}
-    return {name: _json_value(column[best].as_py(), name in whole) for name, column in columns.items()}
+    return {name: _json_value(column[best], name in whole) for name, column in columns.items()}
 
 
-def _json_value(value: Any, whole: bool) -> Any:
+def _json_value(scalar: pa.Scalar, whole: bool) -> Any:
+    try:
+        value = scalar.as_py()
+    except (OverflowError, ValueError):  # a time beyond Python's years
+        return None
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, float):

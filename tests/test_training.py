@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def people(n: int = 400, seed: int = 0) -> pa.Table:
     """Rows with every kind of column, NULLs everywhere, and targets of every type."""
     r = np.random.default_rng(seed)
     x = r.normal(size=n)
-    gap = lambda values: pa.array([None if r.random() < 0.1 else v for v in values])  # noqa: E731
+
+    def gap(values: Iterable[Any]) -> pa.Array:
+        return pa.array([None if r.random() < 0.1 else v for v in values])
+
     y = x + r.normal(scale=0.3, size=n)
     return pa.table(
         {

@@ -8,7 +8,8 @@ neither holds them back nor takes them away when it rolls back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ BATCH_ROWS = 122_880
 
 EXPLAIN = "EXPLAIN "
 ABORTED = -1
+
+_creating = threading.Lock()
+"""Connections of one process to one file share its functions."""
 
 _KINDS = {
     "BOOLEAN": Kind.BOOLEAN,
@@ -211,6 +215,24 @@ class DuckDBEngine:
             return int(self.connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])  # noqa: S608
         except duckdb.Error as error:
             raise engine_error(error, "") from None
+
+    def create_function(
+        self, name: str, body: Callable[..., Any], parameters: Sequence[str], result: str, *, arrow: bool, transaction: bool = False
+    ) -> None:
+        """Make a Python function callable in SQL, for good; again is nothing.
+
+        ``arrow``: called with chunks of rows as Arrow arrays, NULLs included, and pure; otherwise called once for each row, and
+        each time anew.  ``transaction``: within the user's transaction, gone if it rolls back.
+        """
+        connection = self.connection if transaction else self.side
+        how: dict[str, Any] = {"type": "arrow", "null_handling": "special"} if arrow else {"side_effects": True}
+        with _creating:
+            try:
+                connection.create_function(name, body, list(parameters), result, **how)
+            except duckdb.Error as error:
+                # Another connection of this process to the same file has made it.
+                if "already" not in str(error):
+                    raise
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Tables and columns, for completion."""

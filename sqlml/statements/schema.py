@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import duckdb
 from sqlml_dialect import quote_identifier
 
 from sqlml.engines.duckdb import DuckDBEngine
@@ -33,9 +31,9 @@ def install_schema(
     for relation in relations:
         function = f"__sqlml_{mark}_{relation.name}"
         fields = ", ".join(f"{quote_identifier(name)} {sql_type}" for name, sql_type in relation.columns)
-        _create_function(engine.side, function, relation.rows, f"STRUCT({fields})[]")
+        engine.create_function(function, relation.rows, [], f"STRUCT({fields})[]", arrow=False)
         view = f"{quote_identifier(schema)}.main.{quote_identifier(relation.name)}"
-        engine.side.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
+        engine.side.execute(f"CREATE VIEW IF NOT EXISTS {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
     return schema
 
 
@@ -47,12 +45,3 @@ def _is_users(engine: DuckDBEngine, name: str) -> bool:
     )
     current = engine.side.execute("SELECT current_database()").fetchall()[0][0]
     return current == name or bool(engine.side.execute(query, [name, name, name]).fetchall())
-
-
-def _create_function(connection: duckdb.DuckDBPyConnection, name: str, rows: Callable[[], Any], result: str) -> None:
-    try:
-        connection.create_function(name, rows, [], result, side_effects=True)
-    except duckdb.NotImplementedException as error:
-        # Another connection of this process to the same file has it.
-        if "already created" not in str(error):
-            raise

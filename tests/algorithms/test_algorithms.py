@@ -92,14 +92,13 @@ def test_xgboost_error_is_one_clear_line() -> None:
 def test_xgboost_early_stopping_keeps_the_best_round() -> None:
     algorithm = get_algorithm("xgboost_classifier")
     data = example_data(algorithm, 3, 2, 600)
-    data = type(data)(data.features, data.y, valid_x=data.heldout_x, valid_y=data.heldout_y, n_classes=2)
     report = Recorder()
     options = check_options(algorithm, {"early_stopping_rounds": 3, "n_estimators": 500, "learning_rate": 1.0})
     noise = type(data)(
         data.features,
         np.random.default_rng(0).integers(0, 2, 600),
-        valid_x=data.valid_x,
-        valid_y=1 - data.valid_y,  # type: ignore[operator]
+        valid_x=data.heldout_x,
+        valid_y=data.heldout_y,
         n_classes=2,
     )
     predictor = algorithm.fit(noise, FitSpec(options, 0, 2), report)

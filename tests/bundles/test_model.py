@@ -180,13 +180,13 @@ def test_many_threads(make: Callable[..., Model]) -> None:
 def test_damaged_bundles(tmp_path: Path) -> None:
     _, outcome, _ = train(tmp_path, TABLE, "value", "linear_regression", exclude=TARGETS, split=SplitPlan("none"))
     folder = tmp_path / "bundle"
-    with pytest.raises(BundleError, match="manifest.json is damaged"):
+    with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
         Model.open(folder, "0" * 64)
     native = folder / "native" / "linear.json"
     text = native.read_text()
     native.write_text(text + " ")
-    with pytest.raises(BundleError, match="linear.json is damaged"):
+    with pytest.raises(BundleError, match=r"linear\.json is damaged"):
         Model.open(folder, outcome.bundle_sha256)
     native.unlink()
-    with pytest.raises(BundleError, match="linear.json is missing"):
+    with pytest.raises(BundleError, match=r"linear\.json is missing"):
         Model.open(folder, outcome.bundle_sha256)

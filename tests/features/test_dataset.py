@@ -32,7 +32,7 @@ def read(folder: Path, table: pa.Table, stream: bool = True) -> Dataset:
 
 
 def ordered(data: Dataset) -> list[dict[str, object]]:
-    return pa.table({name: data.column(name) for name in data.kinds}).take(pa.array(data.order)).to_pylist()
+    return list(pa.table({name: data.column(name) for name in data.kinds}).take(pa.array(data.order)).to_pylist())
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ Y = RANDOM.integers(0, 2, N)
 NOISE = RANDOM.normal(size=N)
 
 
-def notices(folder: Path, table: dict[str, object], y: np.ndarray = Y, task: Task = Task.CLASSIFICATION) -> list[str]:
+def notices(folder: Path, table: Mapping[str, object], y: np.ndarray = Y, task: Task = Task.CLASSIFICATION) -> list[str]:
     write_arrow(folder / "t.arrow", pa.table(table))
     data = read_dataset(folder / "t.arrow", dict.fromkeys(table))
     inputs = [InputColumn(name, SQL_TYPE[kind], kind) for name, kind in data.kinds.items()]
@@ -44,7 +45,8 @@ def test_numbers_as_text(tmp_path: Path) -> None:
     charges = np.char.mod("%.2f", np.abs(NOISE) * 100).astype(object)
     charges[:2] = " "
     assert notices(tmp_path, {"TotalCharges": pa.array(charges.tolist())}) == [
-        "TotalCharges is text, but 99.8 % of its values are numbers (the rest: ' '): TRY_CAST(TotalCharges AS DOUBLE) would make it a number"
+        "TotalCharges is text, but 99.8 % of its values are numbers (the rest: ' '): "
+        "TRY_CAST(TotalCharges AS DOUBLE) would make it a number"
     ]
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import duckdb
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
@@ -25,12 +24,15 @@ if TYPE_CHECKING:
 
 
 class Database(Protocol):
-    """What the target needs of the engine: its two connections, and the number of the user's open transaction."""
+    """What the target needs of the engine."""
 
-    connection: duckdb.DuckDBPyConnection
-    side: duckdb.DuckDBPyConnection
+    def transaction(self) -> int | None:
+        """The number of the user's open transaction, or None."""
 
-    def transaction(self) -> int | None: ...
+    def create_function(
+        self, name: str, body: Callable[..., Any], parameters: Sequence[str], result: str, *, arrow: bool, transaction: bool = False
+    ) -> None:
+        """Make a function of Arrow chunks callable in SQL."""
 
 
 class DuckDBTarget:
@@ -65,26 +67,14 @@ class DuckDBTarget:
         known = self._installed.get((name, transaction))
         if known is not None:
             return known
-        connection = self._database.side if transaction is None else self._database.connection
         installed = name if transaction is None else f"{name}_{uuid.uuid4().hex[:8]}"
-        _install(connection, installed, output, signature, self._models.setdefault(uid, _once(model)))
+        body = _body(output, self._models.setdefault(uid, _once(model)))
+        fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
+        self._database.create_function(
+            installed, body, [f"STRUCT({fields})"], result_type(output, signature), arrow=True, transaction=transaction is not None
+        )
         self._installed[name, transaction] = installed
         return installed
-
-
-def _install(
-    connection: duckdb.DuckDBPyConnection, name: str, output: str, signature: FunctionSignature, model: Callable[[], Model]
-) -> None:
-    fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
-    body = _body(output, model)
-    try:
-        connection.create_function(
-            name, body, [f"STRUCT({fields})"], result_type(output, signature), type="arrow", null_handling="special"
-        )
-    except duckdb.NotImplementedException as error:
-        # Another connection of this process to the same file has installed it.
-        if "already created" not in str(error):
-            raise
 
 
 def _once(load: Callable[[], Model]) -> Callable[[], Model]:
