@@ -31,7 +31,7 @@ from typing import Any
 from sqlml_dialect import DialectError, point_at
 
 
-class Warning(Exception):  # noqa: A001 - the name is PEP 249's
+class Warning(Exception):
     """An important warning (PEP 249)."""
 
 

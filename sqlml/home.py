@@ -1,11 +1,13 @@
-"""Where a database's models live: the folder ``bank.sqlml`` beside ``bank.duckdb``.
+"""Where a database's models live.
 
-    bank.sqlml/
+    bank.sqlml/         beside bank.duckdb
         catalog.db      the catalog (SQLite, unless another URL was given)
         bundles/        one folder per bundle, named by its SHA-256
         jobs/           one folder per job: events, log, held-out scores
         logs/           the endpoint server's log
         server.json     who serves the endpoints, while somebody does
+
+Nothing else writes there.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Home:
 
 
 def home_of(database: str | os.PathLike[str]) -> Path:
-    """The models' folder of a database file: ``bank.duckdb`` → ``bank.sqlml``; other suffixes are kept, ``a.v2`` → ``a.v2.sqlml``."""
+    """The models' folder of a database file: ``bank.duckdb`` → ``bank.sqlml``; other suffixes stay, ``a.v2`` → ``a.v2.sqlml``."""
     path = Path(database).absolute()
     name = path.stem if path.suffix.lower() in DATABASE_SUFFIXES else path.name
     return path.with_name(name + SUFFIX)

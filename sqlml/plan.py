@@ -1,6 +1,8 @@
-"""What a statement means, once names and types are known: frozen values that one stage hands to the next.
+"""What a statement means, once names and types are known.
 
     Statement → (binder) → TrainPlan → (session) → JobSpec + Arrow data → (runner) → TrainOutcome → (catalog) → a version
+
+Frozen values that one stage hands to the next.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""The session: text in, results out.  It alone holds everything; each statement is given only what it needs.
+"""The session: text in, results out.
 
     text → statements → one authorisation point → the function for its kind → a result
+
+It alone holds everything; each statement is given only what it needs.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class ResidentSetWatch:
     def exceeded(self) -> bool:
         try:
             family = [self.process, *self.process.children(recursive=True)]
-            return sum(p.memory_info().rss for p in family) > self.limit
+            return bool(sum(p.memory_info().rss for p in family) > self.limit)
         except psutil.Error:
             return False
 

@@ -1,8 +1,8 @@
 """What runs in a job's process: ``python -m sqlml_runners.worker job.json``.
 
-In: the job's document and Arrow files in its folder.  Out: a line of JSON per event in ``events.jsonl``, text in the log (standard
-output and error), and for a training ``bundle/``, ``heldout.arrow`` and ``result.json``.  Standard input is a pipe held by
-whoever started the job: when it closes, that process is dead and this one ends.
+In: the job's document and Arrow files in its folder.  Out: a line of JSON per event in ``events.jsonl``, text in the log
+(standard output and error), and for a training ``bundle/``, ``heldout.arrow`` and ``result.json``.  Standard input is a pipe
+held by whoever started the job: when it closes, that process is dead and this one ends.
 """
 
 from __future__ import annotations

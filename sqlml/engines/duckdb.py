@@ -201,7 +201,7 @@ class DuckDBEngine:
 
         Asks the catalog first: inside a transaction an error about a missing table would abort it.
         """
-        database, schema, name = ([None] * (3 - len(parts)) + list(parts))[-3:]  # type: ignore[list-item]
+        database, schema, name = ([None] * (3 - len(parts)) + list(parts))[-3:]
         query = (
             "SELECT 1 FROM (SELECT database_name, schema_name, table_name FROM duckdb_tables() "
             "UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views()) "

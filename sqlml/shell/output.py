@@ -43,13 +43,19 @@ class Output:
             self._rows(result)
         if self.format == "table" and result.footer:
             self.line(result.footer)
-        elif self.interactive:
+        elif self.interactive and not self._is_document(result):
             self.line(dimmed(summary(result), sys.stdout))
         sys.stdout.flush()
 
     def line(self, text: str) -> None:
         """A line on stdout."""
         sys.stdout.write(text + "\n")
+
+    def _is_document(self, result: Result) -> bool:
+        """Whether it was printed as plain text, whose rows nobody wants counted."""
+        from sqlml.shell.render import is_document
+
+        return self.format == "table" and result.table is not None and is_document(result.table, result.kind)
 
     def _rows(self, result: Result) -> None:
         from sqlml.shell.render import Look, render

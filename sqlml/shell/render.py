@@ -68,9 +68,8 @@ def render(table: pa.Table, style: str, look: Look = Look(), *, kind: str = "sql
 
 def table_lines(table: pa.Table, look: Look = Look(), *, kind: str = "sql") -> Iterator[str]:
     """A table in a box; a result that is one long text (a plan, a statement) as that text."""
-    if _is_document(table, kind):
-        for text in table.column(table.num_columns - 1).to_pylist():
-            yield from str(text or "").rstrip().splitlines() or [""]
+    if is_document(table, kind):
+        yield from _document_lines(table)
         return
     top = table if look.rows is None or kind == "describe" else table.slice(0, look.rows)
     columns, hidden = _fitted(columns_of(top, kind), look.width, keep_last=kind in _QUERIES)
@@ -131,7 +130,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()) if "\n" in text else text
 
 
-def _is_document(table: pa.Table, kind: str) -> bool:
+def _document_lines(table: pa.Table) -> Iterator[str]:
+    from sqlml.shell.values import visible
+
+    for text in table.column(table.num_columns - 1).to_pylist():
+        for line in str(text or "").rstrip().split("\n"):
+            yield visible(line.rstrip("\r").expandtabs(4))
+
+
+def is_document(table: pa.Table, kind: str) -> bool:
     """Whether a result is a text rather than a table: a plan, a statement, a log, or one row whose last column has lines."""
     import pyarrow.types as t
 

@@ -40,7 +40,7 @@ def shown(name: str, column: pa.ChunkedArray) -> Texts:
         return _each(values, lambda value: f"{value:,f}")
     if t.is_boolean(kind):
         return _each(values, lambda value: "true" if value else "false")
-    return _each(values, lambda value: _visible(_plain(value)))
+    return _each(values, lambda value: visible(_plain(value)))
 
 
 def csv_texts(column: pa.ChunkedArray) -> Texts:
@@ -91,7 +91,7 @@ def _time_text(text: str) -> str:
     return _OFFSET.sub(r"\1:\2", short) if ":" in short else short
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """One line: line ends and other control characters as escapes; the text NULL in quotes, to tell it from NULL."""
     if text == "NULL":
         return "'NULL'"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import nbclient
-import nbformat
+import nbformat as _nbformat
 import pytest
 
+nbformat: Any = _nbformat  # it carries no types
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
