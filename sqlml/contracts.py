@@ -60,9 +60,9 @@ class FeatureMatrix:
 class TrainingData:
     """Everything ``fit`` may see.
 
-    ``y`` is int64 class codes 0 … n_classes-1 for classification, float64 for regression, None for clustering; ``weight`` float64.
-    ``valid_*`` are rows for early stopping, taken from the training part (None where not asked for); ``heldout_*`` are only
-    watched: their loss is reported while training and decides nothing.
+    ``y`` is int64 class codes 0 … n_classes-1 for classification, float64 for regression, None for clustering; ``weight`` is
+    float64.  ``valid_*`` are rows for early stopping, taken from the training part (None where not asked for); ``heldout_*`` are
+    only watched: their loss is reported while training and decides nothing.
     """
 
     features: FeatureMatrix
@@ -101,7 +101,7 @@ class Predictor(Protocol):
     """A fitted algorithm.  Safe to call from many threads at once; never unpickles anything."""
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """float32 (n, k) → classification: probabilities (n, n_classes); regression: values (n,); clustering: distances (n, clusters)."""
+        """From float32 (n, k): the probabilities (n, n_classes) of classes, values (n,), or distances (n, clusters)."""
 
     def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """What each feature adds to the row's raw score: (n, outputs, k + 1), the last column being the base value.
@@ -117,7 +117,7 @@ class Predictor(Protocol):
         """Write the library's own safe format into an existing, empty folder."""
 
     def onnx(self) -> bytes | None:
-        """The same function as ONNX (input ``x`` float32 (n, k), first output as ``predict``'s), or None where there is no converter."""
+        """The same as ONNX (input ``x`` float32 (n, k), first output as ``predict``'s), or None where there is no converter."""
 
 
 class Algorithm(Protocol):
@@ -183,8 +183,8 @@ class JobHandle(Protocol):
     def wait(self, on_event: Callable[[Event], None]) -> None:
         """Follow the job to its end, calling ``on_event`` for each event in order.
 
-        Returns when it is done.  Raises ``JobCancelled``, ``JobTimeout``, ``JobOutOfMemory``, ``JobCrashed`` or the error that the
-        job itself ended with.  A ``KeyboardInterrupt`` raised by ``on_event`` or a signal cancels the job first.
+        Returns when it is done.  Raises ``JobCancelled``, ``JobTimeout``, ``JobOutOfMemory``, ``JobCrashed`` or the error that
+        the job itself ended with.  A ``KeyboardInterrupt`` raised by ``on_event`` or a signal cancels the job first.
         """
 
     def cancel(self) -> None:
@@ -224,7 +224,9 @@ class Target(Protocol):
     probability of class i), ``reasons:<n>`` (the n largest contributions) or ``full`` (what PREDICT MODEL adds, as one struct).
     """
 
-    def call_sql(self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]) -> str:
+    def call_sql(
+        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]
+    ) -> str:
         """SQL that calls a version; ``arguments`` maps each input's name to the SQL that gives it.
 
         The function is installed at its first call; ``model`` loads the bundle, at the first row.

@@ -156,6 +156,11 @@ def parse_error(error: DialectError) -> ParseError:
     return ParseError(error.message, source=error.text, span=error.span, hint="\n".join(parts) or None)
 
 
+def not_yet(what: str, source: str, span: tuple[int, int]) -> NotSupportedError:
+    """What the language has and this version has not."""
+    return NotSupportedError(f"{what}: understood, but this version cannot carry it out yet", source=source, span=span)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """``did you mean xgboost_classifier?``, or None where nothing is near."""
     lowered = {name.lower(): name for name in known}

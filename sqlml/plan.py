@@ -124,6 +124,7 @@ class TrainOutcome:
     peak_memory: int  # bytes
     libraries: Mapping[str, str]
     host: str
+    encodings: Mapping[str, str]  # input → what was done to it, for people
     notes: tuple[str, ...] = ()
 
     @classmethod

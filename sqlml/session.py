@@ -43,7 +43,7 @@ from sqlml.catalog import Catalog
 from sqlml.catalog.store import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import NotSupportedError, OperationalError, parse_error
+from sqlml.errors import NotSupportedError, OperationalError, not_yet, parse_error
 from sqlml.home import home_of
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.deploy import run_deploy, run_undeploy
@@ -179,9 +179,8 @@ class Session:
                 return run_alter_model(node, source, catalog)
             case DropModel():
                 return run_drop_model(node, source, catalog)
-        raise NotSupportedError(
-            "this statement is understood, but this version cannot carry it out yet", source=source, span=_first_word(source, node.span)
-        )
+        place = _first_word(source, node.span)
+        raise not_yet(source[slice(*place)].upper(), source, place)
 
     def _check_transaction(self, statement: Statement, source: str) -> None:
         """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""

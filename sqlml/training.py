@@ -151,6 +151,7 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
         peak_memory=_peak_memory(),
         libraries=_libraries(learner.algorithm),
         host=platform.node(),
+        encodings=dict(encoder.describe()),
         notes=tuple(follower.notes),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier
 
-from sqlml.binder.text import Piece, Sql, replace_calls
+from sqlml.binder.text import Piece, Sql, fill, hole, made, replace_calls
 from sqlml.catalog import Version
 from sqlml.errors import BindError, did_you_mean, listing
 from sqlml.types import Task
@@ -25,7 +25,7 @@ BOOLEAN_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromk
 
 @dataclass(frozen=True)
 class CallBinder:
-    """Turns calls into SQL.  ``missing`` are inputs to take as NULL, by the place of the call (used to find out what is missing)."""
+    """Turns calls into SQL.  ``missing``: inputs to take as NULL, by the place of the call, to find out what else is missing."""
 
     source: str
     resolve: Callable[[ModelRef], Version]
@@ -41,13 +41,15 @@ class CallBinder:
         inner = Calls(call.inner, found.unnamed)
         if call.function == "ml.predict":
             return self._bind_table(call, version, inner)
-        arguments = bind_arguments(self.source, call, version, lambda span: self.bind(span, inner).text)
+        arguments = bind_arguments(self.source, call, version, lambda span: self.bind(span, inner))
         for name in self.missing.get(call.span, frozenset()):
-            arguments[name] = "NULL"
-        sql = self._output(call, version, arguments)
-        return Sql(self.source, (Piece(sql, call.span),))
+            arguments[name] = made(self.source, "NULL", call.span)
+        holes = {name: hole(number) for number, name in enumerate(arguments)}
+        label = (self.bind(call.extra.span, inner),) if call.extra else ()
+        return fill(self.source, self._output(call, version, holes), (*arguments.values(), *label), call.span)
 
     def _output(self, call: ModelCall, version: Version, arguments: Mapping[str, str]) -> str:
+        """The call's SQL.  Arguments are holes; after them comes one for the expression behind the comma, if there is any."""
         match call.function:
             case "predict_proba":
                 return self._proba(call, version, arguments)
@@ -69,13 +71,14 @@ class CallBinder:
         index = _class_index(self.source, call, version)
         if index is not None:
             return self.call_sql(call.model, version, f"proba:{index}", arguments)
-        label = self.bind(call.extra.span, Calls(call.inner)).text
+        label = hole(len(arguments))
         return f"({self.call_sql(call.model, version, 'probs', arguments)})[CAST(({label}) AS VARCHAR)]"
 
     def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
         query = call.query
         if query is None:
-            raise BindError("ML.PREDICT takes a model and a query: ML.PREDICT(MODEL m, (SELECT …))", source=self.source, span=call.span)
+            message = "ML.PREDICT takes a model and a query: ML.PREDICT(MODEL m, (SELECT …))"
+            raise BindError(message, source=self.source, span=call.span)
         whole = query.text.startswith("SELECT * FROM ") and self.source[query.span[0] : query.span[1]] != query.text
         body = Sql(self.source, (Piece(query.text, query.span),)) if whole else self.bind(query.span, inner)
         return self.predict_table(call.model, version, body, call.span)
@@ -94,19 +97,19 @@ class CallBinder:
         return Sql(self.source, (*head, *query.pieces, Piece("\n)))")))
 
 
-def bind_arguments(source: str, call: ModelCall, version: Version, text_of: Callable[[Span], str]) -> dict[str, str]:
+def bind_arguments(source: str, call: ModelCall, version: Version, bind: Callable[[Span], Sql]) -> dict[str, Sql]:
     """Input name → SQL.  ``BindError`` for a name that is no input, an unnamed expression, or inputs not given."""
     inputs = [column.name for column in version.inputs]
     if call.using is None:
-        return {name: quote_identifier(name) for name in inputs}
+        return {name: made(source, quote_identifier(name), call.span) for name in inputs}
     by_key = {name.lower(): name for name in inputs}
-    given: dict[str, str] = {}
+    given: dict[str, Sql] = {}
     positional = call.function == "model" and all(a.star is None and not a.named for a in call.using)
     if positional:
-        return _bind_positions(source, call, version, text_of)
+        return _bind_positions(source, call, version, bind)
     for argument in call.using:
         if argument.star is not None:
-            given |= {name: _qualified(argument.star, name) for name in inputs}
+            given |= {name: made(source, _qualified(argument.star, name), argument.span) for name in inputs}
             continue
         name = _argument_name(source, argument, call, version)
         key = by_key.get(name.name.lower())
@@ -117,7 +120,7 @@ def bind_arguments(source: str, call: ModelCall, version: Version, text_of: Call
                 span=argument.span,
                 hint=did_you_mean(name.name, inputs) or f"its inputs: {listing(inputs)}",
             )
-        given[key] = f"({text_of(_expression_span(source, argument))})"
+        given[key] = bind(_expression_span(source, argument)).wrapped("(", ")")
     missing = [name for name in inputs if name not in given]
     if missing:
         raise BindError(
@@ -131,7 +134,7 @@ def bind_arguments(source: str, call: ModelCall, version: Version, text_of: Call
     return given
 
 
-def _bind_positions(source: str, call: ModelCall, version: Version, text_of: Callable[[Span], str]) -> dict[str, str]:
+def _bind_positions(source: str, call: ModelCall, version: Version, bind: Callable[[Span], Sql]) -> dict[str, Sql]:
     inputs = [column.name for column in version.inputs]
     using = call.using or ()
     if len(using) != len(inputs):
@@ -139,9 +142,10 @@ def _bind_positions(source: str, call: ModelCall, version: Version, text_of: Cal
             f"{call.model.text}() takes {len(inputs)} arguments, got {len(using)}",
             source=source,
             span=call.span,
-            hint=f"in this order: {listing(inputs, 30)}\nor by name: {call.model.text}({inputs[0]} := …), or {call.model.text}(*)",
+            hint=f"in this order: {listing(inputs, 30)}\n"
+            f"or by name: {call.model.text}({inputs[0]} := …), or {call.model.text}(*)",
         )
-    return {name: f"({text_of(argument.span)})" for name, argument in zip(inputs, using, strict=True)}
+    return {name: bind(argument.span).wrapped("(", ")") for name, argument in zip(inputs, using, strict=True)}
 
 
 def _argument_name(source: str, argument: Argument, call: ModelCall, version: Version) -> Ident:
@@ -201,7 +205,7 @@ def _class_index(source: str, call: ModelCall, version: Version) -> int | None:
 
 
 def class_text(value: object) -> str:
-    """A class as the key of PREDICT_PROBA's map: text as it is, booleans as ``true`` and ``false``, numbers as SQL writes them."""
+    """A class as the key of PREDICT_PROBA's map: text as it is, booleans in lower case, numbers as SQL writes them."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

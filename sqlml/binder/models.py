@@ -46,7 +46,8 @@ def check_name(name: str, source: str, span: tuple[int, int], what: str) -> None
             hint="letters, digits, _ and - of any script, single dots and inner blanks are fine",
         )
     if len(name) > LONGEST_NAME:
-        raise BindError(f"the name of {what} can have {LONGEST_NAME} characters, this one has {len(name)}", source=source, span=span)
+        message = f"the name of {what} can have {LONGEST_NAME} characters, this one has {len(name)}"
+        raise BindError(message, source=source, span=span)
 
 
 def signature(version: Version) -> FunctionSignature:

@@ -57,12 +57,13 @@ class Parameters:
             return list(self.values[before : before + len(names)])
         if isinstance(self.values, Mapping):
             return {name[1:]: self.values[name[1:]] for name in names if name[1:] in self.values}
-        return {name[1:]: self.values[int(name[1:]) - 1] for name in names if name[1:].isdigit() and int(name[1:]) <= len(self.values)}
+        numbers = [int(name[1:]) for name in names if name[1:].isdigit()]
+        return {str(number): self.values[number - 1] for number in numbers if number <= len(self.values)}
 
     def check_all_used(self) -> None:
         """``ProgrammingError`` unless there is one value for each ``?`` of the statement."""
         params = [t.text for t in scan(self.source, *self.statement) if t.kind is Kind.PARAM]
-        if params and all(name == "?" for name in params) or not params and not isinstance(self.values, Mapping):
+        if (params and all(name == "?" for name in params)) or (not params and not isinstance(self.values, Mapping)):
             self._check_count(len(params), exact=True)
 
     def _check_count(self, needed: int, *, exact: bool = False) -> None:

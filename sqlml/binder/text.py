@@ -6,10 +6,11 @@ database then points at a place in what it got, ``Sql.place`` says where that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlml_dialect import Calls, ModelCall, Query, Span
+from sqlml_dialect import Calls, ModelCall, Span
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,24 @@ def verbatim(source: str, span: Span) -> Sql:
     return Sql(source, (Piece(source[span[0] : span[1]], span, verbatim=True),))
 
 
+def made(source: str, text: str, span: Span) -> Sql:
+    """SQL of our own that stands for a place in the source."""
+    return Sql(source, (Piece(text, span),))
+
+
+def hole(number: int) -> str:
+    """A mark in SQL of our own, for ``fill`` to put a part of the person's there."""
+    return f"\0{number}\0"
+
+
+def fill(source: str, template: str, parts: Sequence[Sql], span: Span) -> Sql:
+    """SQL of our own that stands for ``span``, its holes filled with parts that keep their places."""
+    pieces: list[Piece] = []
+    for index, text in enumerate(re.split("\0(\\d+)\0", template)):
+        pieces += parts[int(text)].pieces if index % 2 else [Piece(text, span)]
+    return Sql(source, tuple(pieces))
+
+
 def replace_calls(source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql]) -> Sql:
     """A stretch of the source with our calls replaced, and names kept for the columns that would otherwise change theirs."""
     return Sql(source, tuple(_pieces(source, span, found, replacement)))
@@ -78,8 +97,3 @@ def _pieces(source: str, span: Span, found: Calls, replacement: Callable[[ModelC
         position = max(position, replaced[1])
     if position < span[1]:
         yield Piece(source[position : span[1]], (position, span[1]), verbatim=True)
-
-
-def query_text(query: Query, source: str) -> Sql:
-    """A query of a statement, unchanged."""
-    return verbatim(source, query.span)

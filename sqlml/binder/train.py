@@ -11,7 +11,7 @@ from sqlml.algorithms.options import SEED, check_options
 from sqlml.binder.models import check_new_name
 from sqlml.binder.parameters import Parameters
 from sqlml.contracts import Algorithm
-from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean, listing
+from sqlml.errors import BindError, Error, did_you_mean, listing, not_yet
 from sqlml.plan import Limits, SplitPlan, TrainPlan
 from sqlml.registry import get, get_algorithm
 from sqlml.types import Column, Kind, Task
@@ -65,13 +65,13 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
 
 
 def extraction(plan: TrainPlan) -> tuple[str, str]:
-    """The SQL before and after the statement's own query: only the columns that are needed, perhaps a seeded sample of the rows."""
+    """The SQL before and after the statement's own query: the columns that are needed, perhaps a seeded sample of the rows."""
     columns = ", ".join(quote_identifier(name) for name in needed_columns(plan))
     if plan.sample_rows is None:
-        return f"SELECT {columns} FROM (", "\n)"
+        return f"SELECT {columns} FROM (", "\n)"  # noqa: S608
     # The sample depends on the rows and the seed alone, not on their order or the number of threads.
     order = f"hash(__sqlml, {plan.seed})"
-    return f"SELECT {columns} FROM (", f"\n) AS __sqlml ORDER BY {order} LIMIT {plan.sample_rows}"
+    return f"SELECT {columns} FROM (", f"\n) AS __sqlml ORDER BY {order} LIMIT {plan.sample_rows}"  # noqa: S608
 
 
 def needed_columns(plan: TrainPlan) -> tuple[str, ...]:
@@ -168,7 +168,7 @@ def _check_features(features: Sequence[Column], source: str, node: Train) -> Non
         raise BindError(
             f"no model can take columns of these types: {names}",
             source=source,
-            span=node.query.span[:1] + (node.query.span[0] + len(node.query.text.split(maxsplit=1)[0]),),
+            span=(node.query.span[0], node.query.span[0] + len(node.query.text.split(maxsplit=1)[0])),
             hint=f"EXCLUDE ({', '.join(c.name for c in unusable)}), or turn them into numbers or text in the query",
         )
     if not features:
@@ -227,9 +227,9 @@ def _refuse_later_clauses(node: Train, source: str) -> None:
     ]
     for name, clause in later:
         if clause is not None:
-            raise NotSupportedError(f"{name}: understood, but this version cannot carry it out yet", source=source, span=clause.span)
+            raise not_yet(name, source, clause.span)
     if node.asynchronous:
-        raise NotSupportedError("ASYNC: understood, but this version cannot carry it out yet", source=source, span=node.model.span)
+        raise not_yet("ASYNC", source, node.model.span)
 
 
 class _Columns:
@@ -240,8 +240,8 @@ class _Columns:
         self._source = source
         self._by_key = {c.name.lower(): c for c in columns}
         if len(self._by_key) < len(columns):
-            seen: set[str] = set()
-            twice = next(c.name for c in columns if c.name.lower() in seen or seen.add(c.name.lower()))  # type: ignore[func-returns-value]
+            keys = [c.name.lower() for c in columns]
+            twice = next(c.name for index, c in enumerate(columns) if keys[index] in keys[:index])
             raise BindError(f"the query has two columns called {twice}", hint=f"give one another name: … AS {twice}_2")
 
     def find(self, name: Ident) -> Column:

@@ -113,7 +113,7 @@ class Catalog:
                 "kind": kind, "model": model, "state": "running", "runner": runner, "statement": statement,
                 "host": socket.gethostname(), "owner_pid": pid, "owner_started": started, "owner": user(), "created_at": now(),
             }  # fmt: skip
-            job_id = c.execute(sa.insert(t.jobs).values(row)).inserted_primary_key[0]
+            job_id = _insert_one(c, t.jobs, row)
         folder = self.home.jobs / str(job_id)
         folder.mkdir(parents=True)
         return Job(job_id, folder)
@@ -133,7 +133,7 @@ class Catalog:
         """Clean up after processes that died: their jobs become ``lost``, their data goes, bundles of no version go."""
         with reading(self._engine) as c:
             running = c.execute(sa.select(t.jobs).where(t.jobs.c.state == "running")).mappings().all()
-        lost = [row["id"] for row in running if row["host"] == socket.gethostname() and not _alive(row)]
+        lost = [row["id"] for row in running if row["host"] == socket.gethostname() and not _alive(dict(row))]
         if lost:
             with writing(self._engine) as c:
                 c.execute(
@@ -163,15 +163,11 @@ class Catalog:
         with writing(self._engine) as c:
             self._place_bundle(job.folder / "bundle", outcome.bundle_sha256)
             model_id, number = _next_version(c, plan.model)
-            version_id = c.execute(
-                sa.insert(t.versions).values(_version_row(plan, outcome, manifest, job, model_id, number))
-            ).inserted_primary_key[0]
-            _insert(c, t.inputs, _input_rows(version_id, manifest))
+            version_id = _insert_one(c, t.versions, _version_row(plan, outcome, manifest, job, model_id, number))
+            _insert(c, t.inputs, _input_rows(version_id, manifest.inputs, outcome.encodings))
             _insert(c, t.metrics, _metric_rows(version_id, outcome.metrics))
             _insert(c, t.curves, [_curve_row(version_id, *point) for point in outcome.curves])
-            c.execute(
-                sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state="done", version=number, finished_at=now())
-            )
+            c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state="done", version=number, finished_at=now()))
             _count_up(c, "models_revision")
         return self.resolve(plan.model, number)
 
@@ -201,7 +197,7 @@ class Catalog:
                     f"model {model['name']} has no version {number}", hint=f"it has: {', '.join(map(str, have)) or 'none'}"
                 )
             inputs = c.execute(sa.select(t.inputs).where(t.inputs.c.version_id == row["id"]).order_by("position"))
-            return self._version(model["name"], row, [dict(i) for i in inputs.mappings()])
+            return self._version(model["name"], dict(row), [dict(i) for i in inputs.mappings()])
 
     def by_uid(self, uid: str) -> Version:
         """A version by its uid.  ``BindError`` where it is gone."""
@@ -215,7 +211,8 @@ class Catalog:
         row = c.execute(sa.select(t.models).where(t.models.c.key == name.lower())).mappings().first()
         if row is None:
             known = c.execute(sa.select(t.models.c.name)).scalars().all()
-            hint = did_you_mean(name, known) or ("SHOW MODELS lists all" if known else "there are no models yet: TRAIN MODEL makes one")
+            none = "there are no models yet: TRAIN MODEL makes one"
+            hint = did_you_mean(name, known) or ("SHOW MODELS lists all" if known else none)
             raise BindError(f"unknown model {name}", hint=hint)
         return dict(row)
 
@@ -347,11 +344,14 @@ class Catalog:
     def endpoints(self) -> list[Endpoint]:
         """What should be served."""
         query = (
-            sa.select(t.versions, t.endpoints.c.name, t.models.c.name.label("model"), t.endpoints.c.created_at.label("since"), t.endpoints.c.owner.label("endpoint_owner"))
+            sa.select(
+                t.versions, t.endpoints.c.name, t.models.c.name.label("model"),
+                t.endpoints.c.created_at.label("since"), t.endpoints.c.owner.label("endpoint_owner"),
+            )
             .join(t.versions, t.endpoints.c.version_id == t.versions.c.id)
             .join(t.models, t.versions.c.model_id == t.models.c.id)
             .order_by(t.endpoints.c.key)
-        )
+        )  # fmt: skip
         with reading(self._engine) as c:
             return [
                 Endpoint(
@@ -410,7 +410,7 @@ def _own_process() -> tuple[int, float]:
 
 def _alive(row: Mapping[str, Any]) -> bool:
     try:
-        return abs(psutil.Process(row["owner_pid"]).create_time() - row["owner_started"]) < 1
+        return bool(abs(psutil.Process(row["owner_pid"]).create_time() - row["owner_started"]) < 1)
     except psutil.Error:
         return False
 
@@ -419,7 +419,7 @@ def _next_version(c: sa.Connection, name: str) -> tuple[int, int]:
     row = c.execute(sa.select(t.models).where(t.models.c.key == name.lower())).mappings().first()
     if row is None:
         values = {"name": name, "key": name.lower(), "last_version": 1, "owner": user(), "created_at": now()}
-        return c.execute(sa.insert(t.models).values(values)).inserted_primary_key[0], 1
+        return _insert_one(c, t.models, values), 1
     number = row["last_version"] + 1
     c.execute(sa.update(t.models).where(t.models.c.id == row["id"]).values(last_version=number))
     return row["id"], number
@@ -432,6 +432,12 @@ def _count_up(c: sa.Connection, name: str) -> None:
         c.execute(sa.insert(t.settings).values(name=name, value="1"))
     else:
         c.execute(sa.update(t.settings).where(row).values(value=str(int(value) + 1)))
+
+
+def _insert_one(c: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> int:
+    """The new row's id."""
+    [number] = c.execute(sa.insert(table).values(row).returning(table.c.id)).scalars()
+    return int(number)
 
 
 def _insert(c: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -473,8 +479,7 @@ def _version_row(
     }
 
 
-def _input_rows(version_id: int, manifest: Manifest) -> list[dict[str, Any]]:
-    described = manifest.encoder.get("describe", {})
+def _input_rows(version_id: int, inputs: Sequence[InputColumn], encodings: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "version_id": version_id,
@@ -482,9 +487,9 @@ def _input_rows(version_id: int, manifest: Manifest) -> list[dict[str, Any]]:
             "name": column.name,
             "sql_type": column.sql_type,
             "kind": column.kind.value,
-            "encoding": described.get(column.name, column.kind.value),
+            "encoding": encodings[column.name],
         }
-        for position, column in enumerate(manifest.inputs, 1)
+        for position, column in enumerate(inputs, 1)
     ]
 
 

@@ -91,7 +91,7 @@ class DuckDBEngine:
 
     @classmethod
     def open(cls, database: str, *, read_only: bool = False) -> DuckDBEngine:
-        """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held by another."""
+        """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held elsewhere."""
         try:
             # A Python variable must never be readable by naming it in SQL.
             connection = duckdb.connect(database, read_only=read_only, config={"python_enable_replacements": False})
@@ -120,7 +120,7 @@ class DuckDBEngine:
         return stream.schema, stream.batches
 
     def has_function(self, name: str) -> bool:
-        query = "SELECT 1 FROM duckdb_functions() WHERE lower(function_name) = lower(?) AND NOT starts_with(function_name, '__sqlml') LIMIT 1"
+        query = "SELECT 1 FROM duckdb_functions() WHERE lower(function_name) = lower(?) LIMIT 1"
         return bool(self.side.execute(query, [name]).fetchall())
 
     def interrupt(self) -> None:
@@ -217,7 +217,14 @@ class DuckDBEngine:
             raise engine_error(error, "") from None
 
     def create_function(
-        self, name: str, body: Callable[..., Any], parameters: Sequence[str], result: str, *, arrow: bool, transaction: bool = False
+        self,
+        name: str,
+        body: Callable[..., Any],
+        parameters: Sequence[str],
+        result: str,
+        *,
+        arrow: bool,
+        transaction: bool = False,
     ) -> None:
         """Make a Python function callable in SQL, for good; again is nothing.
 
@@ -237,10 +244,11 @@ class DuckDBEngine:
     def names(self) -> dict[str, tuple[str, ...]]:
         """Tables and columns, for completion."""
         hidden = "database_name NOT IN ('system', 'temp') AND NOT internal"
-        tables = self.side.execute(
-            f"SELECT table_name FROM duckdb_tables() WHERE {hidden} UNION ALL SELECT view_name FROM duckdb_views() WHERE {hidden}"  # noqa: S608
-        ).fetchall()
-        columns = self.side.execute(f"SELECT DISTINCT column_name FROM duckdb_columns() WHERE {hidden} ORDER BY 1").fetchall()  # noqa: S608
+        questions = (
+            f"SELECT table_name FROM duckdb_tables() WHERE {hidden} UNION ALL SELECT view_name FROM duckdb_views() WHERE {hidden}",  # noqa: S608
+            f"SELECT DISTINCT column_name FROM duckdb_columns() WHERE {hidden} ORDER BY 1",  # noqa: S608
+        )
+        tables, columns = (self.side.execute(question).fetchall() for question in questions)
         return {"tables": tuple(r[0] for r in tables), "columns": tuple(r[0] for r in columns)}
 
 
@@ -331,6 +339,7 @@ def _open_error(database: str, error: duckdb.Error) -> OperationalError:
             hint="one process at a time can have a DuckDB file open: close it there first",
         )
     if "not a valid DuckDB database" in text:
-        return OperationalError(f"{database} is not a DuckDB database", hint="give a new name, or read the file with SELECT * FROM '…'")
+        hint = "give a new name, or read the file with SELECT * FROM '…'"
+        return OperationalError(f"{database} is not a DuckDB database", hint=hint)
     reason = text.split("\n")[0].removeprefix("IO Error: ")
     return OperationalError(f"cannot open the database {database}: {reason}", hint="its folder must exist and be writable")

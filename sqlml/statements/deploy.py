@@ -11,22 +11,18 @@ from sqlml_dialect import Deploy, Undeploy
 from sqlml.binder.models import check_name, resolve_model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import EndpointServer, Event
-from sqlml.errors import BindError, Error, NotSupportedError
+from sqlml.errors import BindError, Error, NotSupportedError, not_yet
 from sqlml.statements.result import Result, rows_result
 
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0
 
 
-def run_deploy(
-    node: Deploy, source: str, catalog: Catalog, server: EndpointServer, on_event: Callable[[Event], None]
-) -> Result:
+def run_deploy(node: Deploy, source: str, catalog: Catalog, server: EndpointServer, on_event: Callable[[Event], None]) -> Result:
     """Put a version behind an endpoint, start the server where none runs, and wait until the model is warm."""
     if node.options:
         option = node.options[0].name
-        raise NotSupportedError(
-            f"DEPLOY … WITH ({option.name} = …): understood, but this version cannot carry it out yet", source=source, span=option.span
-        )
+        raise not_yet(f"DEPLOY … WITH ({option.name} = …)", source, option.span)
     if node.runner is not None:
         raise NotSupportedError("DEPLOY … ON: this version serves on this machine only", source=source, span=node.runner.span)
     version = resolve_model(catalog, node.model, source)

@@ -15,7 +15,7 @@ from sqlml.binder.train import bind_options
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import OptionSpec
-from sqlml.errors import BindError, BundleError, Error, NotSupportedError, TrainingDataError, listing
+from sqlml.errors import BindError, BundleError, Error, TrainingDataError, listing, not_yet
 from sqlml.statements.queries import Queries, missing_columns_error
 from sqlml.statements.result import Result, rows_result
 from sqlml.types import Task
@@ -29,7 +29,7 @@ def run_evaluate(node: Evaluate, parameters: Parameters, queries: Queries, catal
     """One row of figures."""
     source = parameters.source
     if node.by:
-        raise NotSupportedError("EVALUATE … BY: understood, but this version cannot carry it out yet", source=source, span=node.by[0].span)
+        raise not_yet("EVALUATE … BY", source, node.by[0].span)
     version = resolve_model(catalog, node.model, source)
     threshold = _options(node, parameters, version).get("threshold")
     if node.query is None:
@@ -77,7 +77,8 @@ def _heldout(
     path = catalog.home.jobs / str(version.job_id) / "heldout.arrow"
     if not path.is_file():
         raise BundleError(
-            f"the held-out scores of {version.name} are missing: {path}", hint=f"give rows: EVALUATE MODEL {version.name} AS SELECT …"
+            f"the held-out scores of {version.name} are missing: {path}",
+            hint=f"give rows: EVALUATE MODEL {version.name} AS SELECT …",
         )
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
@@ -104,7 +105,7 @@ def _on_query(
     if missing:
         raise missing_columns_error(source, query.span, version, missing, tuple(c.name for c in have))
     columns = ", ".join(quote_identifier(name) for name in needed)
-    stream = queries.run(sql.wrapped(f"SELECT {columns} FROM (", "\n)"), parameters.within(query.span))
+    stream = queries.run(sql.wrapped(f"SELECT {columns} FROM (", "\n)"), parameters.within(query.span))  # noqa: S608
     table = pa.Table.from_batches(list(stream.batches), stream.schema)
     if table.num_rows == 0:
         raise TrainingDataError("the query gave no rows to evaluate on", source=source, span=query.span)

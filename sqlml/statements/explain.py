@@ -52,7 +52,7 @@ def run_explain_model(
     predict = queries.call(version, "predict")
     reasons = queries.call(version, f"reasons:{node.top or DEFAULT_TOP}")
     quoted = '"' + name.replace('"', '""') + '"'
-    sql = inner.wrapped(f"SELECT *, {predict} AS {quoted}, {reasons} AS reasons FROM (", "\n)")
+    sql = inner.wrapped(f"SELECT *, {predict} AS {quoted}, {reasons} AS reasons FROM (", "\n)")  # noqa: S608
     return run_into(sql, node.into, node.query.span, parameters, queries)
 
 
@@ -127,5 +127,3 @@ def _branch(name: str, leaves: Sequence[str], *, last: bool = False) -> list[str
     stem = "   " if last else "│  "
     marks = ["├─"] * (len(leaves) - 1) + ["└─"]
     return [f"{'└─' if last else '├─'} {name}", *(f"{stem}{mark} {leaf}" for mark, leaf in zip(marks, leaves, strict=True))]
-
-

@@ -9,8 +9,8 @@ from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
 from sqlml.catalog import Catalog
 from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import BindError, NotSupportedError
-from sqlml.statements.queries import Queries
+from sqlml.errors import BindError, NotSupportedError, not_yet
+from sqlml.statements.queries import Queries, missing_columns_error
 from sqlml.statements.result import Result, stream_result
 
 
@@ -32,8 +32,6 @@ def predict_sql(ref: ModelRef, query: Query, parameters: Parameters, queries: Qu
     present = {column.name.lower() for column in have}
     missing = frozenset(column.name for column in version.inputs if column.name.lower() not in present)
     if missing:
-        from sqlml.statements.queries import missing_columns_error
-
         raise missing_columns_error(source, query.span, version, missing, tuple(c.name for c in have))
     return queries.predict_table(source, ref, version, query).wrapped("SELECT * FROM ", "")
 
@@ -63,7 +61,9 @@ def check_into(into: Into, engine: DuckDBEngine, source: str) -> None:
             hint=f"add APPEND or REPLACE after its name: INTO {name} REPLACE",
         )  # fmt: skip
     if into.mode == "append" and rows is None:
-        raise BindError(f"there is no table {name} to append to", source=source, span=into.table.span, hint=f"INTO {name} makes it")
+        raise BindError(
+            f"there is no table {name} to append to", source=source, span=into.table.span, hint=f"INTO {name} makes it"
+        )
 
 
 def table_sql(table: QualifiedName) -> str:
@@ -72,7 +72,7 @@ def table_sql(table: QualifiedName) -> str:
 
 def _refuse_later_clauses(node: Predict, source: str) -> None:
     if node.asynchronous:
-        raise NotSupportedError("ASYNC: understood, but this version cannot carry it out yet", source=source, span=node.model.span)
+        raise not_yet("ASYNC", source, node.model.span)
     if node.runner is not None and node.runner.name.lower() != "inline":
         raise NotSupportedError(
             f"PREDICT MODEL … ON {node.runner.name}: predictions are made inside the database", source=source,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 from sqlml_dialect import Calls, ModelCall, ModelRef, Query, Span, find_calls, name_sql, quote_identifier, quote_string
@@ -22,6 +22,11 @@ from sqlml.contracts import Target
 from sqlml.engines.duckdb import DuckDBEngine, Stream
 from sqlml.errors import BindError, DatabaseError, Error, listing
 from sqlml.types import Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
 
 _MISSING_COLUMN = re.compile(r'Referenced column "(.+?)" not found in FROM clause')
 _MISSING_MACRO = re.compile(r"Scalar Function with name (.+?) does not exist!")
@@ -75,7 +80,9 @@ class Queries:
             return verbatim(source, span)
         return self._binder(source, self._keeps_names(source, span), missing).bind(span, found)
 
-    def predict_table(self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()) -> Sql:
+    def predict_table(
+        self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
+    ) -> Sql:
         """``(SELECT the query's columns, the prediction's columns …)`` for a PREDICT MODEL statement."""
         binder = self._binder(source, False, {ref.span: missing})
         return binder.predict_table(ref, version, self.bind(source, query.span), ref.span)
@@ -118,7 +125,7 @@ class Queries:
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
         return self.explain_missing(source, span, parameters, lambda: self.run(self.bind(source, span), parameters))
 
-    def explain_missing(self, source: str, span: Span, parameters: Any, action: Callable[[], Any]) -> Any:
+    def explain_missing(self, source: str, span: Span, parameters: Any, action: Callable[[], T]) -> T:
         """Run ``action``; an error about a column that a call of ours takes from the scope becomes the list of all that lack."""
         try:
             return action()
@@ -142,9 +149,8 @@ class Queries:
         if not missing:
             return error
         place, names = next(iter(missing.items()))
-        return missing_columns_error(
-            source, place, resolve_model(self._catalog, calls[place].model, source), names, self._scope(source, span, calls[place])
-        )
+        version = resolve_model(self._catalog, calls[place].model, source)
+        return missing_columns_error(source, place, version, names, self._scope(source, span, calls[place]))
 
     def _input_name(self, source: str, call: ModelCall, column: str) -> str | None:
         version = resolve_model(self._catalog, call.model, source)
@@ -170,7 +176,7 @@ class Queries:
                 return tuple(name for name, _ in duckdb.sqltype(match[1]).children)
         return ()
 
-    def _guard(self, sql: Sql, action: Callable[[str], Any], shift: int = 0) -> Any:
+    def _guard(self, sql: Sql, action: Callable[[str], T], shift: int = 0) -> T:
         """Run ``action`` on the text; views' functions are kept up to date, errors point into what was typed."""
         self._refresh_macros()
         made: set[str] = set()
@@ -183,7 +189,7 @@ class Queries:
                     raise self._placed(sql, error, shift) from None
                 made.add(name)
 
-    def _translated(self, sql: Sql, batches: Any) -> Any:
+    def _translated(self, sql: Sql, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
         except Error as error:
@@ -252,14 +258,12 @@ class Queries:
                     self._make_macro(name)
             except BindError:
                 # The model was dropped: a view that still calls it must say so when it is read.
-                self._engine.side.execute(
-                    f"DROP MACRO IF EXISTS {quote_identifier(self._schema)}.main.{quote_identifier(name)}"
-                )
+                self._engine.side.execute(f"DROP MACRO IF EXISTS {quote_identifier(self._schema)}.main.{quote_identifier(name)}")
                 del self._macros[name]
 
     def _view_error(self, macro: str) -> Error:
         """A view's call no longer fits the version that it now means: name the view and the columns."""
-        output, model, number, alias = parse_macro_name(macro) or ("", "", None, None)
+        _, model, number, alias = parse_macro_name(macro) or ("", "", None, None)
         version = self._catalog.resolve(model, number, alias)
         inputs = {c.name.lower(): c.name for c in version.inputs}
         for view, text in self._views_with(macro):
@@ -291,8 +295,9 @@ def missing_columns_error(source: str, span: Span, version: Version, missing: fr
         f"give them in the query, or pass them: PREDICT({version.model} USING {example})"
     )
     return BindError(
-        f"model {version.name} needs columns that this query does not have: {listing(names, 5)}", source=source, span=span, hint=hint
-    )
+        f"model {version.name} needs columns that this query does not have: {listing(names, 5)}",
+        source=source, span=span, hint=hint,
+    )  # fmt: skip
 
 
 def _all_calls(found: Calls) -> list[ModelCall]:
@@ -307,7 +312,7 @@ def _all_calls(found: Calls) -> list[ModelCall]:
 
 def _named_arguments(view: str, macro: str) -> list[str]:
     """The names before ``:=`` in a view's call of a macro."""
-    tokens = [t for t in scan(view)]
+    tokens = list(scan(view))
     names: list[str] = []
     for index, token in enumerate(tokens):
         if token.kind is Kind.QUOTED and token.text == quote_identifier(macro):

@@ -48,9 +48,9 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
         relation(
             "versions",
             "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, rows BIGINT, "
-            "heldout_rows BIGINT, split VARCHAR, seed BIGINT, options VARCHAR, statement VARCHAR, parameters VARCHAR, query VARCHAR, "
-            "fingerprint VARCHAR, duration DOUBLE, peak_memory BIGINT, libraries VARCHAR, host VARCHAR, job BIGINT, bundle VARCHAR, "
-            "bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+            "heldout_rows BIGINT, split VARCHAR, seed BIGINT, options VARCHAR, statement VARCHAR, parameters VARCHAR, "
+            "query VARCHAR, fingerprint VARCHAR, duration DOUBLE, peak_memory BIGINT, libraries VARCHAR, host VARCHAR, job BIGINT, "
+            "bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
             lambda: _versions(catalog),
         ),
         relation(
@@ -70,14 +70,14 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
         ),
         relation(
             "runs",
-            "job BIGINT, model VARCHAR, version BIGINT, state VARCHAR, algorithm VARCHAR, rows BIGINT, duration DOUBLE, error VARCHAR, "
-            "owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
+            "job BIGINT, model VARCHAR, version BIGINT, state VARCHAR, algorithm VARCHAR, rows BIGINT, duration DOUBLE, "
+            "error VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
             lambda: _runs(catalog),
         ),
         relation(
             "jobs",
-            "job BIGINT, kind VARCHAR, model VARCHAR, version BIGINT, state VARCHAR, runner VARCHAR, error VARCHAR, statement VARCHAR, "
-            "host VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
+            "job BIGINT, kind VARCHAR, model VARCHAR, version BIGINT, state VARCHAR, runner VARCHAR, error VARCHAR, "
+            "statement VARCHAR, host VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
             lambda: _jobs(catalog),
         ),
         relation("logs", "job BIGINT, line BIGINT, text VARCHAR", lambda: _logs(catalog)),
@@ -198,9 +198,7 @@ def _endpoints(catalog: Catalog, states: States) -> Rows:
 
 def _algorithms() -> Rows:
     found = [get_algorithm(name) for name in names("algorithm")]
-    return [
-        {"algorithm": a.name, "task": a.task.value, "library": ", ".join(a.libraries), "description": a.doc} for a in found
-    ]
+    return [{"algorithm": a.name, "task": a.task.value, "library": ", ".join(a.libraries), "description": a.doc} for a in found]
 
 
 def _options() -> Rows:
@@ -225,5 +223,7 @@ def _runners() -> Rows:
     for name in names("runner"):
         runner = get("runner", name)()
         have = runner.resources()
-        rows.append({"runner": runner.name, "type": runner.type, "cores": have.cores, "memory": have.memory, "gpus": list(have.gpus)})
+        rows.append(
+            {"runner": runner.name, "type": runner.type, "cores": have.cores, "memory": have.memory, "gpus": list(have.gpus)}
+        )
     return rows

@@ -25,7 +25,9 @@ def install_schema(
     schema = wanted or PREFERRED
     if wanted is None and _is_users(engine, PREFERRED):
         schema = OTHERWISE
-        notice(f"{PREFERRED} is a schema or database of your own: the models' relations are in {OTHERWISE} (connect(schema=…) renames it)")
+        notice(
+            f"{PREFERRED} is your own schema or database: the models' relations are in {OTHERWISE} (connect(schema=…) renames it)"
+        )
     engine.side.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(schema)}")
     mark = hashlib.sha256(catalog_url.encode()).hexdigest()[:8]  # two catalogs may share a process
     for relation in relations:

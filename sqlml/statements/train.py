@@ -142,5 +142,3 @@ def _footer(plan: TrainPlan, outcome: TrainOutcome, split: str) -> str:
     sample = f"; a sample of {plan.sample_rows:,} rows" if plan.sample_rows else ""
     how = "VALIDATE ON" if plan.split.method == "query" else f"{plan.split.text}, seed {plan.seed}"
     return f"held-out: {outcome.heldout_rows:,} rows ({how}{sample})"
-
-

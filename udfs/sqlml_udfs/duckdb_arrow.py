@@ -30,7 +30,14 @@ class Database(Protocol):
         """The number of the user's open transaction, or None."""
 
     def create_function(
-        self, name: str, body: Callable[..., Any], parameters: Sequence[str], result: str, *, arrow: bool, transaction: bool = False
+        self,
+        name: str,
+        body: Callable[..., Any],
+        parameters: Sequence[str],
+        result: str,
+        *,
+        arrow: bool,
+        transaction: bool = False,
     ) -> None:
         """Make a function of Arrow chunks callable in SQL."""
 
@@ -71,7 +78,12 @@ class DuckDBTarget:
         body = _body(output, self._models.setdefault(uid, _once(model)))
         fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
         self._database.create_function(
-            installed, body, [f"STRUCT({fields})"], result_type(output, signature), arrow=True, transaction=transaction is not None
+            installed,
+            body,
+            [f"STRUCT({fields})"],
+            result_type(output, signature),
+            arrow=True,
+            transaction=transaction is not None,
         )
         self._installed[name, transaction] = installed
         return installed
