@@ -45,7 +45,7 @@ from sqlml.errors import (
     NotSupportedError,
     OperationalError,
     ProgrammingError,
-    Warning,  # noqa: A004 - the name is PEP 249's
+    Warning,
 )
 from sqlml.version import __version__
 

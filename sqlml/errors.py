@@ -61,6 +61,12 @@ class Error(Exception):
             self.source, self.span = source, span
         return self
 
+    def moved(self, source: str, offset: int) -> Error:
+        """The same error, its place counted in a longer text in which its own begins at ``offset``."""
+        if self.span is not None:
+            self.source, self.span = source, (self.span[0] + offset, self.span[1] + offset)
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.message, self.source, self.span, self.hint))
 

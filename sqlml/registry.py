@@ -58,8 +58,8 @@ def get(what: str, name: str) -> Any:
     for entry in entry_points(group=f"sqlml.{what}s"):
         if entry.name.lower() == key:
             return entry.load()
-    near = did_you_mean(name, names(what))
-    raise BindError(f"unknown {what} {name}", hint=f"{near + '  ' if near else ''}(SHOW {what.upper()}S lists all)")
+    near, more = did_you_mean(name, names(what)), f"SHOW {what.upper()}S lists all"
+    raise BindError(f"unknown {what} {name}", hint=f"{near}  ({more})" if near else more)
 
 
 def get_algorithm(name: str) -> Algorithm:

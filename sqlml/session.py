@@ -43,7 +43,7 @@ from sqlml.catalog import Catalog
 from sqlml.catalog.store import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import NotSupportedError, OperationalError, not_yet, parse_error
+from sqlml.errors import NotSupportedError, OperationalError, ProgrammingError, not_yet, parse_error
 from sqlml.home import home_of
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.deploy import run_deploy, run_undeploy
@@ -120,6 +120,11 @@ class Session:
             statements = parse(text)
         except DialectError as error:
             raise parse_error(error) from None
+        if values and len(statements) > 1:
+            raise ProgrammingError(
+                f"values can be given for one statement at a time; this text has {len(statements)}",
+                hint="run them one by one",
+            )
         self.notices.clear()
         self._interrupted.clear()
         kind, result = "sql", Result()
@@ -141,7 +146,7 @@ class Session:
         parameters = Parameters(source, statement.span, values)
         if statement.node is None:
             return self._run_query(statement.span, source, parameters)
-        parameters.check_all_used()
+        parameters.check()
         self._check_transaction(statement, source)
         return self._run_node(statement.node, parameters)
 

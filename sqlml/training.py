@@ -328,7 +328,9 @@ def _encode(
 
 
 def _validation_rows(spec: JobSpec, data: Dataset, learner: _Learner, report: Report) -> _Rows:
-    rows = _Rows(data.order, None, _weights(spec.weight, data) if data.table.num_rows else None)
+    if not data.table.num_rows:
+        raise TrainingDataError("the query of VALIDATE ON gave no rows: there is nothing to measure the model on")
+    rows = _Rows(data.order, None, _weights(spec.weight, data))
     if spec.target is None or learner.algorithm.task is Task.CLUSTERING:
         return rows
     values = _need_plain(spec.target, data.table.column(spec.target))

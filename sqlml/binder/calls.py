@@ -104,6 +104,7 @@ def bind_arguments(source: str, call: ModelCall, version: Version, bind: Callabl
         return {name: made(source, quote_identifier(name), call.span) for name in inputs}
     by_key = {name.lower(): name for name in inputs}
     given: dict[str, Sql] = {}
+    named: set[str] = set()
     positional = call.function == "model" and all(a.star is None and not a.named for a in call.using)
     if positional:
         return _bind_positions(source, call, version, bind)
@@ -120,6 +121,9 @@ def bind_arguments(source: str, call: ModelCall, version: Version, bind: Callabl
                 span=argument.span,
                 hint=did_you_mean(name.name, inputs) or f"its inputs: {listing(inputs)}",
             )
+        if key in named:
+            raise BindError(f"the input {key} is given twice", source=source, span=argument.span, hint="give it once")
+        named.add(key)
         given[key] = bind(_expression_span(source, argument)).wrapped("(", ")")
     missing = [name for name in inputs if name not in given]
     if missing:

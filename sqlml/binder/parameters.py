@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlml_dialect import Placeholder, Span, Struct, Value
-from sqlml_dialect.tokens import Kind, scan
+from sqlml_dialect.tokens import Kind, Token, scan
 
 from sqlml.errors import BindError, ProgrammingError
 
@@ -24,14 +24,12 @@ class Parameters:
         """The value of one parameter.  ``BindError`` where it was not given."""
         key: Any = placeholder.name if placeholder.name is not None else placeholder.index
         if isinstance(self.values, Mapping):
-            found = key in self.values or str(key) in self.values
-            value = self.values.get(key, self.values.get(str(key)))
+            found, value = str(key) in self.values, self.values.get(str(key))
         else:
             found = isinstance(key, int) and 1 <= key <= len(self.values)
             value = self.values[key - 1] if found else None
         if not found:
-            name = f"${key}" if placeholder.name is not None else f"number {key}"
-            raise BindError(f"the parameter {name} has no value", source=self.source, span=placeholder.span)
+            raise BindError(f"the parameter ${key} has no value", source=self.source, span=placeholder.span)
         return value
 
     def resolve(self, value: Value) -> Any:
@@ -45,27 +43,46 @@ class Parameters:
         return value
 
     def within(self, span: Span) -> Sequence[Any] | Mapping[str, Any]:
-        """The values for a part of the statement, in the form that the database takes for that part alone."""
-        names = [t.text for t in scan(self.source, *span) if t.kind is Kind.PARAM]
+        """The values for a part of a checked statement, in the form that the database takes for that part alone."""
+        names = [t.text for t in self._tokens(span)]
         if not names:
             return ()
-        if all(name == "?" for name in names):
-            if isinstance(self.values, Mapping):
-                raise ProgrammingError("the statement has ? parameters: give a sequence of values, not a mapping")
-            before = sum(t.kind is Kind.PARAM and t.text == "?" for t in scan(self.source, self.statement[0], span[0]))
-            self._check_count(before + len(names))
-            return list(self.values[before : before + len(names)])
         if isinstance(self.values, Mapping):
-            return {name[1:]: self.values[name[1:]] for name in names if name[1:] in self.values}
-        numbers = [int(name[1:]) for name in names if name[1:].isdigit()]
-        return {str(number): self.values[number - 1] for number in numbers if number <= len(self.values)}
+            return {name[1:]: self.values[name[1:]] for name in names}
+        if names[0] == "?":
+            before = len(self._tokens((self.statement[0], span[0])))
+            return list(self.values[before : before + len(names)])
+        return {name[1:]: self.values[int(name[1:]) - 1] for name in names}
 
-    def check_all_used(self) -> None:
-        """``ProgrammingError`` unless there is one value for each ``?`` of the statement."""
-        params = [t.text for t in scan(self.source, *self.statement) if t.kind is Kind.PARAM]
-        if (params and all(name == "?" for name in params)) or (not params and not isinstance(self.values, Mapping)):
-            self._check_count(len(params), exact=True)
+    def check(self) -> None:
+        """``ProgrammingError`` unless each parameter of the statement has a value, and each value a parameter."""
+        tokens = self._tokens(self.statement)
+        marks = [t for t in tokens if t.text == "?"]
+        if marks and (len(marks) < len(tokens) or isinstance(self.values, Mapping)):
+            what = (
+                "a sequence of values, not a mapping" if isinstance(self.values, Mapping) else "one kind of parameters: ? or $1"
+            )
+            raise ProgrammingError(f"give {what}", source=self.source, span=(marks[0].start, marks[0].end))
+        if marks or not tokens:
+            self._check_count(len(tokens))
+            return
+        for token in tokens:
+            name = token.text[1:]
+            place = (token.start, token.end)
+            self.value(Placeholder(int(name), span=place) if name.isdigit() else Placeholder(name=name, span=place))
+        self._check_names({token.text[1:] for token in tokens})
 
-    def _check_count(self, needed: int, *, exact: bool = False) -> None:
-        if len(self.values) < needed or (exact and len(self.values) != needed):
-            raise ProgrammingError(f"the statement has {needed} parameters, {len(self.values)} values were given")
+    def _tokens(self, span: Span) -> list[Token]:
+        return [t for t in scan(self.source, *span) if t.kind is Kind.PARAM]
+
+    def _check_count(self, needed: int) -> None:
+        given = len(self.values)
+        if given != needed:
+            parameters = f"{needed} parameter" + ("" if needed == 1 else "s")
+            raise ProgrammingError(f"the statement has {parameters}, {given} value{' was' if given == 1 else 's were'} given")
+
+    def _check_names(self, names: set[str]) -> None:
+        given = map(str, self.values) if isinstance(self.values, Mapping) else map(str, range(1, len(self.values) + 1))
+        unused = [name for name in given if name not in names]
+        if unused:
+            raise ProgrammingError(f"values were given for parameters that the statement does not have: ${', $'.join(unused)}")

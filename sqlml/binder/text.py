@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlml_dialect import Calls, ModelCall, Span
+from sqlml_dialect.tokens import Kind, scan
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Sql:
     @property
     def text(self) -> str:
         return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def span(self) -> Span:
+        """All of the source that it was made from."""
+        spans = [piece.span for piece in self.pieces if piece.span is not None]
+        return (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else (0, 0)
 
     def place(self, span: Span) -> Span | None:
         """Where a span of ``text`` comes from in ``source``; None where it is ours alone."""
@@ -72,6 +79,23 @@ def fill(source: str, template: str, parts: Sequence[Sql], span: Span) -> Sql:
     for index, text in enumerate(re.split("\0(\\d+)\0", template)):
         pieces += parts[int(text)].pieces if index % 2 else [Piece(text, span)]
     return Sql(source, tuple(pieces))
+
+
+def number_parameters(sql: Sql, span: Span) -> Sql:
+    """``?`` as ``$1``, ``$2`` …: the calls' arguments have changed their order, the values have not."""
+    marks = [t.start for t in scan(sql.source, *span) if t.kind is Kind.PARAM and t.text == "?"]
+    return Sql(sql.source, tuple(_numbered(piece, marks) for piece in sql.pieces))
+
+
+def _numbered(piece: Piece, marks: Sequence[int]) -> Piece:
+    if not piece.verbatim or piece.span is None:
+        return piece
+    first, last = piece.span
+    inside = [(number, mark - first) for number, mark in enumerate(marks, 1) if first <= mark < last]
+    text = piece.text
+    for number, place in reversed(inside):
+        text = f"{text[:place]}${number}{text[place + 1 :]}"
+    return Piece(text, piece.span, verbatim=not inside)
 
 
 def replace_calls(source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql]) -> Sql:

@@ -33,7 +33,7 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
     options = bind_options(node.options, parameters)
     resolved = _check_options(node, source, algorithm, options)
     _check_runner(node, source)
-    columns = _Columns(describe(node.query), source)
+    columns = _Columns(describe(node.query), node.query, source)
     target = columns.find(node.target[0]) if node.target else None
     weight = columns.find(node.weight) if node.weight else None
     _check_target(node, source, algorithm, target)
@@ -235,14 +235,17 @@ def _refuse_later_clauses(node: Train, source: str) -> None:
 class _Columns:
     """The columns of a query, found by name whatever the case."""
 
-    def __init__(self, columns: Sequence[Column], source: str) -> None:
+    def __init__(self, columns: Sequence[Column], query: Query, source: str) -> None:
         self._columns = columns
         self._source = source
         self._by_key = {c.name.lower(): c for c in columns}
         if len(self._by_key) < len(columns):
             keys = [c.name.lower() for c in columns]
             twice = next(c.name for index, c in enumerate(columns) if keys[index] in keys[:index])
-            raise BindError(f"the query has two columns called {twice}", hint=f"give one another name: … AS {twice}_2")
+            raise BindError(
+                f"the query has two columns called {twice}", source=source, span=query.span,
+                hint=f"give one another name: … AS {twice}_2",
+            )  # fmt: skip
 
     def find(self, name: Ident) -> Column:
         column = self._by_key.get(name.name.lower())

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -91,7 +92,7 @@ class DuckDBEngine:
 
     @classmethod
     def open(cls, database: str, *, read_only: bool = False) -> DuckDBEngine:
-        """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held elsewhere."""
+        """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held."""
         try:
             # A Python variable must never be readable by naming it in SQL.
             connection = duckdb.connect(database, read_only=read_only, config={"python_enable_replacements": False})
@@ -120,8 +121,19 @@ class DuckDBEngine:
         return stream.schema, stream.batches
 
     def has_function(self, name: str) -> bool:
-        query = "SELECT 1 FROM duckdb_functions() WHERE lower(function_name) = lower(?) LIMIT 1"
-        return bool(self.side.execute(query, [name]).fetchall())
+        if name.lower() in self._keywords:
+            return True
+        try:  # binding a call asks the functions, macros and table functions at once, thirty times faster than duckdb_functions()
+            self.side.execute(f"EXPLAIN SELECT {quote_identifier(name)}()")
+        except duckdb.Error as error:
+            return not re.match(r"Catalog Error: Scalar Function with name .* does not exist!", str(error), re.DOTALL)
+        return True
+
+    @cached_property
+    def _keywords(self) -> frozenset[str]:
+        """Words that can stand before a bracket without being a function's name: ``VALUES (1)``, ``NOT IN (2)``."""
+        query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
+        return frozenset(row[0] for row in self.side.execute(query).fetchall())
 
     def interrupt(self) -> None:
         self.connection.interrupt()
@@ -245,7 +257,8 @@ class DuckDBEngine:
         """Tables and columns, for completion."""
         hidden = "database_name NOT IN ('system', 'temp') AND NOT internal"
         questions = (
-            f"SELECT table_name FROM duckdb_tables() WHERE {hidden} UNION ALL SELECT view_name FROM duckdb_views() WHERE {hidden}",  # noqa: S608
+            f"SELECT table_name FROM duckdb_tables() WHERE {hidden} UNION ALL "  # noqa: S608
+            f"SELECT view_name FROM duckdb_views() WHERE {hidden}",
             f"SELECT DISTINCT column_name FROM duckdb_columns() WHERE {hidden} ORDER BY 1",  # noqa: S608
         )
         tables, columns = (self.side.execute(question).fetchall() for question in questions)
@@ -310,7 +323,8 @@ def engine_error(error: BaseException, text: str) -> DatabaseError:
     cls = next((ours for theirs, ours in _CLASSES if isinstance(error, theirs)), EngineError)
     if "Interrupted!" in whole:
         return OperationalError("cancelled")
-    return cls(message.strip(), source=text if span else None, span=span)
+    first, *more = [line.strip() for line in message.splitlines() if line.strip()] or ["the database gave no reason"]
+    return cls(first, source=text if span else None, span=span, hint="\n".join(more) or None)
 
 
 def _place(text: str, line: int, excerpt: str, caret: int, width: int) -> tuple[int, int] | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from sqlml_dialect import ExplainModel, ExplainPlan, Predict, Train
+from sqlml_dialect import ExplainModel, ExplainPlan, Predict, Train, quote_identifier, quote_string
 
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.text import Sql
-from sqlml.catalog import Catalog
+from sqlml.binder.text import Piece, Sql
+from sqlml.catalog import Catalog, Version
 from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import BindError, NotSupportedError
+from sqlml.errors import not_yet
 from sqlml.plan import TrainPlan
 from sqlml.statements.evaluate import open_model
 from sqlml.statements.predict import check_into, predict_sql, run_into
@@ -29,31 +30,31 @@ def run_explain_model(
     """Without a query the importance of each input; with one, each row with its prediction and its largest contributions."""
     source = parameters.source
     version = resolve_model(catalog, node.model, source)
-    if node.top is not None and node.top < 1:
-        raise BindError(f"TOP takes a whole number from 1 on (got {node.top})", source=source, span=node.span)
-    if node.query is None:
-        if node.into is not None:
-            raise BindError(
-                "INTO needs a query: EXPLAIN MODEL … INTO table AS SELECT …", source=source, span=node.into.span,
-                hint="the importance of the inputs is a small result: CREATE TABLE … AS cannot be needed for it",
-            )  # fmt: skip
-        importance = open_model(version).importance()
-        rows = [{"feature": name, "importance": share} for name, share in importance[: node.top]]
-        return rows_result(rows, [("feature", "string"), ("importance", "double")], _importance_note(version.task))
     if node.into is not None:
         check_into(node.into, engine, source)
+    if node.query is None:
+        return _explain_globally(node, version, parameters, queries)
     inner = queries.bind(source, node.query.span)
     have = queries.describe(inner, parameters.within(node.query.span))
-    missing = frozenset(c.name for c in version.inputs) - {c.name for c in have}
-    missing = frozenset(name for name in missing if name.lower() not in {c.name.lower() for c in have})
+    present = {c.name.lower() for c in have}
+    missing = frozenset(c.name for c in version.inputs if c.name.lower() not in present)
     if missing:
         raise missing_columns_error(source, node.query.span, version, missing, tuple(c.name for c in have))
     name = "centroid_id" if version.task is Task.CLUSTERING else f"predicted_{version.target}"
     predict = queries.call(version, "predict")
     reasons = queries.call(version, f"reasons:{node.top or DEFAULT_TOP}")
-    quoted = '"' + name.replace('"', '""') + '"'
-    sql = inner.wrapped(f"SELECT *, {predict} AS {quoted}, {reasons} AS reasons FROM (", "\n)")  # noqa: S608
+    sql = inner.wrapped(f"SELECT *, {predict} AS {quote_identifier(name)}, {reasons} AS reasons FROM (", "\n)")  # noqa: S608
     return run_into(sql, node.into, node.query.span, parameters, queries)
+
+
+def _explain_globally(node: ExplainModel, version: Version, parameters: Parameters, queries: Queries) -> Result:
+    importance = open_model(version).importance()[: node.top]
+    if node.into is not None:
+        rows = ", ".join(f"({quote_string(name)}, CAST({share!r} AS DOUBLE))" for name, share in importance)
+        text = f"SELECT * FROM (VALUES {rows}) AS importance(feature, importance)"  # noqa: S608
+        return run_into(Sql(parameters.source, (Piece(text),)), node.into, node.into.span, parameters, queries)
+    listed = [{"feature": name, "importance": share} for name, share in importance]
+    return rows_result(listed, [("feature", "string"), ("importance", "double")], _importance_note(version.task))
 
 
 def _importance_note(task: Task) -> str | None:
@@ -66,7 +67,7 @@ def run_explain_plan(
     """What a statement would do, as a tree; nothing runs and nothing is written."""
     if node.analyze or node.format not in (None, "text"):
         what = "ANALYZE" if node.analyze else f"FORMAT {node.format}"
-        raise NotSupportedError(f"EXPLAIN ({what}) of our statements: understood, but this version cannot carry it out yet")
+        raise not_yet(f"EXPLAIN ({what}) of a statement about models", parameters.source, node.span)
     statement = node.statement
     match statement:
         case Train():
@@ -77,7 +78,8 @@ def run_explain_plan(
         case _:
             model = getattr(statement, "model", None)
             version = resolve_model(catalog, model, parameters.source) if model is not None else None
-            lines = [type(statement).__name__.upper(), *([f"└─ model: {version.name}"] if version else [])]
+            words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(statement).__name__).upper()  # DropModel → DROP MODEL
+            lines = [words, *([f"└─ model: {version.name}"] if version else [])]
     return rows_result([{"plan": line} for line in lines], [("plan", "string")])
 
 

@@ -9,18 +9,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
-from sqlml_dialect import Calls, ModelCall, ModelRef, Query, Span, find_calls, name_sql, quote_identifier, quote_string
-from sqlml_dialect.calls import may_have_calls
+from sqlml_dialect import (
+    Calls,
+    DialectError,
+    ModelCall,
+    ModelRef,
+    Query,
+    Span,
+    find_calls,
+    name_sql,
+    quote_identifier,
+    quote_string,
+)
+from sqlml_dialect.calls import BUILTINS, may_have_calls
 from sqlml_dialect.tokens import Kind, scan
 
 from sqlml.binder.calls import CallBinder, macro_name, parse_macro_name, view_call_sql
 from sqlml.binder.models import resolve_model, signature
-from sqlml.binder.text import Sql, verbatim
+from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Target
 from sqlml.engines.duckdb import DuckDBEngine, Stream
-from sqlml.errors import BindError, DatabaseError, Error, listing
+from sqlml.errors import BindError, DatabaseError, Error, listing, parse_error
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -60,13 +71,22 @@ class Queries:
         models = self._functions(text)
         if not models and not may_have_calls(text):
             return Calls()
-        found = find_calls(text, models, span[0])
-        own = {c.function if c.function != "model" else c.model.name.text.lower() for c in _all_calls(found)}
-        skip = {name for name in own if name != "ml.predict" and self._engine.has_function(name)}
-        for name in sorted(skip & set(models) - self._hidden):
+        lowered = text.lower()
+        skip = {name for name in (*BUILTINS, *models) if name in lowered and self._engine.has_function(name)}
+        try:
+            self._tell_hidden(text, skip.intersection(models))
+            return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip)
+        except DialectError as error:
+            raise parse_error(error).moved(source, span[0]) from None
+
+    def _tell_hidden(self, text: str, models: set[str]) -> None:
+        """Say once that a model named like a function of the database has none of its own, where such a function is called."""
+        if models <= self._hidden:
+            return
+        called = {call.model.name.text.lower() for call in _all_calls(find_calls(text, models, skip=BUILTINS))}
+        for name in sorted(called & models - self._hidden):
+            self._hidden.add(name)
             self._notice(f"{name} is a function of the database: the model of that name is reached by PREDICT({name})")
-        self._hidden |= skip
-        return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip) if skip else found
 
     def _functions(self, text: str) -> list[str]:
         """The models whose name occurs in a text, so that most statements ask the catalog for nothing more."""
@@ -78,7 +98,7 @@ class Queries:
         found = self.find(source, span)
         if not found.calls:
             return verbatim(source, span)
-        return self._binder(source, self._keeps_names(source, span), missing).bind(span, found)
+        return number_parameters(self._binder(source, self._keeps_names(source, span), missing).bind(span, found), span)
 
     def predict_table(
         self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
@@ -114,7 +134,10 @@ class Queries:
 
     def describe(self, sql: Sql, parameters: Any = ()) -> tuple[Column, ...]:
         """The columns of a query, without running it."""
-        return self._guard(sql, lambda text: self._engine.describe(text, parameters))
+        try:
+            return self._guard(sql, lambda text: self._engine.describe(text, parameters))
+        except BindError as error:
+            raise error.located(sql.source, sql.span) from None
 
     def run(self, sql: Sql, parameters: Any = ()) -> Stream:
         """Run one statement of the database."""

@@ -49,8 +49,8 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
             "versions",
             "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, rows BIGINT, "
             "heldout_rows BIGINT, split VARCHAR, seed BIGINT, options VARCHAR, statement VARCHAR, parameters VARCHAR, "
-            "query VARCHAR, fingerprint VARCHAR, duration DOUBLE, peak_memory BIGINT, libraries VARCHAR, host VARCHAR, job BIGINT, "
-            "bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+            "query VARCHAR, fingerprint VARCHAR, duration DOUBLE, peak_memory BIGINT, libraries VARCHAR, host VARCHAR, "
+            "job BIGINT, bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
             lambda: _versions(catalog),
         ),
         relation(

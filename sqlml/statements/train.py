@@ -17,7 +17,7 @@ from sqlml.binder.train import bind_train, extraction
 from sqlml.catalog import Catalog, Job, Version
 from sqlml.catalog.store import remove_job_data
 from sqlml.contracts import Event, JobHandle, Runner
-from sqlml.errors import BindError, Error, JobCancelled, TrainingDataError
+from sqlml.errors import DataError, Error, JobCancelled, NotSupportedError, ProgrammingError, TrainingDataError
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.registry import get
 from sqlml.statements.queries import Queries
@@ -106,7 +106,7 @@ def _spec(plan: TrainPlan, job: Job) -> JobSpec:
 
 
 def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
-    if isinstance(error, TrainingDataError | BindError):
+    if isinstance(error, ProgrammingError | DataError | NotSupportedError):
         catalog.forget_job(job)  # a wrong input changes nothing
         return
     cancelled = isinstance(error, JobCancelled | KeyboardInterrupt) or str(error) == "cancelled"
@@ -121,6 +121,8 @@ def _located(error: Error, node: Train, source: str) -> Error:
     """An error about the data points at the target, where there is one."""
     if isinstance(error, TrainingDataError) and node.target:
         return error.located(source, node.target[0].span)
+    if isinstance(error, NotSupportedError) and node.limit is not None:
+        return error.located(source, node.limit.span)
     return error
 
 

@@ -32,7 +32,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sqlml-bench-") as folder:
         figures = run(Path(folder), options.rows, options.trees, options.runs)
-    print(f"{options.rows:,} rows of {FEATURES} floats, {options.trees} trees of depth 6; median of {options.runs} (smallest to largest)")
+    print(f"{options.rows:,} rows of {FEATURES} floats, {options.trees} trees of depth 6")
+    print(f"median of {options.runs} (smallest to largest)")
     for name, ratios in figures.items():
         print(f"  {name:42} {statistics.median(ratios):5.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
     if options.json:
@@ -51,14 +52,18 @@ def run(folder: Path, rows: int, trees: int, runs: int) -> dict[str, list[float]
         bare_predict = lambda: booster.inplace_predict(x)  # noqa: E731
         roads: dict[str, Callable[[], object]] = {
             "SELECT sum(PREDICT_PROBA(m, 1))": lambda: fetch(connection, "SELECT sum(PREDICT_PROBA(m, 1)) FROM t"),
-            "SELECT PREDICT_PROBA(m, 1), as Arrow": lambda: connection.execute("SELECT PREDICT_PROBA(m, 1) FROM t").fetch_arrow_table(),
+            "SELECT PREDICT_PROBA(m, 1), as Arrow": lambda: connection.execute(
+                "SELECT PREDICT_PROBA(m, 1) FROM t"
+            ).fetch_arrow_table(),
             "CREATE TABLE AS SELECT PREDICT_PROBA": lambda: connection.execute(
                 "CREATE OR REPLACE TABLE s AS SELECT f0, PREDICT_PROBA(m, 1) AS p FROM t"
             ),
             "PREDICT MODEL m INTO s REPLACE": lambda: connection.execute("PREDICT MODEL m INTO s REPLACE AS FROM t"),
         }
         figures = {name: compare(bare_predict, road, runs) for name, road in roads.items()}
-        figures["TRAIN (whole statement)"] = compare(lambda: bare_train(x, y, trees), lambda: connection.execute(train), max(2, runs // 2))
+        figures["TRAIN (whole statement)"] = compare(
+            lambda: bare_train(x, y, trees), lambda: connection.execute(train), max(2, runs // 2)
+        )
     return figures
 
 

@@ -89,7 +89,11 @@ class Place:
         job = self.catalog.start_job("train", model, "TRAIN", "inline")
         sha = write_bundle(job.folder / "bundle", task, seed)
         plan = TrainPlan(model, "a", "y", (), (), (), None, SplitPlan("none"), None, None, {}, 0, Limits(), "inline", "q", "s")
-        outcome = TrainOutcome("a", task, {}, 1, 0, "f", {}, (), sha, 0.1, 1, {}, "h")
+        outcome = TrainOutcome(
+            algorithm="a", task=task, options={}, rows=1, heldout_rows=0, fingerprint="f", metrics={}, curves=(),
+            encodings={column.name: "" for column in INPUTS},
+            bundle_sha256=sha, duration=0.1, peak_memory=1, libraries={}, host="h",
+        )  # fmt: skip
         return self.catalog.publish(plan, outcome, job)
 
     def deploy(self, model: str, endpoint: str | None = None, **made: Any) -> str:

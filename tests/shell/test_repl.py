@@ -78,6 +78,7 @@ def test_a_conversation(terminal: Terminal) -> None:
     assert terminal.leave() == 0
 
 
+@pytest.mark.slow
 def test_the_banner_says_where_one_is(tmp_path: Path) -> None:
     opened = Terminal(tmp_path, "bank.duckdb")
     assert re.search(r"sqlml \d+\.\d+ · bank\.duckdb \(new\) · models in bank\.sqlml · \\\? for help", opened.see(r"for help"))
@@ -90,6 +91,7 @@ def test_the_banner_says_where_one_is(tmp_path: Path) -> None:
     again.child.expect(pexpect.EOF)
 
 
+@pytest.mark.slow
 def test_ctrl_c_cancels_the_statement_and_not_the_shell(terminal: Terminal) -> None:
     terminal.enter("SELECT count(*) FROM range(100000000000);")
     with pytest.raises(pexpect.TIMEOUT):

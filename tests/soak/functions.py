@@ -1,4 +1,4 @@
-"""New versions appear while four threads call the model: every answer must be that of one whole version, and nothing may crash."""
+"""New versions appear while four threads call the model: each answer must be that of one whole version, nothing may crash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def run(seconds: float) -> int:
             for thread in threads:
                 thread.join()
             soak.check(connection)
-    print(f"functions: {seconds:g} s, {THREADS} threads, {len(soak.answers)} queries, {soak.versions} versions, {len(soak.errors)} faults")
+    done = f"{len(soak.answers)} queries, {soak.versions} versions, {len(soak.errors)} faults"
+    print(f"functions: {seconds:g} s, {THREADS} threads, {done}")
     for error in soak.errors[:5]:
         print("  ", error)
     return len(soak.errors)
@@ -49,7 +50,8 @@ class _Soak:
     def train(self, connection: sqlml.Connection) -> None:
         self.versions += 1
         connection.execute(
-            "TRAIN MODEL m TARGET y EXCLUDE (duration) WITH (n_estimators = 3, seed = ?) ON inline AS FROM bank", [self.versions % 50]
+            "TRAIN MODEL m TARGET y EXCLUDE (duration) WITH (n_estimators = 3, seed = ?) ON inline AS FROM bank",
+            [self.versions % 50],
         )
         [(total, _)] = connection.execute(QUERY.replace("(m", f"(m@{self.versions}")).fetchall()
         self.truth.add(round(total, 6))

@@ -1,0 +1,60 @@
+"""Databases with models in them, trained once for the whole run and copied for each test that wants one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sqlml
+
+PEOPLE = """
+    CREATE TABLE people AS SELECT i AS id, (i * 7919) % 97 AS age, [NULL, 'clerk', 'cook', 'it''s "ß"'][1 + i % 4] AS job,
+    (i * 31 % 100) / 10.0 AS balance, CASE WHEN (i * 7919) % 97 + i * 13 % 20 > 55 THEN 'yes' ELSE 'no' END AS bought,
+    ((i * 7919) % 97 * 2 + i % 5)::DOUBLE AS spent FROM range(600) AS numbers(i)
+"""
+"""600 people: ``bought`` (no, yes) and ``spent`` follow from ``age``; a quarter has no job."""
+
+MODELS = (
+    "TRAIN MODEL buys USING xgboost_classifier TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 8) ON inline AS FROM people",
+    "TRAIN MODEL spends USING linear_regression TARGET spent EXCLUDE (id, bought) ON inline AS FROM people",
+    "TRAIN MODEL groups USING kmeans WITH (n_clusters = 3) ON inline AS SELECT age, balance FROM people",
+)
+
+
+@pytest.fixture(scope="session")
+def people_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``people.duckdb`` and the models ``buys``, ``spends`` and ``groups``; for copying only."""
+    folder = tmp_path_factory.mktemp("people")
+    with sqlml.connect(folder / "people.duckdb") as connection:
+        connection.execute(PEOPLE)
+        for statement in MODELS:
+            connection.execute(statement)
+    return folder
+
+
+@pytest.fixture
+def database(people_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the database of one's own."""
+    shutil.copytree(people_folder, tmp_path / "copy")
+    return tmp_path / "copy" / "people.duckdb"
+
+
+@pytest.fixture
+def connection(database: Path) -> Iterator[sqlml.Connection]:
+    """A connection to a copy of one's own."""
+    opened = sqlml.connect(database)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def shared(people_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlml.Connection]:
+    """One connection for every test that changes nothing."""
+    folder = tmp_path_factory.mktemp("shared") / "copy"
+    shutil.copytree(people_folder, folder)
+    opened = sqlml.connect(folder / "people.duckdb")
+    yield opened
+    opened.close()
