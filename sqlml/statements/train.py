@@ -118,9 +118,13 @@ def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
 
 
 def _located(error: Error, node: Train, source: str) -> Error:
-    """An error about the data points at the target, where there is one."""
-    if isinstance(error, TrainingDataError) and node.target:
-        return error.located(source, node.target[0].span)
+    """An error about the data points at the clause that it is about: a weight, the validation rows, else the target."""
+    if isinstance(error, TrainingDataError):
+        about_weight = node.weight is not None and error.message.startswith("weight ")
+        about_validation = node.validate is not None and "VALIDATE ON" in error.message
+        target = node.target[0] if node.target else None
+        clause = node.weight if about_weight else node.validate if about_validation else target
+        return error.located(source, clause.span) if clause else error
     if isinstance(error, NotSupportedError) and node.limit is not None:
         return error.located(source, node.limit.span)
     return error

@@ -1,0 +1,94 @@
+"""What a person meets first: the names of the module, how much it imports, and that the documents tell the truth."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlml_dialect import KINDS
+
+import sqlml
+from sqlml.registry import ALGORITHMS, ENGINES, RUNNERS, SERVER, TARGETS, load
+
+ROOT = Path(__file__).parent.parent
+VIEWS = "SELECT view_name FROM duckdb_views() WHERE database_name = 'sqlml' AND NOT internal"
+HEAVY = {"xgboost", "sklearn", "fastapi", "pandas", "torch", "onnx", "onnxruntime", "duckdb", "pyarrow", "numpy", "sqlalchemy"}
+
+
+def test_importing_sqlml_imports_nothing_heavy() -> None:
+    script = "import sys, sqlml; print('\\n'.join(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert HEAVY.isdisjoint(done.stdout.split())
+
+
+def test_connecting_imports_no_learning_library() -> None:
+    script = "import sys, sqlml; sqlml.connect().close(); print('\\n'.join({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {"xgboost", "sklearn", "fastapi", "pandas", "onnx"}.isdisjoint(done.stdout.split())
+
+
+def test_every_name_of_the_surface_is_there() -> None:
+    assert [name for name in sqlml.__all__ if not hasattr(sqlml, name)] == []
+
+
+@pytest.mark.parametrize("spec", [*ALGORITHMS.values(), *RUNNERS.values(), *ENGINES.values(), *TARGETS.values(), SERVER])
+def test_the_registry_names_what_exists(spec: str) -> None:
+    assert isinstance(load(spec), type)
+
+
+@pytest.mark.parametrize("module", ["sqlml", "sqlml.data", "sqlml_dialect"])
+def test_examples_in_docstrings_are_true(module: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(module))
+    assert tried > 0
+    assert failed == 0
+
+
+def test_every_statement_carried_out_has_its_place_in_the_language_reference() -> None:
+    text = (ROOT / "dialect" / "LANGUAGE.md").read_text(encoding="utf-8")
+    headings = " ".join(re.findall(r"^## (.+)$", text, re.MULTILINE))
+    words = {
+        "train": "TRAIN MODEL",
+        "evaluate": "EVALUATE MODEL",
+        "predict": "PREDICT MODEL",
+        "explain_model": "EXPLAIN MODEL",
+        "explain_plan": "EXPLAIN",
+        "deploy": "DEPLOY MODEL",
+        "undeploy": "UNDEPLOY ENDPOINT",
+        "show": "SHOW",
+        "describe": "DESCRIBE MODEL",
+        "alter_model": "ALTER MODEL",
+        "drop_model": "DROP MODEL",
+    }
+    later = {"alter_endpoint", "rollback_endpoint", "cancel_job", "export", "import"}
+    assert set(KINDS.values()) - later == set(words)
+    assert [phrase for phrase in words.values() if phrase not in headings] == []
+
+
+def test_the_language_reference_lists_the_relations_and_algorithms() -> None:
+    text = " ".join((ROOT / "dialect" / "LANGUAGE.md").read_text(encoding="utf-8").split())
+    with sqlml.connect() as connection:
+        relations = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE database_name = 'sqlml' AND NOT internal"
+        ).fetchall()
+    listed = re.search(r"Relations: `(.+?)`", text)
+    assert listed is not None
+    assert sorted(listed[1].split(", ")) == sorted(name for (name,) in relations)
+    assert [name for name in ALGORITHMS if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("folder", ["sqlml", "dialect", "runners", "udfs", "tests", "notebooks"])
+def test_every_folder_says_what_lives_in_it(folder: str) -> None:
+    assert "may import" in (ROOT / folder / "README.md").read_text(encoding="utf-8").lower()
+
+
+def test_links_in_the_readmes_lead_somewhere() -> None:
+    for path in ROOT.glob("**/README.md"):
+        if ".venv" in path.parts:
+            continue
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path}: {target}"
