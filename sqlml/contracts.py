@@ -255,11 +255,14 @@ class EndpointServer(Protocol):
     def ensure(self) -> str:
         """Start it where none runs; its base URL."""
 
-    def wait_ready(self, endpoint: str, version: int, timeout: float) -> str:
-        """Wait until a version is warm behind an endpoint; the endpoint's URL.  ``ServingError`` with the reason otherwise."""
+    def wait_ready(self, endpoint: str, version: int, timeout: float, cancelled: Callable[[], bool]) -> str:
+        """Wait until a version is warm behind an endpoint; the endpoint's URL.
+
+        ``ServingError`` with the reason otherwise, ``Cancelled`` as soon as ``cancelled()`` is true.
+        """
 
     def states(self) -> Mapping[str, tuple[str, str | None]]:
-        """endpoint → (state, error) of the running server; empty where none runs."""
+        """endpoint, in lower case → (state, error) of the running server; empty where none runs."""
 
     def url(self) -> str | None:
         """The base URL of the running server."""

@@ -8,12 +8,14 @@ read into memory.
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from sqlml import errors
 from sqlml.errors import InterfaceError, ProgrammingError
 from sqlml.registry import missing_extra
 
@@ -122,6 +124,18 @@ def connect(
 class Connection:
     """A connection (PEP 249).  As a context manager it commits, or rolls back on an error, and closes."""
 
+    # PEP 249's optional extension: the exceptions, for code that has a connection and no module
+    Warning = errors.Warning
+    Error = errors.Error
+    InterfaceError = errors.InterfaceError
+    DatabaseError = errors.DatabaseError
+    DataError = errors.DataError
+    OperationalError = errors.OperationalError
+    IntegrityError = errors.IntegrityError
+    InternalError = errors.InternalError
+    ProgrammingError = errors.ProgrammingError
+    NotSupportedError = errors.NotSupportedError
+
     def __init__(self, session: Session) -> None:
         self._session: Session | None = session
         self._streaming: Cursor | None = None
@@ -158,6 +172,8 @@ class Connection:
         """Close; an open transaction is rolled back."""
         if self._session is not None:
             session, self._session = self._session, None
+            if self._streaming is not None:
+                self._streaming._abandon()
             session.close()
 
     def interrupt(self) -> None:
@@ -218,7 +234,7 @@ class Cursor:
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
         self._result: Result | None = None
-        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._batches: Generator[pa.RecordBatch, None, None] | None = None
         self._held: list[pa.RecordBatch] = []
         self._rows: Iterator[tuple[Any, ...]] | None = None
         self.description: tuple[ColumnDescription, ...] | None = None
@@ -272,6 +288,7 @@ class Cursor:
             self._held.append(first)
 
     def _forget(self) -> None:
+        self._abandon()
         self._result = self._batches = self._rows = None
         self._held = []
         self.description, self.rowcount, self.footer, self.notices = None, -1, None, ()
@@ -280,6 +297,12 @@ class Cursor:
         if self._batches is not None:
             self._held += list(self._batches)
             self._batches = None
+
+    def _abandon(self) -> None:
+        """Give up what still streams: DuckDB opens a file again only when the last reader of it is gone."""
+        batches, self._batches = self._batches, None
+        if batches is not None:
+            batches.close()
 
     def _pull(self) -> Iterator[pa.RecordBatch]:
         while self._held or self._batches is not None:
@@ -295,8 +318,8 @@ class Cursor:
     def _iterate(self) -> Iterator[tuple[Any, ...]]:
         from sqlml.python_values import rows_of
 
+        self.connection.session  # noqa: B018 - raises once closed
         if self._result is None or self.description is None:
-            self.connection.session  # noqa: B018 - raises once closed
             raise ProgrammingError("there is no result to fetch: the last statement gave none", hint="run a SELECT first")
         if self._rows is None:
             types = [d.type_code for d in self.description]
@@ -307,9 +330,7 @@ class Cursor:
         return next(self._iterate(), None)
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
-        rows = self._iterate()
-        count = self.arraysize if size is None else size
-        return [row for row, _ in zip(rows, range(count), strict=False)] if count else []
+        return list(itertools.islice(self._iterate(), self.arraysize if size is None else size))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         return list(self._iterate())

@@ -6,12 +6,15 @@
         ├── ProgrammingError             the statement is wrong
         │   ├── ParseError               … in its form
         │   ├── BindError                … in a name, an option or a type
+        │   │   └── UnknownModel
+    │   │   └── UnknownModel
         │   └── EngineError              … says the database, in its own words
         ├── DataError
         │   └── TrainingDataError        the data cannot be learnt from
         ├── OperationalError             something outside the statement
+        │   ├── Cancelled                a person stopped it
         │   ├── JobError                 a job failed
-        │   │   ├── JobCancelled, JobTimeout, JobOutOfMemory, JobCrashed
+        │   │   └── JobCancelled, JobTimeout, JobOutOfMemory, JobCrashed
         │   ├── BundleError              a model's files are missing or damaged
         │   ├── MissingExtra             a package that this needs is not installed
         │   └── ServingError             the endpoint server could not do its part
@@ -115,6 +118,10 @@ class BindError(ProgrammingError):
     """A name, an option or a type in the statement is wrong; nothing has run."""
 
 
+class UnknownModel(BindError):
+    """There is no model of that name."""
+
+
 class EngineError(ProgrammingError):
     """The database refused the statement; the message is its own."""
 
@@ -123,11 +130,15 @@ class TrainingDataError(DataError):
     """The data cannot be learnt from."""
 
 
+class Cancelled(OperationalError):
+    """A person stopped it."""
+
+
 class JobError(OperationalError):
     """A job failed."""
 
 
-class JobCancelled(JobError):
+class JobCancelled(Cancelled, JobError):
     """The job was cancelled."""
 
 

@@ -12,13 +12,17 @@ Nothing else writes there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlml.errors import OperationalError
 
 SUFFIX = ".sqlml"
+CATALOG_VARIABLE = "SQLML_CATALOG"
+"""The environment variable that tells the endpoints' server a catalog's URL."""
 DATABASE_SUFFIXES = (".duckdb", ".db", ".ddb")
 
 
@@ -47,8 +51,9 @@ class Home:
     def create(self) -> None:
         """Make the folders.  ``OperationalError`` where the place is read-only."""
         try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # labels and scores lie in here
             for folder in (self.bundles, self.jobs, self.logs):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OperationalError(
                 f"cannot write the models' folder {self.folder}: {error.strerror or error}",
@@ -61,8 +66,30 @@ class Home:
             )
 
 
-def home_of(database: str | os.PathLike[str]) -> Path:
-    """The models' folder of a database file: ``bank.duckdb`` → ``bank.sqlml``; other suffixes stay, ``a.v2`` → ``a.v2.sqlml``."""
+def home_of(database: str | os.PathLike[str], catalog: str | None = None) -> Path:
+    """The models' folder of a database file: ``bank.duckdb`` → ``bank.sqlml``; other suffixes are kept.
+
+    With a catalog elsewhere it is a folder of that catalog's own in there, so that no catalog cleans up after another.
+    """
     path = Path(database).absolute()
     name = path.stem if path.suffix.lower() in DATABASE_SUFFIXES else path.name
-    return path.with_name(name + SUFFIX)
+    home = path.with_name(name + SUFFIX)
+    return home if catalog is None else home / f"catalog-{_mark(catalog)}"
+
+
+def endpoint_url(base: str, endpoint: str) -> str:
+    """Where an endpoint answers the Open Inference Protocol."""
+    return f"{base}/v2/models/{quote(endpoint, safe='')}"
+
+
+def rows_url(base: str, endpoint: str) -> str:
+    """Where an endpoint takes plain rows."""
+    return f"{base}/models/{quote(endpoint, safe='')}/predict"
+
+
+def _mark(catalog: str) -> str:
+    """A short name for a catalog's URL, whatever the password in it."""
+    scheme, _, rest = catalog.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    plain = f"{scheme}://{credentials.partition(':')[0]}{at}{place}"
+    return hashlib.sha256(plain.encode()).hexdigest()[:12]

@@ -42,8 +42,8 @@ from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
 from sqlml.catalog.store import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
-from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import NotSupportedError, OperationalError, ProgrammingError, not_yet, parse_error
+from sqlml.engines.duckdb import MEMORY, DuckDBEngine
+from sqlml.errors import Cancelled, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.home import home_of
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.deploy import run_deploy, run_undeploy
@@ -57,8 +57,6 @@ from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
 from sqlml.statements.show import run_describe, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
-
-MEMORY = ":memory:"
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Session:
         self._closed = False
         is_memory = database == MEMORY
         self._temporary = tempfile.mkdtemp(prefix="sqlml-") if is_memory else None
-        home = Path(self._temporary) if self._temporary else home_of(database)
+        home = Path(self._temporary) if self._temporary else home_of(database, catalog)
         self.place = Place(database, home, is_memory or not Path(database).exists())
         try:
             self._open(catalog, schema)
@@ -169,7 +167,7 @@ class Session:
                 return run_explain_plan(node, parameters, queries, catalog, engine)
             case Deploy():
                 self._check_can_serve(source, node.span)
-                return run_deploy(node, source, catalog, self._server, self._emit)
+                return run_deploy(node, source, catalog, self._server, self._emit, self._interrupted.is_set)
             case Undeploy():
                 return run_undeploy(node, source, catalog, self._server)
             case Show():
@@ -259,7 +257,7 @@ class Session:
         if self.on_event is not None:
             self.on_event(event)
         if self._interrupted.is_set() and self._job is None:
-            raise OperationalError("cancelled")
+            raise Cancelled("cancelled")
 
     def _notice(self, text: str) -> None:
         self._emit({"event": "notice", "text": text})

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +29,9 @@ class MemoryLimit(Protocol):
         """Give back what the limit took; the process is gone."""
 
 
-def limit_memory(pid: int, limit: int, name: str) -> MemoryLimit:
+def limit_memory(pid: int, limit: int) -> MemoryLimit:
     """Limit a running process to ``limit`` bytes of memory."""
-    return _cgroup(pid, limit, name) or ResidentSetWatch(psutil.Process(pid), limit)
+    return _cgroup(pid, limit) or ResidentSetWatch(psutil.Process(pid), limit)
 
 
 @dataclass
@@ -74,10 +76,11 @@ class ResidentSetWatch:
         return
 
 
-def _cgroup(pid: int, limit: int, name: str) -> Cgroup | None:
+def _cgroup(pid: int, limit: int) -> Cgroup | None:
     v1 = ROOT / "memory"
     version, parent = ("v1", v1) if v1.is_dir() else ("v2", ROOT)
-    folder = parent / f"sqlml-{os.getpid()}-{name}"
+    _sweep(parent)
+    folder = parent / f"sqlml-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     settings = {"memory.limit_in_bytes": limit} if version == "v1" else {"memory.max": limit, "memory.swap.max": 0}
     try:
         folder.mkdir()
@@ -88,7 +91,16 @@ def _cgroup(pid: int, limit: int, name: str) -> Cgroup | None:
             raise OSError("the memory controller is off here")
         (folder / "cgroup.procs").write_text(str(pid), encoding="ascii")
     except OSError:
-        if folder.is_dir():
+        with suppress(OSError):  # not made, or still holding a process that ends just now
             folder.rmdir()
         return None
     return Cgroup(folder, "memory.oom_control" if version == "v1" else "memory.events", f"cgroup {version}")
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of owners that were killed."""
+    for folder in parent.glob("sqlml-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            with suppress(OSError):  # somebody else sweeps it, or a process in it ends just now
+                folder.rmdir()

@@ -48,7 +48,12 @@ class ProcessRunner:
                 start_new_session=True,  # a Ctrl-C in the terminal is the session's to handle
             )
         memory = spec.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-        return ProcessJob(spec, process, limit_memory(process.pid, memory, str(spec.id)), memory)
+        try:
+            return ProcessJob(spec, process, limit_memory(process.pid, memory), memory)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
 
     def resources(self) -> Resources:
         return Resources(_cores(), psutil.virtual_memory().total)

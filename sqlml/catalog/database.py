@@ -6,10 +6,12 @@ failing half way, and a process that is killed leaves nothing behind but a log t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -21,39 +23,89 @@ HEAD = "0001"
 """The newest migration; a test compares it with the files."""
 
 BUSY_SECONDS = 30
+ADVISORY_LOCK = 0x73716C6D6C  # "sqlml": what writers of a PostgreSQL catalog wait for
+
+_migrating = threading.Lock()  # alembic keeps its context in the module
 
 
 def open_database(url: str) -> sa.Engine:
     """Connect and migrate.  ``OperationalError`` where the place cannot be read or written, or is of a newer sqlml."""
-    engine = _engine(url)
-    try:
-        if _revision(engine) != HEAD:
+    place = sa.make_url(url)
+    engine = _engine(place)
+    if _revision(engine) != HEAD:
+        with _migrating:
             _migrate(engine)
-    except SQLAlchemyError as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise OperationalError(
-            f"cannot open the catalog {sa.make_url(url).render_as_string(hide_password=True)}: {reason}",
-            hint="its folder must exist and be writable; another catalog can be given with catalog=… (a SQLAlchemy URL)",
-        ) from error
-    return engine
+    return _engine(_existing(place))
 
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that writes; committed at the end, rolled back on an error."""
-    with engine.connect().execution_options(sqlml_write=True) as connection, connection.begin():
+    """A transaction that writes, one at a time over all processes; committed at the end, rolled back on an error."""
+    with _translated(engine), engine.connect().execution_options(sqlml_write=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
         yield connection
 
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that only reads, and sees one state throughout."""
-    with engine.connect() as connection, connection.begin():
+    with _translated(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
-def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
+@contextmanager
+def _translated(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise OperationalError(
+            f"the catalog {_shown(engine.url)} cannot be used: {reason}",
+            hint="its folder must exist and be writable; another catalog can be given with catalog=… (a SQLAlchemy URL)",
+        ) from error
+
+
+class Watch:
+    """Tells cheaply whether anything was written to the catalog since the last time: for what is asked with every statement.
+
+    SQLite counts commits for a connection that stays open; of other databases nothing is known, so everything may have changed.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._lock = threading.Lock()
+        self._connection = engine.raw_connection() if engine.dialect.name == "sqlite" else None
+
+    def moment(self) -> object:
+        """Equal as long as nothing changes."""
+        if self._connection is None:
+            return object()
+        with self._lock:
+            cursor = self._connection.cursor()
+            try:
+                return cursor.execute("PRAGMA data_version").fetchone()
+            finally:
+                cursor.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _existing(url: sa.URL) -> sa.URL:
+    """The same place, which is there by now: where a SQLite file was deleted since, no empty one is made in its stead."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.query:
+        return url
+    return url.set(database=f"file:{quote(url.database)}", query={"mode": "rw", "uri": "true"})
+
+
+def _shown(url: sa.URL) -> str:
+    """A catalog's URL as it was given, without its password."""
+    text = url.render_as_string(hide_password=True)
+    return unquote(text.partition("?")[0]).replace("///file:", "///") if "///file:" in text else text
+
+
+def _engine(parsed: sa.URL) -> sa.Engine:
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_pre_ping=True)
     # One connection per transaction: cheap with SQLite, safe across threads and forks, nothing kept open.

@@ -10,9 +10,8 @@ import getpass
 import os
 import shutil
 import socket
-import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -23,15 +22,13 @@ import psutil
 import sqlalchemy as sa
 
 from sqlml.bundles.manifest import Manifest
+from sqlml.catalog import files
 from sqlml.catalog import tables as t
-from sqlml.catalog.database import open_database, reading, writing
-from sqlml.errors import BindError, did_you_mean
+from sqlml.catalog.database import Watch, open_database, reading, writing
+from sqlml.errors import BindError, UnknownModel, did_you_mean
 from sqlml.home import Home
 from sqlml.plan import InputColumn, TrainOutcome, TrainPlan
 from sqlml.types import Kind, Task
-
-ORPHAN_SECONDS = 3600
-"""A bundle without a version is removed when it is older than this: a training that ends now may be about to publish it."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,8 @@ class Catalog:
         self.home = home
         self.url = url
         self._engine = engine
+        self._watch = Watch(engine)
+        self._known: tuple[object, dict[str, Any]] = (None, {})  # what was asked, at a moment of the watch
 
     @classmethod
     def open(cls, home: Path, url: str | None = None) -> Catalog:
@@ -101,27 +100,38 @@ class Catalog:
         return cls(place, open_database(address), address)
 
     def close(self) -> None:
+        self._watch.close()
         self._engine.dispose()
+
+    def _remembered(self, key: str, ask: Callable[[], Any]) -> Any:
+        """An answer, asked again only when the catalog has changed."""
+        moment = self._watch.moment()
+        if self._known[0] != moment:
+            self._known = (moment, {})
+        answers = self._known[1]
+        if key not in answers:
+            answers[key] = ask()
+        return answers[key]
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
     def start_job(self, kind: str, model: str, statement: str, runner: str) -> Job:
         """A new job, running, owned by this process; its folder is made."""
         pid, started = _own_process()
+        row = {
+            "kind": kind, "model": model, "state": "running", "runner": runner, "statement": statement,
+            "host": socket.gethostname(), "owner_pid": pid, "owner_started": started, "owner": user(), "created_at": now(),
+        }  # fmt: skip
         with writing(self._engine) as c:
-            row = {
-                "kind": kind, "model": model, "state": "running", "runner": runner, "statement": statement,
-                "host": socket.gethostname(), "owner_pid": pid, "owner_started": started, "owner": user(), "created_at": now(),
-            }  # fmt: skip
             job_id = _insert_one(c, t.jobs, row)
-        folder = self.home.jobs / str(job_id)
-        folder.mkdir(parents=True)
+            folder = files.make_job_folder(self.home, job_id)
         return Job(job_id, folder)
 
     def end_job(self, job: Job, state: str, error: str | None = None) -> None:
-        """The job is over without a version: ``failed`` or ``cancelled``."""
+        """The job is over without a version: ``failed`` or ``cancelled``.  One that has published stays ``done``."""
         with writing(self._engine) as c:
-            c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state=state, error=error, finished_at=now()))
+            running = sa.and_(t.jobs.c.id == job.id, t.jobs.c.state == "running")
+            c.execute(sa.update(t.jobs).where(running).values(state=state, error=error, finished_at=now()))
 
     def forget_job(self, job: Job) -> None:
         """The job was refused for what it was asked: nothing of it stays."""
@@ -133,7 +143,8 @@ class Catalog:
         """Clean up after processes that died: their jobs become ``lost``, their data goes, bundles of no version go."""
         with reading(self._engine) as c:
             running = c.execute(sa.select(t.jobs).where(t.jobs.c.state == "running")).mappings().all()
-        lost = [row["id"] for row in running if row["host"] == socket.gethostname() and not _alive(dict(row))]
+        alive = {row["id"] for row in running if row["host"] != socket.gethostname() or _alive(dict(row))}
+        lost = [row["id"] for row in running if row["id"] not in alive]
         if lost:
             with writing(self._engine) as c:
                 c.execute(
@@ -141,19 +152,22 @@ class Catalog:
                     .where(t.jobs.c.id.in_(lost), t.jobs.c.state == "running")
                     .values(state="lost", error="the process that followed this job died", finished_at=now())
                 )
-        for job_id in lost:
-            remove_job_data(self.home.jobs / str(job_id))
+        for job_id in {*lost, *files.jobs_with_data(self.home)}:
+            self._remove_data_of(job_id)
         self._remove_orphans()
 
+    def _remove_data_of(self, job_id: int) -> None:
+        with writing(self._engine) as c:  # a job that starts now has its row before its data
+            state = c.execute(sa.select(t.jobs.c.state).where(t.jobs.c.id == job_id)).scalar()
+            if state != "running":
+                files.remove_job_data(self.home.jobs / str(job_id))
+
     def _remove_orphans(self) -> None:
-        old = [p for p in self.home.bundles.iterdir() if time.time() - p.stat().st_mtime > ORPHAN_SECONDS]
-        if not old:
-            return
-        with writing(self._engine) as c:  # nobody publishes meanwhile
-            known = set(c.execute(sa.select(t.versions.c.bundle_sha256)).scalars())
-            for folder in old:
-                if folder.name not in known:
-                    shutil.rmtree(folder, ignore_errors=True)
+        old = files.old_bundles(self.home)
+        if old:
+            with writing(self._engine) as c:  # nobody publishes meanwhile
+                known = set(c.execute(sa.select(t.versions.c.bundle_sha256)).scalars())
+                files.remove_bundles(self.home, set(old) - known)
 
     # --- versions ---------------------------------------------------------------------------------------------------
 
@@ -161,7 +175,7 @@ class Catalog:
         """Make a finished job's bundle the next version of its model: all of it, or nothing."""
         manifest = Manifest.read(job.folder / "bundle", outcome.bundle_sha256)
         with writing(self._engine) as c:
-            self._place_bundle(job.folder / "bundle", outcome.bundle_sha256)
+            files.place_bundle(self.home, job.folder / "bundle", outcome.bundle_sha256)
             model_id, number = _next_version(c, plan.model)
             version_id = _insert_one(c, t.versions, _version_row(plan, outcome, manifest, job, model_id, number))
             _insert(c, t.inputs, _input_rows(version_id, manifest.inputs, outcome.encodings))
@@ -171,15 +185,13 @@ class Catalog:
             _count_up(c, "models_revision")
         return self.resolve(plan.model, number)
 
-    def _place_bundle(self, source: Path, sha256: str) -> None:
-        place = self.home.bundles / sha256
-        if place.exists():  # the same training gives the same bundle
-            shutil.rmtree(place)
-        source.rename(place)
-        os.utime(place)
-
     def resolve(self, name: str, version: int | None = None, alias: str | None = None) -> Version:
         """The version that a reference means.  ``BindError`` names the nearest model or the versions that there are."""
+        key = f"{name.lower()}@{version}@{alias}"
+        found: Version = self._remembered(key, lambda: self._resolve(name, version, alias))
+        return found
+
+    def _resolve(self, name: str, version: int | None, alias: str | None) -> Version:
         with reading(self._engine) as c:
             model = self._model(c, name)
             number = version if version is not None else self._number(c, model, alias)
@@ -213,7 +225,7 @@ class Catalog:
             known = c.execute(sa.select(t.models.c.name)).scalars().all()
             none = "there are no models yet: TRAIN MODEL makes one"
             hint = did_you_mean(name, known) or ("SHOW MODELS lists all" if known else none)
-            raise BindError(f"unknown model {name}", hint=hint)
+            raise UnknownModel(f"unknown model {name}", hint=hint)
         return dict(row)
 
     def _number(self, c: sa.Connection, model: Mapping[str, Any], alias: str | None) -> int | None:
@@ -247,8 +259,10 @@ class Catalog:
         )
 
     def model_names(self) -> tuple[str, ...]:
-        with reading(self._engine) as c:
-            return tuple(c.execute(sa.select(t.models.c.name).order_by("key")).scalars())
+        """The models there are; cheap enough to ask with every statement."""
+        query = sa.select(t.models.c.name).order_by("key")
+        names: tuple[str, ...] = self._remembered("names", lambda: tuple(row["name"] for row in self.rows(query)))
+        return names
 
     def metrics(self, uid: str, split: str) -> dict[str, float | None]:
         """A version's figures, in their order."""
@@ -302,6 +316,7 @@ class Catalog:
         own = t.versions.c.model_id == model_id
         which = own if version is None else sa.and_(own, t.versions.c.version == version)
         bundles = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(which)).scalars())
+        jobs = set(c.execute(sa.select(t.versions.c.job_id).where(which)).scalars())
         ids = sa.select(t.versions.c.id).where(which)
         for table in (t.inputs, t.metrics, t.curves):
             c.execute(sa.delete(table).where(table.c.version_id.in_(ids)))
@@ -312,8 +327,8 @@ class Catalog:
             c.execute(sa.delete(t.aliases).where(gone))
             c.execute(sa.delete(t.models).where(t.models.c.id == model_id))
         used = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(t.versions.c.bundle_sha256.in_(bundles))).scalars())
-        for sha256 in bundles - used:
-            shutil.rmtree(self.home.bundles / sha256, ignore_errors=True)
+        files.remove_bundles(self.home, bundles - used)
+        files.remove_heldout(self.home, jobs)
 
     # --- endpoints --------------------------------------------------------------------------------------------------
 
@@ -361,17 +376,17 @@ class Catalog:
                 for r in c.execute(query).mappings()
             ]  # fmt: skip
 
-    def revision(self) -> int:
+    def endpoints_revision(self) -> int:
         """A number that grows with every change of an endpoint."""
         return self._counter("endpoints_revision")
 
     def models_revision(self) -> int:
-        """A number that grows with every change of what a model reference means."""
-        return self._counter("models_revision")
+        """A number that grows with every change of what a model reference means; cheap enough to ask with every statement."""
+        return int(self._remembered("revision", lambda: self._counter("models_revision")))
 
     def _counter(self, name: str) -> int:
         with reading(self._engine) as c:
-            return int(c.execute(sa.select(t.settings.c.value).where(t.settings.c.name == name)).scalar() or 0)
+            return int(c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == name)).scalar() or 0)
 
     def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         """Rows of a question over the catalog's tables (for the relations of the schema ``sqlml``)."""
@@ -394,13 +409,6 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-
-
-def remove_job_data(folder: Path) -> None:
-    """Remove what a finished job no longer needs: its copy of the data and an unpublished bundle."""
-    for name in ("train.arrow", "validation.arrow"):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "bundle", ignore_errors=True)
 
 
 def _own_process() -> tuple[int, float]:
@@ -426,12 +434,9 @@ def _next_version(c: sa.Connection, name: str) -> tuple[int, int]:
 
 
 def _count_up(c: sa.Connection, name: str) -> None:
-    row = t.settings.c.name == name
-    value = c.execute(sa.select(t.settings.c.value).where(row)).scalar()
-    if value is None:
-        c.execute(sa.insert(t.settings).values(name=name, value="1"))
-    else:
-        c.execute(sa.update(t.settings).where(row).values(value=str(int(value) + 1)))
+    counter = t.counters.c.name == name
+    if c.execute(sa.update(t.counters).where(counter).values(value=t.counters.c.value + 1)).rowcount == 0:
+        c.execute(sa.insert(t.counters).values(name=name, value=1))
 
 
 def _insert_one(c: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> int:

@@ -144,10 +144,10 @@ endpoints = Table(
     Column("created_at", DateTime, nullable=False),
 )
 
-settings = Table(
-    "settings",
+counters = Table(
+    "counters",
     metadata,
     Column("name", String, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value", BigInteger, nullable=False),
 )
 """``endpoints_revision`` counts changes of endpoints, ``models_revision`` of what names mean: one number to poll."""

@@ -7,9 +7,11 @@ neither holds them back nor takes them away when it rolls back.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from sqlml_dialect import quote_identifier
 
 from sqlml.errors import (
     BindError,
+    Cancelled,
     DatabaseError,
     DataError,
     EngineError,
@@ -36,9 +39,45 @@ BATCH_ROWS = 122_880
 
 EXPLAIN = "EXPLAIN "
 ABORTED = -1
+MEMORY = ":memory:"
 
-_creating = threading.Lock()
-"""Connections of one process to one file share its functions."""
+
+class _Functions:
+    """The Python functions of one database, which all connections of this process to it share.
+
+    DuckDB lets go of a function when the connection that made it closes, and crashes when another then calls it: so the
+    functions are held here until the last connection to the database is closed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: Counter[str] = Counter()
+        self._held: dict[str, list[Callable[..., Any]]] = {}
+
+    def open(self, database: str) -> None:
+        with self._lock:
+            self._users[database] += 1
+
+    def close(self, database: str) -> None:
+        with self._lock:
+            self._users[database] -= 1
+            if not self._users[database]:
+                del self._users[database]
+                self._held.pop(database, None)
+
+    def create(self, database: str, body: Callable[..., Any], create: Callable[[], object]) -> None:
+        """Create a function, one at a time, and hold it.  That another connection has made it already is no error."""
+        with self._lock:
+            self._held.setdefault(database, []).append(body)
+            try:
+                create()
+            except duckdb.Error as error:
+                self._held[database].pop()
+                if "already" not in str(error):
+                    raise
+
+
+_functions = _Functions()
 
 _KINDS = {
     "BOOLEAN": Kind.BOOLEAN,
@@ -74,7 +113,7 @@ class Stream:
 
     columns: tuple[Column, ...]
     schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
+    batches: Generator[pa.RecordBatch, None, None]
     rowcount: int = -1  # rows changed, where the statement changes rows; -1: a result set or unknown
     has_rows: bool = True  # False for DDL and DML
 
@@ -89,6 +128,8 @@ class DuckDBEngine:
         self.database = database
         self.connection = connection
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
+        self._key = f"{MEMORY}{id(self)}" if database == MEMORY else os.path.realpath(database)
+        _functions.open(self._key)
 
     @classmethod
     def open(cls, database: str, *, read_only: bool = False) -> DuckDBEngine:
@@ -103,6 +144,7 @@ class DuckDBEngine:
     def close(self) -> None:
         self.side.close()
         self.connection.close()
+        _functions.close(self._key)
 
     # --- the Engine protocol --------------------------------------------------------------------------------------------
 
@@ -185,11 +227,11 @@ class DuckDBEngine:
         rows = cursor.fetchall() if described else []
         names = [c.name for c in columns]
         if names == ["Count"] and len(rows) == 1:
-            return Stream((), pa.schema([]), iter(()), rows[0][0], has_rows=False)
+            return Stream((), pa.schema([]), _whole(), rows[0][0], has_rows=False)
         if not described or names in (["Count"], ["Success"]):
-            return Stream((), pa.schema([]), iter(()), has_rows=False)
+            return Stream((), pa.schema([]), _whole(), has_rows=False)
         table = pa.table([pa.array([row[i] for row in rows]) for i in range(len(names))], names=names)
-        return Stream(columns, table.schema, iter(table.to_batches()))
+        return Stream(columns, table.schema, _whole(*table.to_batches()))
 
     def check_query(self, query: str) -> None:
         """``BindError`` unless the text is exactly one SELECT-like statement, so that describing it can change nothing."""
@@ -245,13 +287,7 @@ class DuckDBEngine:
         """
         connection = self.connection if transaction else self.side
         how: dict[str, Any] = {"type": "arrow", "null_handling": "special"} if arrow else {"side_effects": True}
-        with _creating:
-            try:
-                connection.create_function(name, body, list(parameters), result, **how)
-            except duckdb.Error as error:
-                # Another connection of this process to the same file has made it.
-                if "already" not in str(error):
-                    raise
+        _functions.create(self._key, body, lambda: connection.create_function(name, body, list(parameters), result, **how))
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Tables and columns, for completion."""
@@ -277,7 +313,12 @@ def _columns(names: Sequence[str], types: Sequence[Any]) -> tuple[Column, ...]:
     )
 
 
-def _guarded(reader: pa.RecordBatchReader, text: str) -> Iterator[pa.RecordBatch]:
+def _whole(*batches: pa.RecordBatch) -> Generator[pa.RecordBatch, None, None]:
+    """Batches that are all there, as a stream."""
+    yield from batches
+
+
+def _guarded(reader: pa.RecordBatchReader, text: str) -> Generator[pa.RecordBatch, None, None]:
     """The reader's batches, with DuckDB's errors as ours."""
     import pyarrow as pa
 
@@ -322,7 +363,7 @@ def engine_error(error: BaseException, text: str) -> DatabaseError:
         span = _place(text, int(match[1]), match[2], len(match[3]), len(match[4]))
     cls = next((ours for theirs, ours in _CLASSES if isinstance(error, theirs)), EngineError)
     if "Interrupted!" in whole:
-        return OperationalError("cancelled")
+        return Cancelled("cancelled")
     first, *more = [line.strip() for line in message.splitlines() if line.strip()] or ["the database gave no reason"]
     return cls(first, source=text if span else None, span=span, hint="\n".join(more) or None)
 

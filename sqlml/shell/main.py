@@ -167,11 +167,15 @@ def _serve(words: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, help="the port (default: 8080 where it is free, else any)")
     parser.add_argument("--catalog", metavar="URL", help="the models are in this catalog (a SQLAlchemy URL)")
     options = parser.parse_args(words)
-    home = _existing_home(options.database)
+    home = _existing_home(options.database, options.catalog)
     if home is None:
         return 1
+    from sqlml.home import CATALOG_VARIABLE
+
     command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(home), "--foreground"]
-    given = {"--host": options.host, "--port": options.port, "--catalog": options.catalog}
+    given = {"--host": options.host, "--port": options.port}
+    if options.catalog:
+        os.environ[CATALOG_VARIABLE] = options.catalog
     command += [word for name, value in given.items() if value is not None for word in (name, str(value))]
     os.execv(sys.executable, command)  # noqa: S606 - signals reach it
 
@@ -180,7 +184,9 @@ def _stop(words: Sequence[str]) -> int:
     """``sqlml stop DATABASE``: stops the detached server; nothing to stop is no error."""
     parser = argparse.ArgumentParser(prog="sqlml stop", description="Stop the endpoints' server that DEPLOY started.")
     parser.add_argument("database", metavar="DATABASE")
-    home = _existing_home(parser.parse_args(words).database)
+    parser.add_argument("--catalog", metavar="URL", help="the models are in this catalog (a SQLAlchemy URL)")
+    options = parser.parse_args(words)
+    home = _existing_home(options.database, options.catalog)
     if home is None:
         return 1
     from sqlml.registry import SERVER, load
@@ -190,12 +196,12 @@ def _stop(words: Sequence[str]) -> int:
     return 0
 
 
-def _existing_home(database: str) -> Path | None:
+def _existing_home(database: str, catalog: str | None) -> Path | None:
     """The models' folder of a database; says so where there is none."""
     from sqlml.home import home_of
     from sqlml.shell.output import Output
 
-    home = home_of(database)
+    home = home_of(database, catalog)
     if home.is_dir():
         return home
     Output().error(f"{database} has no models: there is no folder {home}\n  train one first: sqlml {database}")

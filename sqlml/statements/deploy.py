@@ -11,14 +11,22 @@ from sqlml_dialect import Deploy, Undeploy
 from sqlml.binder.models import check_name, resolve_model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import EndpointServer, Event
-from sqlml.errors import BindError, Error, NotSupportedError, not_yet
+from sqlml.errors import BindError, NotSupportedError, not_yet
+from sqlml.home import rows_url
 from sqlml.statements.result import Result, rows_result
 
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0
 
 
-def run_deploy(node: Deploy, source: str, catalog: Catalog, server: EndpointServer, on_event: Callable[[Event], None]) -> Result:
+def run_deploy(
+    node: Deploy,
+    source: str,
+    catalog: Catalog,
+    server: EndpointServer,
+    on_event: Callable[[Event], None],
+    cancelled: Callable[[], bool],
+) -> Result:
     """Put a version behind an endpoint, start the server where none runs, and wait until the model is warm."""
     if node.options:
         option = node.options[0].name
@@ -31,11 +39,11 @@ def run_deploy(node: Deploy, source: str, catalog: Catalog, server: EndpointServ
     before = {e.name.lower(): e for e in catalog.endpoints()}.get(endpoint.lower())
     on_event({"event": "stage", "name": "starting the server"})
     server.ensure()
-    catalog.deploy(endpoint, version)
-    on_event({"event": "stage", "name": "loading the model"})
     try:
-        url = server.wait_ready(endpoint, version.version, READY_SECONDS)
-    except Error:
+        catalog.deploy(endpoint, version)
+        on_event({"event": "stage", "name": "loading the model"})
+        url = server.wait_ready(endpoint, version.version, READY_SECONDS, cancelled)
+    except BaseException:
         _restore(catalog, endpoint, before.uid if before else None)
         raise
     row = {"endpoint": endpoint, "version": version.name, "url": url, "state": "ready"}
@@ -44,7 +52,9 @@ def run_deploy(node: Deploy, source: str, catalog: Catalog, server: EndpointServ
 
 
 def _restore(catalog: Catalog, endpoint: str, uid: str | None) -> None:
-    """The version could not be served: what was behind the endpoint before is behind it again."""
+    """The version could not be served, or nobody waits for it: what was behind the endpoint before is behind it again."""
+    if uid is None and endpoint.lower() not in {e.name.lower() for e in catalog.endpoints()}:
+        return
     if uid is None:
         catalog.undeploy(endpoint)
     else:
@@ -52,9 +62,9 @@ def _restore(catalog: Catalog, endpoint: str, uid: str | None) -> None:
 
 
 def _try_it(url: str, endpoint: str, version: Version) -> str:
-    base = url.partition("/v2/")[0]
+    address = rows_url(url.partition("/v2/")[0], endpoint)
     body = json.dumps({"rows": [dict(version.example)]}, ensure_ascii=False).replace("'", "'\\''")
-    return f"try: curl -s {base}/models/{endpoint}/predict -d '{body}'"
+    return f"try: curl -s {address} -d '{body}'"
 
 
 def run_undeploy(node: Undeploy, source: str, catalog: Catalog, server: EndpointServer) -> Result:

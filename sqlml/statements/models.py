@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlml_dialect import AlterModel, DropModel, SetAlias
 
 from sqlml.catalog import Catalog
-from sqlml.errors import BindError, Error, NotSupportedError
+from sqlml.errors import BindError, Error, NotSupportedError, UnknownModel
 from sqlml.statements.result import Result
 
 
@@ -32,7 +32,7 @@ def run_drop_model(node: DropModel, source: str, catalog: Catalog) -> Result:
         version = catalog.resolve(ref.name.text, ref.version, ref.alias).version if ref.version or ref.alias else None
         catalog.drop(ref.name.text, version, cascade=node.cascade)
     except BindError as error:
-        if node.if_exists and error.message.startswith("unknown model"):
+        if node.if_exists and isinstance(error, UnknownModel):
             return Result()
         raise error.located(source, ref.span) from None
     return Result()

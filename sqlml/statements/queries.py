@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -212,7 +212,7 @@ class Queries:
                     raise self._placed(sql, error, shift) from None
                 made.add(name)
 
-    def _translated(self, sql: Sql, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _translated(self, sql: Sql, batches: Generator[pa.RecordBatch, None, None]) -> Generator[pa.RecordBatch, None, None]:
         try:
             yield from batches
         except Error as error:

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlml.algorithms.options import all_options, expectation
 from sqlml.catalog import tables as t
 from sqlml.catalog.store import Catalog
-from sqlml.registry import get_algorithm, names
+from sqlml.home import endpoint_url
+from sqlml.registry import get, get_algorithm, names
 
 Rows: TypeAlias = list[dict[str, Any]]
 States: TypeAlias = Callable[[], tuple[str | None, Mapping[str, tuple[str, str | None]]]]
@@ -186,7 +187,7 @@ def _endpoints(catalog: Catalog, states: States) -> Rows:
             {
                 "endpoint": endpoint.name,
                 "version": f"{endpoint.model}@{endpoint.version}",
-                "url": f"{base}/v2/models/{endpoint.name}" if base else None,
+                "url": endpoint_url(base, endpoint.name) if base else None,
                 "state": state,
                 "error": error,
                 "owner": endpoint.owner,
@@ -217,8 +218,6 @@ def _options() -> Rows:
 
 
 def _runners() -> Rows:
-    from sqlml.registry import get
-
     rows: Rows = []
     for name in names("runner"):
         runner = get("runner", name)()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ class Result:
 
     columns: tuple[Column, ...] | None = None
     schema: pa.Schema | None = None
-    batches: Iterator[pa.RecordBatch] | None = None
+    batches: Generator[pa.RecordBatch, None, None] | None = None
     rowcount: int = -1
     footer: str | None = None
 
@@ -45,4 +45,4 @@ def rows_result(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, 
     schema = pa.schema([pa.field(name, pa.type_for_alias(alias)) for name, alias in columns])
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     described = tuple(Column(f.name, _SQL_NAMES.get(str(f.type), str(f.type).upper()), kind_of_arrow(f.type)) for f in schema)
-    return Result(described, schema, iter(table.to_batches()), footer=footer)
+    return Result(described, schema, (batch for batch in table.to_batches()), footer=footer)

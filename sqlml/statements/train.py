@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +14,9 @@ from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
 from sqlml.binder.train import bind_train, extraction
 from sqlml.catalog import Catalog, Job, Version
-from sqlml.catalog.store import remove_job_data
+from sqlml.catalog.files import remove_job_data, remove_job_rows
 from sqlml.contracts import Event, JobHandle, Runner
-from sqlml.errors import DataError, Error, JobCancelled, NotSupportedError, ProgrammingError, TrainingDataError
+from sqlml.errors import Cancelled, DataError, Error, NotSupportedError, OperationalError, ProgrammingError, TrainingDataError
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.registry import get
 from sqlml.statements.queries import Queries
@@ -53,6 +52,7 @@ def run_train(
         follow(handle)
         handle.wait(on_event)
         outcome = TrainOutcome.from_json(json.loads((job.folder / "result.json").read_text(encoding="utf-8")))
+        remove_job_rows(job.folder)
         version = catalog.publish(plan, outcome, job)
     except BaseException as error:
         _give_up(catalog, job, error)
@@ -61,7 +61,6 @@ def run_train(
         raise
     finally:
         follow(None)
-    remove_job_data(job.folder)
     return _result(plan, outcome, version)
 
 
@@ -83,9 +82,13 @@ def _extract(node: Train, plan: TrainPlan, parameters: Parameters, queries: Quer
 def _write(queries: Queries, sql: Sql, parameters: Parameters, span: Span, job: Job, name: str) -> None:
     """The rows as an Arrow file in the job's folder, batch by batch."""
     stream = queries.run(sql, parameters.within(span))
-    with pa.OSFile(str(job.folder / name), "wb") as file, pa.ipc.new_file(file, stream.schema) as writer:
-        for batch in stream.batches:
-            writer.write_batch(batch)
+    path = job.folder / name
+    try:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, stream.schema) as writer:
+            for batch in stream.batches:
+                writer.write_batch(batch)
+    except OSError as error:
+        raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error
 
 
 def _spec(plan: TrainPlan, job: Job) -> JobSpec:
@@ -109,12 +112,9 @@ def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
     if isinstance(error, ProgrammingError | DataError | NotSupportedError):
         catalog.forget_job(job)  # a wrong input changes nothing
         return
-    cancelled = isinstance(error, JobCancelled | KeyboardInterrupt) or str(error) == "cancelled"
+    cancelled = isinstance(error, Cancelled | KeyboardInterrupt)
     catalog.end_job(job, "cancelled" if cancelled else "failed", str(error) or type(error).__name__)
     remove_job_data(job.folder)
-    for draft in job.folder.glob("*.part"):
-        draft.unlink()
-    shutil.rmtree(job.folder / "bundle", ignore_errors=True)
 
 
 def _located(error: Error, node: Train, source: str) -> Error:

@@ -33,7 +33,7 @@ QUERIES = (
     "SELECT count(*) FROM people WHERE buys(age, job, balance) = 'yes'",
     "SELECT count(*) FROM people WHERE buys(balance := balance, age := age, job := job) = 'yes'",
     "SELECT count(*) FROM people WHERE buys(*) = 'yes'",
-    'SELECT count(*) FROM people AS p WHERE "buys@1"(p.*) = \'yes\'',
+    "SELECT count(*) FROM people AS p WHERE \"buys@1\"(p.*) = 'yes'",
     "SELECT count(*) FROM people WHERE predict_proba(Buys@1)['yes'] > 0.5",
     "SELECT count(*) FROM people WHERE PREDICT_PROBA(buys, bought) > 0.5 AND bought = 'yes' OR PREDICT_PROBA(buys, bought) < 0.5 AND "
     "bought = 'no'",
@@ -71,7 +71,9 @@ def test_writing_statements(connection: sqlml.Connection) -> None:
     assert one(connection, "SELECT count(*) FROM people WHERE p <> PREDICT(buys)") == 0
     assert connection.execute("DELETE FROM people WHERE PREDICT(buys) = 'yes'").rowcount > 0
     assert one(connection, "SELECT count(*) FROM people WHERE p = 'yes'") == 0
-    connection.execute("MERGE INTO scores USING people ON scores.id = people.id WHEN MATCHED THEN UPDATE SET p = PREDICT(buys USING people.*)")
+    connection.execute(
+        "MERGE INTO scores USING people ON scores.id = people.id WHEN MATCHED THEN UPDATE SET p = PREDICT(buys USING people.*)"
+    )
 
 
 def test_nulls_and_the_unseen(shared: sqlml.Connection) -> None:
@@ -167,7 +169,9 @@ def test_functions_of_the_user_win(connection: sqlml.Connection) -> None:
     assert one(connection, "SELECT predict(buys) FROM people LIMIT 1") in ("yes", "no")
 
 
-@pytest.mark.parametrize(("name", "query"), [("sum", "SELECT sum(3)"), ("values", "SELECT * FROM (VALUES (3))"), ("coalesce", "SELECT coalesce(3)")])
+@pytest.mark.parametrize(
+    ("name", "query"), [("sum", "SELECT sum(3)"), ("values", "SELECT * FROM (VALUES (3))"), ("coalesce", "SELECT coalesce(3)")]
+)
 def test_a_model_named_like_a_function_of_the_database(connection: sqlml.Connection, name: str, query: str) -> None:
     connection.execute(f'TRAIN MODEL "{name}" TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 2) ON inline AS FROM people')
     cursor = connection.execute(query)
@@ -221,7 +225,9 @@ def test_evaluate(shared: sqlml.Connection) -> None:
 
 def test_explain_plan_runs_nothing(shared: sqlml.Connection) -> None:
     jobs = shared.execute("SELECT count(*) FROM sqlml.jobs").fetchone()
-    lines = [line for (line,) in shared.execute("EXPLAIN TRAIN MODEL m TARGET bought LIMIT (TIME '1 min') AS FROM people").fetchall()]
+    lines = [
+        line for (line,) in shared.execute("EXPLAIN TRAIN MODEL m TARGET bought LIMIT (TIME '1 min') AS FROM people").fetchall()
+    ]
     assert lines[0] == "TRAIN MODEL m: a new version"
     assert any("limits: 60 s" in line for line in lines)
     assert shared.execute("EXPLAIN DROP MODEL buys").fetchall()[0] == ("DROP MODEL",)

@@ -22,7 +22,8 @@ def version(connection: sqlml.Connection, name: str = "m") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("target", "algorithm"), [("bought", "xgboost_classifier"), ("age > 40", "xgboost_classifier"), ("spent", "xgboost_regressor")]
+    ("target", "algorithm"),
+    [("bought", "xgboost_classifier"), ("age > 40", "xgboost_classifier"), ("spent", "xgboost_regressor")],
 )
 def test_the_algorithm_follows_from_the_target(connection: sqlml.Connection, target: str, algorithm: str) -> None:
     cursor = train(connection, "TARGET t WITH (n_estimators = 3)", f"SELECT balance, job, {target} AS t FROM people")
@@ -32,7 +33,9 @@ def test_the_algorithm_follows_from_the_target(connection: sqlml.Connection, tar
 
 def test_what_is_kept(connection: sqlml.Connection) -> None:
     before = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-    text = "train model m target bought exclude (id, spent) with (n_estimators = ?, seed = 7) on inline as from people where id < ?"
+    text = (
+        "train model m target bought exclude (id, spent) with (n_estimators = ?, seed = 7) on inline as from people where id < ?"
+    )
     connection.execute(text, [4, 500])
     row = version(connection)
     assert (row["model"], row["version"], row["target"], row["task"]) == ("m", 1, "bought", "classification")
@@ -98,7 +101,11 @@ def test_limit_rows_is_a_seeded_sample(connection: sqlml.Connection) -> None:
 
 
 def test_weight_and_key_are_no_features(connection: sqlml.Connection) -> None:
-    train(connection, "TARGET bought WEIGHT spent KEY id WITH (n_estimators = 3)", "SELECT * REPLACE (spent + 1 AS spent) FROM people")
+    train(
+        connection,
+        "TARGET bought WEIGHT spent KEY id WITH (n_estimators = 3)",
+        "SELECT * REPLACE (spent + 1 AS spent) FROM people",
+    )
     names = connection.execute("SELECT name FROM sqlml.inputs WHERE model = 'm' ORDER BY position").fetchall()
     assert names == [("age",), ("job",), ("balance",)]
     weighted = connection.execute("EVALUATE MODEL m").fetchone()
@@ -144,7 +151,13 @@ def test_names_that_look_alike_words(connection: sqlml.Connection) -> None:
         balance AS train, bought AS target FROM people""")
     connection.execute('TRAIN MODEL "my model" TARGET target WITH (n_estimators = 3) ON inline AS FROM model')
     assert connection.execute("SELECT model, predict, train, target FROM model LIMIT 1").fetchone() is not None
-    for call in ('PREDICT("my model")', 'PREDICT("MY MODEL"@1)', '"my model"(*)', '"my model@1"(m.*)', 'PREDICT("my model" USING m.*)'):
+    for call in (
+        'PREDICT("my model")',
+        'PREDICT("MY MODEL"@1)',
+        '"my model"(*)',
+        '"my model@1"(m.*)',
+        'PREDICT("my model" USING m.*)',
+    ):
         assert connection.execute(f"SELECT {call} FROM model AS m LIMIT 1").fetchone() in [("yes",), ("no",)]
     assert len(connection.execute('EXPLAIN MODEL "my model"').fetchall()) == 6
     assert connection.execute('DROP MODEL "My Model"').rowcount == -1

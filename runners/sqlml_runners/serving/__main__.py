@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sqlml.errors import Error
+from sqlml.home import CATALOG_VARIABLE
 from sqlml_runners.serving.server import ServerOptions, log_to_file, log_to_stderr, run_server
 
 
@@ -29,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> ServerOptions:
     parser = argparse.ArgumentParser(prog="python -m sqlml_runners.serving", description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the models' folder, such as bank.sqlml")
-    parser.add_argument("--catalog", metavar="URL", help="the catalog's SQLAlchemy URL, where it is not in the home")
+    parser.add_argument(
+        "--catalog",
+        metavar="URL",
+        default=os.environ.get(CATALOG_VARIABLE),
+        help=f"the catalog's SQLAlchemy URL, where it is not in the home (or in {CATALOG_VARIABLE}: it may hold a password)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="the port to listen on (default: 8080 where it is free, else any)")
     parser.add_argument("--foreground", action="store_true", help="log to the terminal, and stay when nothing is deployed")

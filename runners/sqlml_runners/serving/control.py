@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psutil
 
-from sqlml.errors import ServingError
-from sqlml.home import Home
+from sqlml.errors import Cancelled, ServingError
+from sqlml.home import CATALOG_VARIABLE, Home, endpoint_url
 from sqlml_runners.serving.state import LOCK_FILE, ServerState, read_state
 
 START_SECONDS = 30.0
@@ -51,16 +51,18 @@ class LocalServer:
                 raise self._failed(f"the endpoint server could not start (exit status {child.returncode})", seen)
         return url
 
-    def wait_ready(self, endpoint: str, version: int, timeout: float) -> str:
+    def wait_ready(self, endpoint: str, version: int, timeout: float, cancelled: Callable[[], bool] = lambda: False) -> str:
         """Wait until a version is warm behind an endpoint; the endpoint's URL.  ``ServingError`` with the reason otherwise."""
         deadline, pause = time.monotonic() + timeout, PAUSE
         while True:
             base = self.ensure()  # it may have left for want of an endpoint just before this one was written
             found = {name.lower(): entry for name, entry in self._ask().items()}.get(endpoint.lower(), {})
             if found.get("version") == version and found["state"] == "ready":
-                return f"{base}/v2/models/{quote(endpoint, safe='')}"
+                return endpoint_url(base, endpoint)
             if found.get("version") == version and found["state"] == "failed":
                 raise ServingError(f"endpoint {endpoint} cannot serve {found['model']}@{version}: {found['error']}")
+            if cancelled():
+                raise Cancelled("cancelled")
             if time.monotonic() > deadline:
                 state = f"it is {found['state']}" if found else "the server does not know it"
                 raise ServingError(f"endpoint {endpoint} was not ready within {timeout:g} s: {state}", hint=f"see {self._log}")
@@ -68,8 +70,8 @@ class LocalServer:
             pause = min(pause * 2, 0.2)  # every question takes time from the server, which is busy loading
 
     def states(self) -> Mapping[str, tuple[str, str | None]]:
-        """endpoint → (state, error) of the running server; empty where none runs."""
-        return {name: (entry["state"], entry["error"]) for name, entry in self._ask().items()}
+        """endpoint, in lower case → (state, error) of the running server; empty where none runs."""
+        return {name.lower(): (entry["state"], entry["error"]) for name, entry in self._ask().items()}
 
     def url(self) -> str | None:
         """The base URL of the running server."""
@@ -104,11 +106,12 @@ class LocalServer:
     def _start(self) -> subprocess.Popen[bytes]:
         Home(self._home).create()
         command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(self._home)]
+        environment = dict(os.environ)
         if self._catalog_url:
-            command += ["--catalog", self._catalog_url]
+            environment[CATALOG_VARIABLE] = self._catalog_url  # it may hold a password: not for the list of processes
         with self._log.open("ab") as log:
             child = subprocess.Popen(
-                command, cwd=self._home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self._home, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         threading.Thread(target=child.wait, name="reaper", daemon=True).start()  # no zombie when it leaves before us
         return child

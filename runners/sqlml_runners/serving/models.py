@@ -34,7 +34,7 @@ QUICK_SECONDS = 0.002
 class EndpointCatalog(Protocol):
     """What is asked of the catalog."""
 
-    def revision(self) -> int: ...
+    def endpoints_revision(self) -> int: ...
     def endpoints(self) -> Sequence[Endpoint]: ...
 
 
@@ -158,7 +158,7 @@ class Models:
         """Take note of what the catalog wants now.  A catalog that cannot be read changes nothing."""
         with self._lock:
             try:
-                revision = self._catalog.revision()
+                revision = self._catalog.endpoints_revision()
                 if revision != self._revision:
                     self._want(self._catalog.endpoints())
                     self._revision = revision

@@ -1,0 +1,98 @@
+"""What takes part in the database's transactions and what is refused inside one."""
+
+from __future__ import annotations
+
+import pytest
+
+import sqlml
+
+
+def count(connection: sqlml.Connection, table: str) -> int:
+    [(number,)] = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
+    return int(number)
+
+
+def test_predict_into_rolls_back(connection: sqlml.Connection) -> None:
+    connection.begin()
+    connection.execute("PREDICT MODEL buys INTO scores AS FROM people")
+    assert count(connection, "scores") == 600
+    connection.execute("EXPLAIN MODEL buys INTO weights")
+    connection.rollback()
+    assert connection.execute("SHOW TABLES").fetchall() == [("people",)]
+
+
+def test_predict_into_commits(connection: sqlml.Connection) -> None:
+    connection.execute("BEGIN")
+    connection.execute("PREDICT MODEL buys INTO scores AS FROM people")
+    connection.execute("CREATE VIEW v AS SELECT PREDICT(spends) AS p FROM people")
+    assert count(connection, "v") == 600
+    connection.execute("COMMIT")
+    assert count(connection, "scores") == count(connection, "v") == 600
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "TRAIN MODEL m TARGET bought ON inline AS FROM people",
+        "ALTER MODEL buys SET ALIAS champion = 1",
+        "DROP MODEL buys",
+        "DEPLOY MODEL buys",
+        "UNDEPLOY ENDPOINT buys",
+    ],
+)
+def test_refused_inside(connection: sqlml.Connection, statement: str) -> None:
+    connection.begin()
+    connection.execute("CREATE TABLE mine AS SELECT 1 AS a")
+    with pytest.raises(sqlml.NotSupportedError, match="cannot run inside an open transaction") as raised:
+        connection.execute(statement)
+    assert "COMMIT or ROLLBACK first" in str(raised.value)
+    assert count(connection, "mine") == 1
+    connection.commit()
+    assert count(connection, "mine") == 1
+    assert len(connection.execute("SHOW MODELS").fetchall()) == 3
+
+
+def test_questions_inside(connection: sqlml.Connection) -> None:
+    connection.begin()
+    assert len(connection.execute("SHOW MODELS").fetchall()) == 3
+    assert connection.execute("DESCRIBE MODEL buys").fetchall()
+    assert connection.execute("EVALUATE MODEL buys AS FROM people").fetchone() is not None
+    assert connection.execute("EXPLAIN TRAIN MODEL m TARGET bought AS FROM people").fetchall()
+    with pytest.raises(sqlml.ProgrammingError, match="exists already"):
+        connection.execute("PREDICT MODEL buys INTO people AS FROM people")
+    assert count(connection, "people") == 600
+    connection.rollback()
+
+
+def test_an_aborted_transaction_says_so(connection: sqlml.Connection) -> None:
+    connection.begin()
+    with pytest.raises(sqlml.Error):
+        connection.execute("SELECT * FROM nowhere")
+    with pytest.raises(sqlml.Error, match="(?i)transaction"):
+        connection.execute("SELECT PREDICT(buys) FROM people").fetchall()
+    connection.rollback()
+    assert connection.execute("SELECT count(PREDICT(buys)) FROM people").fetchone() == (600,)
+
+
+def test_the_context_manager(database: object) -> None:
+    with pytest.raises(ValueError, match="mine"), sqlml.connect(database) as connection:  # type: ignore[arg-type]
+        connection.begin()
+        connection.execute("PREDICT MODEL buys INTO scores AS FROM people")
+        raise ValueError("mine")
+    with sqlml.connect(database) as connection:  # type: ignore[arg-type]
+        assert connection.execute("SHOW TABLES").fetchall() == [("people",)]
+        connection.begin()
+        connection.execute("PREDICT MODEL buys INTO scores AS FROM people")
+    with sqlml.connect(database) as connection:  # type: ignore[arg-type]
+        assert count(connection, "scores") == 600
+
+
+def test_versions_within_one_transaction_and_after(connection: sqlml.Connection, database: object) -> None:
+    with sqlml.connect(database) as other:  # type: ignore[arg-type]
+        connection.begin()
+        before = connection.execute("SELECT sum(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone()
+        other.execute("TRAIN MODEL buys TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 2) ON inline AS FROM people")
+        after = connection.execute("SELECT sum(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone()
+        connection.rollback()
+        assert before != after == other.execute("SELECT sum(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone()
+        assert connection.execute("SELECT sum(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone() == after
