@@ -7,7 +7,7 @@ Each is a Protocol with few methods.  An implementation is reached by name throu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -77,7 +77,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class FitSpec:
-    """How to fit: checked options, the seed, and how many threads the job may use (0: all it is allowed)."""
+    """How to fit: the algorithm's own options, checked, the seed, and how many threads the job may use."""
 
     options: Mapping[str, Any]
     seed: int
@@ -98,7 +98,12 @@ class Report(Protocol):
 
 
 class Predictor(Protocol):
-    """A fitted algorithm.  Safe to call from many threads at once; never unpickles anything."""
+    """A fitted algorithm.  Safe to call from many threads at once; never unpickles anything.
+
+    ``threads`` is how many threads one call may use: 1 after ``load``, since the callers are parallel.
+    """
+
+    threads: int
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """From float32 (n, k): the probabilities (n, n_classes) of classes, values (n,), or distances (n, clusters)."""
@@ -234,19 +239,6 @@ class Target(Protocol):
 
 
 # --- endpoints ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EndpointState:
-    """What DEPLOY and SHOW ENDPOINTS show."""
-
-    endpoint: str
-    model: str
-    version: int
-    url: str | None
-    state: str  # ready, loading, failed, stopped
-    error: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class EndpointServer(Protocol):

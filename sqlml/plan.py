@@ -57,7 +57,6 @@ class TrainPlan:
     excluded: tuple[str, ...]
     weight: str | None
     split: SplitPlan
-    validation_query: str | None
     sample_rows: int | None
     options: Mapping[str, Any]
     seed: int

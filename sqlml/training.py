@@ -32,10 +32,10 @@ from sqlml.features.dataset import Dataset, Values, read_dataset
 from sqlml.features.encode import CODES, FeatureEncoder
 from sqlml.features.profile import profile_notices
 from sqlml.features.split import split_rows
-from sqlml.features.target import encode_classes, find_classes, label_text, plain_target
+from sqlml.features.target import encode_classes, find_classes, plain_target
 from sqlml.plan import InputColumn, JobSpec, TrainOutcome
 from sqlml.registry import get_algorithm
-from sqlml.types import SQL_TYPE, Kind, Task
+from sqlml.types import SQL_TYPE, Kind, Task, label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,7 +132,7 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
     parts = _encode(spec, data, learner, encoder, (train, valid, held), follower)
     follower.stage("training")
     predictor = learner.algorithm.fit(_training_data(encoder, learner, parts), _fit_spec(learner), follower)
-    _raise_threads(predictor, threads)
+    predictor.threads = threads  # within the job nobody else computes
     follower.stage("evaluating")
     metrics = _evaluate(spec, data, learner, predictor, parts)
     follower.stage("saving")
@@ -369,13 +369,8 @@ def _training_data(encoder: FeatureEncoder, learner: _Learner, parts: tuple[_Par
 
 
 def _fit_spec(learner: _Learner) -> FitSpec:
-    return FitSpec(learner.options, learner.seed, learner.threads)
-
-
-def _raise_threads(predictor: Predictor, threads: int) -> None:
-    """Within the job nobody else computes: let a predictor that can use all threads."""
-    if hasattr(predictor, "threads"):
-        predictor.threads = threads
+    own = {option.name for option in learner.algorithm.options}
+    return FitSpec({name: value for name, value in learner.options.items() if name in own}, learner.seed, learner.threads)
 
 
 def _evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +49,11 @@ class Column:
     name: str
     sql_type: str
     kind: Kind | None
+
+
+def label_text(value: Any) -> str:
+    """A class as the database writes it: ``yes``, ``true``, ``3``, ``0.5``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def arrow_type(kind: Kind) -> pa.DataType:

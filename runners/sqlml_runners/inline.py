@@ -13,8 +13,8 @@ from typing import Any
 from sqlml.contracts import Event, Resources
 from sqlml.errors import JobCancelled, JobTimeout, NotSupportedError
 from sqlml.plan import JobSpec
-from sqlml_runners.process import ProcessRunner, _error_of
-from sqlml_runners.worker import EventWriter, run_job
+from sqlml_runners.process import ProcessRunner
+from sqlml_runners.worker import EventWriter, error_of, run_job
 
 
 class InlineRunner:
@@ -49,18 +49,27 @@ class InlineJob:
     def wait(self, on_event: Callable[[Event], None]) -> None:
         """Run the job; see ``JobHandle.wait``."""
         failures: list[Event] = []
+        raised: list[BaseException] = []
 
         def follow(event: Event) -> None:
             if event["event"] == "failed":
                 failures.append(event)
-            on_event(event)
+            if raised:
+                return  # the job is on its way out
+            try:
+                on_event(event)
+            except BaseException as error:
+                raised.append(error)
+                raise JobCancelled("cancelled") from None
 
         with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
             report = _Following(self._spec, log, follow, self._cancelled)
             run_job(self._spec, report)
             report.close()
+        if raised:
+            raise raised[0]  # what the listener said, not what the job made of it
         if failures:
-            raise _error_of(failures[0])
+            raise error_of(failures[0])
 
 
 class _Following(EventWriter):

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from sqlml import errors
 from sqlml.contracts import Event, Resources
 from sqlml.errors import Error, JobCancelled, JobCrashed, JobOutOfMemory, JobTimeout
 from sqlml.plan import JobSpec
 from sqlml_runners.limits import MemoryLimit, limit_memory
-from sqlml_runners.worker import EVENTS
+from sqlml_runners.worker import EVENTS, error_of
 
 POLL_SECONDS = 0.03
 GRACE_SECONDS = 1.0
@@ -98,7 +97,7 @@ class ProcessJob:
                     on_event(event)
                 self._check()
         if failure:
-            raise _error_of(failure)
+            raise error_of(failure)
         if not done:
             raise self._died()
 
@@ -157,12 +156,6 @@ class _Tail:
     def events(self) -> list[Event]:
         *lines, self._rest = (self._rest + self._read()).split("\n")
         return [json.loads(line) for line in lines if line]
-
-
-def _error_of(failure: Event) -> Error:
-    cls = getattr(errors, str(failure["error"]), errors.JobError)
-    error: Error = cls(failure["message"], hint=failure.get("hint"))
-    return error
 
 
 def _last_lines(log: Path, count: int = 5) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from sqlml import errors
 from sqlml.errors import Error, InternalError, JobOutOfMemory
 from sqlml.plan import JobSpec
 
@@ -82,6 +83,13 @@ def _failed(report: EventWriter, error: str, message: str, hint: str | None) -> 
     report.log(f"failed: {message}")
     report.write({"event": "failed", "error": error, "message": message, "hint": hint})
     return False
+
+
+def error_of(failure: Mapping[str, Any]) -> Error:
+    """The error that a ``failed`` event tells of."""
+    cls = getattr(errors, str(failure["error"]), errors.JobError)
+    error: Error = cls(failure["message"], hint=failure.get("hint"))
+    return error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -76,6 +76,7 @@ class CentrePredictor:
     """Centres (clusters, k)."""
 
     def __init__(self, centres: NDArray[np.float64]) -> None:
+        self.threads = 1
         self._centres = centres
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:

@@ -108,6 +108,7 @@ class LinearPredictor:
     """Coefficients."""
 
     def __init__(self, state: LinearState) -> None:
+        self.threads = 1
         self._state = state
         self._coef = np.array(state.coef, np.float64)
         self._intercept = np.array(state.intercept, np.float64)

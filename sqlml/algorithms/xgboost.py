@@ -209,8 +209,8 @@ def _boost(
     """Train.  ``metric`` decides when to stop; ``ranked`` is shown beside it where the held-out rows are few enough."""
     import xgboost
 
-    engine = {"n_estimators", "early_stopping_rounds", "eval_metric", "validation_fraction", "max_categories", "seed", *drop}
-    options = {name: value for name, value in spec.options.items() if name not in engine and value is not None}
+    apart = {"n_estimators", "early_stopping_rounds", "eval_metric", *drop}
+    options = {name: value for name, value in spec.options.items() if name not in apart and value is not None}
     metrics = [metric]
     if ranked and ranked != metric and data.heldout_x is not None and len(data.heldout_x) <= _RANKED_ROWS:
         metrics.append(ranked)

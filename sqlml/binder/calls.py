@@ -15,7 +15,7 @@ from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quo
 from sqlml.binder.text import Piece, Sql, fill, hole, made, replace_calls
 from sqlml.catalog import Version
 from sqlml.errors import BindError, did_you_mean, listing
-from sqlml.types import Task
+from sqlml.types import Task, label_text
 
 DEFAULT_REASONS = 3
 
@@ -196,7 +196,7 @@ def _class_index(source: str, call: ModelCall, version: Version) -> int | None:
     if not re.fullmatch(r"'(?:[^']|'')*'|[-+]?\d+(\.\d+)?|true|false", text, re.IGNORECASE):
         return None
     wanted = text[1:-1].replace("''", "'") if text.startswith("'") else text
-    labels = [class_text(value) for value in version.classes]
+    labels = [label_text(value) for value in version.classes]
     for index, (label, value) in enumerate(zip(labels, version.classes, strict=True)):
         if label == wanted or (isinstance(value, bool) and BOOLEAN_WORDS.get(wanted.lower()) is value):
             return index
@@ -208,11 +208,6 @@ def _class_index(source: str, call: ModelCall, version: Version) -> int | None:
     )
 
 
-def class_text(value: object) -> str:
-    """A class as the key of PREDICT_PROBA's map: text as it is, booleans in lower case, numbers as SQL writes them."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def view_call_sql(schema: str, ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
     """The call as a view keeps it: a macro of the schema that follows the reference, its arguments by name."""
     index = int(output.partition(":")[2]) if output.startswith("proba:") else None
@@ -221,7 +216,7 @@ def view_call_sql(schema: str, ref: ModelRef, version: Version, output: str, arg
     call = f"{quote_identifier(schema)}.main.{quote_identifier(name)}({named})"
     if index is None:
         return call
-    key = class_text(version.classes[index]).replace("'", "''")
+    key = label_text(version.classes[index]).replace("'", "''")
     return f"({call})['{key}']"
 
 

@@ -19,9 +19,9 @@ from sqlml.contracts import Predictor
 from sqlml.errors import BindError, listing
 from sqlml.features.dataset import Values, canonical
 from sqlml.features.encode import FeatureEncoder
-from sqlml.features.target import encode_classes, label_text, label_type, plain_target
+from sqlml.features.target import encode_classes, label_type, plain_target
 from sqlml.registry import get_algorithm
-from sqlml.types import SQL_TYPE, Kind, Task
+from sqlml.types import SQL_TYPE, Kind, Task, label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -74,7 +74,12 @@ class _Functions:
             except duckdb.Error as error:
                 self._held[database].pop()
                 if "already" not in str(error):
-                    raise
+                    raise engine_error(error, "") from None
+
+    def one_at_a_time(self) -> threading.Lock:
+        """The lock for everything that connections to one database share: two that make the same thing at once get in each
+        other's way."""
+        return self._lock
 
 
 _functions = _Functions()
@@ -132,11 +137,11 @@ class DuckDBEngine:
         _functions.open(self._key)
 
     @classmethod
-    def open(cls, database: str, *, read_only: bool = False) -> DuckDBEngine:
+    def open(cls, database: str) -> DuckDBEngine:
         """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held."""
         try:
             # A Python variable must never be readable by naming it in SQL.
-            connection = duckdb.connect(database, read_only=read_only, config={"python_enable_replacements": False})
+            connection = duckdb.connect(database, config={"python_enable_replacements": False})
         except duckdb.Error as error:
             raise _open_error(database, error) from None
         return cls(connection, database)
@@ -288,6 +293,14 @@ class DuckDBEngine:
         connection = self.connection if transaction else self.side
         how: dict[str, Any] = {"type": "arrow", "null_handling": "special"} if arrow else {"side_effects": True}
         _functions.create(self._key, body, lambda: connection.create_function(name, body, list(parameters), result, **how))
+
+    def define(self, statement: str) -> None:
+        """Make or drop something of ours that all connections share: a view of the schema ``sqlml``, a macro."""
+        with _functions.one_at_a_time():
+            try:
+                self.side.execute(statement)
+            except duckdb.Error as error:
+                raise engine_error(error, statement) from None
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Tables and columns, for completion."""

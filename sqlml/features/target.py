@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as t
 
 from sqlml.features.dataset import Values
+from sqlml.types import label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,11 +48,6 @@ def label_type(classes: Sequence[Any]) -> pa.DataType:
         if classes and all(type(value) is python for value in classes):
             return arrow
     return pa.string()
-
-
-def label_text(value: Any) -> str:
-    """A class as the database writes it: ``yes``, ``true``, ``3``, ``0.5``."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def encode_classes(values: Values, classes: Sequence[Any]) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from sqlml_dialect import (
 from sqlml_dialect.calls import BUILTINS, may_have_calls
 from sqlml_dialect.tokens import Kind, scan
 
+from sqlml import errors
 from sqlml.binder.calls import CallBinder, macro_name, parse_macro_name, view_call_sql
 from sqlml.binder.models import resolve_model, signature
 from sqlml.binder.text import Sql, number_parameters, verbatim
@@ -31,7 +32,7 @@ from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Target
 from sqlml.engines.duckdb import DuckDBEngine, Stream
-from sqlml.errors import BindError, DatabaseError, Error, listing, parse_error
+from sqlml.errors import BindError, DatabaseError, EngineError, Error, InternalError, NotSupportedError, listing, parse_error
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -266,7 +267,16 @@ class Queries:
         parameters = ", ".join(quote_identifier(c.name) for c in version.inputs)
         body = self.call(version, output)
         place = f"{quote_identifier(self._schema)}.main.{quote_identifier(name)}"
-        self._engine.side.execute(f"CREATE OR REPLACE MACRO {place}({parameters}) AS {body}")
+        try:
+            self._engine.define(f"CREATE OR REPLACE MACRO {place}({parameters}) AS {body}")
+        except EngineError:
+            if self._engine.transaction() is None:
+                raise
+            # The body's function was made within the transaction: nobody else sees it before the end.
+            raise NotSupportedError(
+                f"{version.name} was not in use before this transaction began: a view or macro cannot call it within",
+                hint="COMMIT or ROLLBACK first",
+            ) from None
         self._macros[name] = version.uid
 
     def _refresh_macros(self) -> None:
@@ -281,7 +291,7 @@ class Queries:
                     self._make_macro(name)
             except BindError:
                 # The model was dropped: a view that still calls it must say so when it is read.
-                self._engine.side.execute(f"DROP MACRO IF EXISTS {quote_identifier(self._schema)}.main.{quote_identifier(name)}")
+                self._engine.define(f"DROP MACRO IF EXISTS {quote_identifier(self._schema)}.main.{quote_identifier(name)}")
                 del self._macros[name]
 
     def _view_error(self, macro: str) -> Error:
@@ -351,8 +361,12 @@ def _named_arguments(view: str, macro: str) -> list[str]:
 
 def _without_internals(error: Error) -> Error:
     """The database's message without the names that only we know."""
-    text = error.message
-    udf = re.search(r"Python exception occurred while executing the UDF: (\w+): (.*)", text, re.DOTALL)
-    if udf:
-        error.message = udf[2]
-    return error
+    udf = re.search(r"Python exception occurred while executing the UDF: (\w+): (.*)", error.message)
+    if udf is None:
+        return error
+    cls = getattr(errors, udf[1], InternalError)
+    if not issubclass(cls, Error):
+        cls, message = InternalError, f"the function of a model failed: {udf[1]}: {udf[2]}"
+    else:
+        message = udf[2]
+    return cls(message, source=error.source, span=error.span, hint=error.hint)  # type: ignore[no-any-return]

@@ -28,14 +28,14 @@ def install_schema(
         notice(
             f"{PREFERRED} is your own schema or database: the models' relations are in {OTHERWISE} (connect(schema=…) renames it)"
         )
-    engine.side.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(schema)}")
+    engine.define(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(schema)}")
     mark = hashlib.sha256(catalog_url.encode()).hexdigest()[:8]  # two catalogs may share a process
     for relation in relations:
         function = f"__sqlml_{mark}_{relation.name}"
         fields = ", ".join(f"{quote_identifier(name)} {sql_type}" for name, sql_type in relation.columns)
         engine.create_function(function, relation.rows, [], f"STRUCT({fields})[]", arrow=False)
         view = f"{quote_identifier(schema)}.main.{quote_identifier(relation.name)}"
-        engine.side.execute(f"CREATE VIEW IF NOT EXISTS {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
+        engine.define(f"CREATE VIEW IF NOT EXISTS {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
     return schema
 
 

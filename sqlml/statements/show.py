@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlml_dialect import DescribeModel, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
 
-from sqlml.binder.calls import class_text
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
 from sqlml.engines.duckdb import DuckDBEngine
 from sqlml.errors import BindError
 from sqlml.statements.result import Result, rows_result, stream_result
+from sqlml.types import label_text
 
 
 def run_show(node: Show, source: str, engine: DuckDBEngine, catalog: Catalog, schema: str) -> Result:
@@ -75,7 +75,7 @@ Line = tuple[str, str, str, str]
 def _about(name: str, row: Mapping[str, Any]) -> list[Line]:
     lines: list[Line] = [("model", name, row["task"], row["algorithm"])]
     if row["target"]:
-        classes = ", ".join(class_text(c) for c in row["classes"])
+        classes = ", ".join(label_text(c) for c in row["classes"])
         lines.append(("target", row["target"], row["target_sql_type"] or "", f"classes: {classes}" if classes else ""))
     return lines
 

@@ -105,7 +105,7 @@ def test_xgboost_early_stopping_keeps_the_best_round() -> None:
     losses = [figures["valid_logloss"] for _, _, figures in report.steps]
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 3 < 500
-    assert predictor._booster.num_boosted_rounds() == best  # type: ignore[attr-defined]
+    assert predictor._booster.num_boosted_rounds() == best
 
 
 def test_linear_models_equal_scikit_learn() -> None:
@@ -159,6 +159,6 @@ def test_tree_threads_can_be_raised() -> None:
     data = example_data(algorithm, 3, 0)
     predictor = algorithm.fit(data, FitSpec(check_options(algorithm, {"n_estimators": 3}), 0, 2), Recorder())
     before = predictor.predict(data.features.x)
-    assert predictor.threads == 1  # type: ignore[attr-defined]
-    predictor.threads = 2  # type: ignore[attr-defined]
+    assert predictor.threads == 1
+    predictor.threads = 2
     assert np.array_equal(predictor.predict(data.features.x), before)

@@ -88,7 +88,7 @@ class Place:
         task = task or self.task
         job = self.catalog.start_job("train", model, "TRAIN", "inline")
         sha = write_bundle(job.folder / "bundle", task, seed)
-        plan = TrainPlan(model, "a", "y", (), (), (), None, SplitPlan("none"), None, None, {}, 0, Limits(), "inline", "q", "s")
+        plan = TrainPlan(model, "a", "y", (), (), (), None, SplitPlan("none"), None, {}, 0, Limits(), "inline", "q", "s")
         outcome = TrainOutcome(
             algorithm="a", task=task, options={}, rows=1, heldout_rows=0, fingerprint="f", metrics={}, curves=(),
             encodings={column.name: "" for column in INPUTS},

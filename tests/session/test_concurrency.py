@@ -42,8 +42,7 @@ def test_threads_train_and_predict(database: Path) -> None:
         with sqlml.connect(database) as connection:
             for _ in range(3):
                 connection.execute(QUICK.format(f"m{number % 2}"))
-                [(rows,)] = connection.execute(f"SELECT count(PREDICT(m{number % 2})) FROM people").fetchall()
-                assert rows == 600
+                assert connection.execute(f"SELECT count(PREDICT(m{number % 2})) FROM people").fetchone() == (600,)
                 connection.execute("SELECT avg(PREDICT_PROBA(buys, 'yes')) FROM people").fetchall()
         return number
 
@@ -61,9 +60,11 @@ def test_a_running_query_keeps_its_version(database: Path) -> None:
         first = cursor.fetchone()
         other.execute(QUICK.format("buys"))
         other.execute("DROP MODEL buys@1")
-        rest = [first, *cursor.fetchall()]
+        assert first is not None
+        rest = [first[0], *(p for (p,) in cursor.fetchall())]
         assert len(rest) == 300_000
-        assert sum(p for (p,) in rest if p is not None) / 300_000 == pytest.approx((expected or (0,))[0], abs=1e-6)
+        assert expected is not None
+        assert sum(rest) / 300_000 == pytest.approx(expected[0], abs=1e-6)
         assert connection.execute("SELECT avg(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone() != expected
 
 

@@ -22,12 +22,25 @@ def test_predict_into_rolls_back(connection: sqlml.Connection) -> None:
 
 
 def test_predict_into_commits(connection: sqlml.Connection) -> None:
+    assert connection.execute("SELECT count(PREDICT(spends)) FROM people").fetchone() == (600,)
     connection.execute("BEGIN")
     connection.execute("PREDICT MODEL buys INTO scores AS FROM people")
     connection.execute("CREATE VIEW v AS SELECT PREDICT(spends) AS p FROM people")
     assert count(connection, "v") == 600
     connection.execute("COMMIT")
     assert count(connection, "scores") == count(connection, "v") == 600
+
+
+def test_a_view_over_a_model_first_used_inside(connection: sqlml.Connection) -> None:
+    connection.begin()
+    with pytest.raises(sqlml.NotSupportedError) as raised:
+        connection.execute("CREATE VIEW v AS SELECT PREDICT(spends) AS p FROM people")
+    assert str(raised.value) == (
+        "spends@1 was not in use before this transaction began: a view or macro cannot call it within\n  COMMIT or ROLLBACK first"
+    )
+    connection.rollback()
+    connection.execute("CREATE VIEW v AS SELECT PREDICT(spends) AS p FROM people")
+    assert count(connection, "v") == 600
 
 
 @pytest.mark.parametrize(
