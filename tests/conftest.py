@@ -18,7 +18,8 @@ PEOPLE = """
 """600 people: ``bought`` (no, yes) and ``spent`` follow from ``age``; a quarter has no job."""
 
 MODELS = (
-    "TRAIN MODEL buys USING xgboost_classifier TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 8) ON inline AS FROM people",
+    "TRAIN MODEL buys USING xgboost_classifier TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 8) ON inline "
+    "AS FROM people",
     "TRAIN MODEL spends USING linear_regression TARGET spent EXCLUDE (id, bought) ON inline AS FROM people",
     "TRAIN MODEL groups USING kmeans WITH (n_clusters = 3) ON inline AS SELECT age, balance FROM people",
 )

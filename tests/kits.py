@@ -7,16 +7,35 @@ from __future__ import annotations
 
 import json
 import keyword
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
 from numpy.typing import NDArray
 
 from sqlml.algorithms.options import all_options, check_options, check_value
-from sqlml.contracts import Algorithm, FeatureMatrix, FitSpec, Predictor, TrainingData
-from sqlml.types import Task
+from sqlml.bundles.model import Model
+from sqlml.contracts import (
+    Algorithm,
+    Engine,
+    Event,
+    FeatureMatrix,
+    FitSpec,
+    FunctionSignature,
+    Predictor,
+    Runner,
+    Target,
+    TrainingData,
+)
+from sqlml.errors import BindError, DatabaseError, EngineError, JobCancelled, JobTimeout, OperationalError
+from sqlml.plan import JobSpec, Limits, TrainOutcome
+from sqlml.types import Kind, Task, arrow_type
 from tests.jobs import Recorder
 
 
@@ -189,3 +208,92 @@ def _spec(algorithm: Algorithm) -> FitSpec:
 
 def _fit(algorithm: Algorithm, data: TrainingData) -> Predictor:
     return algorithm.fit(data, _spec(algorithm), Recorder())
+
+
+def check_engine(engine: Engine) -> None:
+    """Everything that the contract of an engine asks, on a database that may be written to."""
+    columns = engine.describe("SELECT 1 AS a, 'x' AS \"b c\", DATE '2024-02-29' AS d, NULL AS n")
+    assert [(c.name, c.kind) for c in columns] == [
+        ("a", Kind.NUMBER), ("b c", Kind.TEXT), ("d", Kind.DATE), ("n", Kind.NUMBER),
+    ]  # fmt: skip
+    schema, batches = engine.extract("SELECT ? + 1 AS a", [41])
+    assert schema.names == ["a"]
+    assert [row for batch in batches for row in batch.to_pylist()] == [{"a": 42}]
+    assert sum(batch.num_rows for batch in engine.extract("SELECT 1 AS a WHERE 1 = 0")[1]) == 0
+    assert engine.has_function("sum")
+    assert engine.has_function("SUM")
+    assert not engine.has_function("no such function")
+    for wrong, error in (("SELECT nothing", EngineError), ("SELEC 1", DatabaseError), ("DROP TABLE nowhere", BindError)):
+        with pytest.raises(error):
+            engine.describe(wrong)
+    check_engine_interrupt(engine)
+
+
+def check_engine_interrupt(engine: Engine) -> None:
+    """What runs stops soon after ``interrupt`` from another thread, and the engine works on."""
+    timer = threading.Timer(0.3, engine.interrupt)
+    timer.start()
+    endless = "SELECT sum(a.i * b.i) FROM (SELECT * FROM range(10000000)) AS a(i), (SELECT * FROM range(1000000)) AS b(i)"
+    with pytest.raises(OperationalError, match="cancelled"):
+        list(engine.extract(endless)[1])
+    timer.join()
+    assert engine.describe("SELECT 1 AS a")
+
+
+def check_runner(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> None:
+    """Everything that the contract of a runner asks.  ``make(rounds, limits)`` gives a job of so many rounds."""
+    assert runner.name
+    assert runner.resources().cores >= 1
+    assert runner.resources().memory > 2**20
+    events: list[Event] = []
+    spec = make(3, Limits(threads=1))
+    runner.submit(spec).wait(events.append)
+    assert {"stage", "step"} <= {event["event"] for event in events}
+    json.dumps(events)
+    outcome = TrainOutcome.from_json(json.loads((spec.folder / "result.json").read_text(encoding="utf-8")))
+    assert (spec.folder / "bundle" / "manifest.json").is_file()
+    assert (spec.folder / "job.log").stat().st_size
+    assert len(outcome.bundle_sha256) == 64
+    _check_stopped(runner, make)
+    with pytest.raises(JobTimeout, match="time limit of 0.5 s"):
+        runner.submit(make(1_000_000, Limits(seconds=0.5))).wait(lambda _: None)
+    broken = make(3, Limits())
+    (broken.folder / "train.arrow").write_bytes(b"")
+    with pytest.raises(DatabaseError):
+        runner.submit(broken).wait(lambda _: None)
+
+
+def _check_stopped(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> None:
+    """Cancelled from another thread, and by an exception of whoever follows."""
+    handle = runner.submit(make(1_000_000, Limits()))
+    timer = threading.Timer(0.5, handle.cancel)
+    timer.start()
+    with pytest.raises(JobCancelled):
+        handle.wait(lambda _: None)
+    timer.join()
+
+    def stop(event: Event) -> None:
+        if event["event"] == "step":
+            raise KeyboardInterrupt
+
+    handle = runner.submit(make(1_000_000, Limits()))
+    with pytest.raises(KeyboardInterrupt):
+        handle.wait(stop)
+    assert handle.pid is None or not psutil.pid_exists(handle.pid)
+
+
+def check_target(target: Target, run: Callable[[str], list[Any]], model: Model) -> None:
+    """Every output of a version's functions, in a query.  ``run`` gives the first column of a query's rows."""
+    signature = FunctionSignature(tuple((i.name, i.kind) for i in model.inputs), model.task, model.target, model.classes)
+    arguments = {i.name: "NULL" for i in model.inputs}
+    outputs = ["predict", "reasons:1", "full"]
+    outputs += ["probs", "proba:0"] if model.task is Task.CLASSIFICATION else []
+    for output in outputs:
+        call = target.call_sql("someversion", output, signature, lambda: model, arguments)
+        assert target.call_sql("someversion", output, signature, lambda: model, arguments) == call
+        assert run(f"SELECT {call}")[0] is not None
+        assert run(f"SELECT {call} FROM range(3000)") == run(f"SELECT {call}") * 3000
+        assert run(f"SELECT {call} FROM range(3) WHERE range > 5") == []
+    predicted = run(f"SELECT {target.call_sql('someversion', 'predict', signature, lambda: model, arguments)}")
+    nothing = {i.name: pa.nulls(1, arrow_type(i.kind)) for i in model.inputs}
+    assert predicted == model.predict(nothing).to_pylist()

@@ -90,9 +90,9 @@ class CallBinder:
             arguments[name] = "NULL"
         call = self.call_sql(ref, version, "full", arguments)
         head = (
-            Piece("(SELECT * EXCLUDE (__sqlml), unnest(__sqlml) FROM (SELECT *, "),
+            Piece("(SELECT * EXCLUDE (__sqlml_prediction), unnest(__sqlml_prediction) FROM (SELECT *, "),
             Piece(call, span),
-            Piece(" AS __sqlml FROM ("),
+            Piece(" AS __sqlml_prediction FROM ("),
         )
         return Sql(self.source, (*head, *query.pieces, Piece("\n)))")))
 

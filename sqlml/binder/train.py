@@ -63,14 +63,10 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
     )
 
 
-def extraction(plan: TrainPlan) -> tuple[str, str]:
-    """The SQL before and after the statement's own query: the columns that are needed, perhaps a seeded sample of the rows."""
+def extraction(plan: TrainPlan, sample: str) -> tuple[str, str]:
+    """The SQL before and after the statement's own query: the columns that are needed, and the engine's words for a sample."""
     columns = ", ".join(quote_identifier(name) for name in needed_columns(plan))
-    if plan.sample_rows is None:
-        return f"SELECT {columns} FROM (", "\n)"  # noqa: S608
-    # The sample depends on the rows and the seed alone, not on their order or the number of threads.
-    order = f"hash(__sqlml, {plan.seed})"
-    return f"SELECT {columns} FROM (", f"\n) AS __sqlml ORDER BY {order} LIMIT {plan.sample_rows}"  # noqa: S608
+    return f"SELECT {columns} FROM (", f"\n){sample}"  # noqa: S608
 
 
 def needed_columns(plan: TrainPlan) -> tuple[str, ...]:

@@ -32,9 +32,12 @@ def open_database(url: str) -> sa.Engine:
     """Connect and migrate.  ``OperationalError`` where the place cannot be read or written, or is of a newer sqlml."""
     place = sa.make_url(url)
     engine = _engine(place)
-    if _revision(engine) != HEAD:
-        with _migrating:
-            _migrate(engine)
+    try:
+        if _revision(engine) != HEAD:
+            with _migrating:
+                _migrate(engine)
+    finally:
+        engine.dispose()
     return _engine(_existing(place))
 
 

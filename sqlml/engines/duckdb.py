@@ -182,6 +182,10 @@ class DuckDBEngine:
         query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
         return frozenset(row[0] for row in self.side.execute(query).fetchall())
 
+    def sample_clause(self, seed: int, rows: int) -> str:
+        """What follows ``FROM (query)``: the sample depends on the rows and the seed, not on their order or the threads."""
+        return f" AS __sqlml_rows ORDER BY hash(__sqlml_rows, {seed}) LIMIT {rows}"
+
     def interrupt(self) -> None:
         self.connection.interrupt()
 

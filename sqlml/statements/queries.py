@@ -32,7 +32,7 @@ from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Target
 from sqlml.engines.duckdb import DuckDBEngine, Stream
-from sqlml.errors import BindError, DatabaseError, EngineError, Error, InternalError, NotSupportedError, listing, parse_error
+from sqlml.errors import BindError, DatabaseError, Error, InternalError, NotSupportedError, listing, parse_error
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -112,10 +112,16 @@ class Queries:
         """SQL that calls a version with every input taken by name from the scope."""
         return self._call_sql(version, output, {c.name: quote_identifier(c.name) for c in version.inputs})
 
+    def sample_clause(self, seed: int, rows: int) -> str:
+        """What follows ``FROM (query)`` to keep a seeded sample of its rows."""
+        return self._engine.sample_clause(seed, rows)
+
     def _binder(self, source: str, in_view: bool, missing: Mapping[Span, frozenset[str]] | None) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
             if in_view:
-                self._make_macro(macro_name("probs" if output.startswith("proba:") else output, ref))
+                name = macro_name("probs" if output.startswith("proba:") else output, ref)
+                if name not in self._macros:
+                    self._make_macro(name)
                 return view_call_sql(self._schema, ref, version, output, arguments)
             return self._call_sql(version, output, arguments)
 
@@ -267,20 +273,15 @@ class Queries:
         parameters = ", ".join(quote_identifier(c.name) for c in version.inputs)
         body = self.call(version, output)
         place = f"{quote_identifier(self._schema)}.main.{quote_identifier(name)}"
-        try:
-            self._engine.define(f"CREATE OR REPLACE MACRO {place}({parameters}) AS {body}")
-        except EngineError:
-            if self._engine.transaction() is None:
-                raise
-            # The body's function was made within the transaction: nobody else sees it before the end.
+        if self._engine.transaction() is not None:  # what others make meanwhile, an open transaction does not see
             raise NotSupportedError(
-                f"{version.name} was not in use before this transaction began: a view or macro cannot call it within",
-                hint="COMMIT or ROLLBACK first",
-            ) from None
+                f"inside an open transaction no view or macro can begin to call {version.name}", hint="COMMIT or ROLLBACK first"
+            )
+        self._engine.define(f"CREATE OR REPLACE MACRO {place}({parameters}) AS {body}")
         self._macros[name] = version.uid
 
     def _refresh_macros(self) -> None:
-        """Let the macros in use follow models and aliases that have moved."""
+        """Let the macros in use follow models and aliases that have moved; not inside a transaction, which would not see it."""
         if not self._macros or (revision := self._catalog.models_revision()) == self._seen_revision:
             return
         self._seen_revision = revision
@@ -369,4 +370,4 @@ def _without_internals(error: Error) -> Error:
         cls, message = InternalError, f"the function of a model failed: {udf[1]}: {udf[2]}"
     else:
         message = udf[2]
-    return cls(message, source=error.source, span=error.span, hint=error.hint)  # type: ignore[no-any-return]
+    return cls(message, source=error.source, span=error.span, hint=error.hint)

@@ -66,7 +66,7 @@ def run_train(
 
 def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries) -> Sql:
     """What the database runs to give the rows of a query."""
-    before, after = extraction(plan)
+    before, after = extraction(plan, queries.sample_clause(plan.seed, plan.sample_rows) if plan.sample_rows else "")
     return queries.bind(source, query.span).wrapped(before, after)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sqlml.algorithms.options import check_options
+from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.contracts import FitSpec
 from sqlml.errors import TrainingDataError
 from sqlml.registry import ALGORITHMS, get_algorithm
@@ -105,6 +106,7 @@ def test_xgboost_early_stopping_keeps_the_best_round() -> None:
     losses = [figures["valid_logloss"] for _, _, figures in report.steps]
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 3 < 500
+    assert isinstance(predictor, TreePredictor)
     assert predictor._booster.num_boosted_rounds() == best
 
 

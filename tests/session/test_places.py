@@ -192,7 +192,7 @@ def test_a_catalog_of_a_newer_sqlml(database: Path) -> None:
 def test_a_catalog_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.sqlml").mkdir()
     (tmp_path / "a.sqlml" / "catalog.db").write_bytes(b"this is no SQLite file" * 100)
-    with pytest.raises(sqlml.OperationalError, match="the catalog .* cannot be used"):
+    with pytest.raises(sqlml.OperationalError, match=r"the catalog .* cannot be used"):
         sqlml.connect(tmp_path / "a.duckdb")
 
 

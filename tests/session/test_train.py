@@ -130,8 +130,8 @@ def test_every_type_of_column(connection: sqlml.Connection) -> None:
         CREATE TABLE wide AS SELECT id::TINYINT AS "tiny", age::HUGEINT AS "huge int", balance::DECIMAL(9, 2) AS "десятичное",
         balance::FLOAT AS f, age > 3 AS b, job, DATE '2020-01-01' + age::INTEGER AS "day of", TIME '01:00' + to_minutes(age) AS t,
         TIMESTAMP '2020-01-01' + to_hours(age) AS ts, TIMESTAMPTZ '2020-01-01 00:00+00' + to_hours(age) AS "select",
-        job::ENUM ('clerk', 'cook', 'it''s "ß"') AS e, uuid() AS u, NULL AS nothing, 7 AS constant, if(id % 3 = 0, NULL, age) AS gaps,
-        bought FROM people WHERE id < 120""")
+        job::ENUM ('clerk', 'cook', 'it''s "ß"') AS e, uuid() AS u, NULL AS nothing, 7 AS constant,
+        if(id % 3 = 0, NULL, age) AS gaps, bought FROM people WHERE id < 120""")
     train(connection, "TARGET bought WITH (n_estimators = 3)", "FROM wide")
     assert connection.execute("SELECT count(PREDICT(m)) FROM wide").fetchone() == (120,)
     nulls = "SELECT PREDICT(m USING NULL AS job) FROM (SELECT COLUMNS(*)::VARCHAR FROM wide WHERE false)"
@@ -147,8 +147,8 @@ def test_every_type_of_column(connection: sqlml.Connection) -> None:
 
 def test_names_that_look_alike_words(connection: sqlml.Connection) -> None:
     connection.execute("""
-        CREATE TABLE model AS SELECT age AS "select", job AS "my ""own"" job", balance AS model, spent AS predict, age AS "日本 語",
-        balance AS train, bought AS target FROM people""")
+        CREATE TABLE model AS SELECT age AS "select", job AS "my ""own"" job", balance AS model, spent AS predict,
+        age AS "日本 語", balance AS train, bought AS target FROM people""")
     connection.execute('TRAIN MODEL "my model" TARGET target WITH (n_estimators = 3) ON inline AS FROM model')
     assert connection.execute("SELECT model, predict, train, target FROM model LIMIT 1").fetchone() is not None
     for call in (

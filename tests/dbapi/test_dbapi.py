@@ -1,0 +1,192 @@
+"""PEP 249, and what goes beyond it.  (The public-domain suite dbapi20 passes too; this says the same in fewer lines.)"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import sqlml
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[sqlml.Connection]:
+    """A connection in memory, without models."""
+    connection = sqlml.connect()
+    yield connection
+    connection.close()
+
+
+def test_the_module() -> None:
+    assert (sqlml.apilevel, sqlml.threadsafety, sqlml.paramstyle) == ("2.0", 1, "qmark")
+    assert issubclass(sqlml.Warning, Exception)
+    for name in ("InterfaceError", "DatabaseError"):
+        assert issubclass(getattr(sqlml, name), sqlml.Error)
+    for name in ("DataError", "OperationalError", "IntegrityError", "InternalError", "ProgrammingError", "NotSupportedError"):
+        assert issubclass(getattr(sqlml, name), sqlml.DatabaseError)
+        assert getattr(sqlml.Connection, name) is getattr(sqlml, name)
+    assert sqlml.DateFromTicks(0) in (datetime.date(1970, 1, 1), datetime.date(1969, 12, 31))
+    assert isinstance(sqlml.TimeFromTicks(0), datetime.time)
+    assert isinstance(sqlml.TimestampFromTicks(0), datetime.datetime)
+    assert sqlml.Binary(b"a") == b"a"
+
+
+VALUES = (
+    ("42", "INTEGER", 42, sqlml.NUMBER),
+    ("true", "BOOLEAN", True, sqlml.NUMBER),
+    ("1.50::DECIMAL(9, 2)", "DECIMAL(9,2)", decimal.Decimal("1.50"), sqlml.NUMBER),
+    ("170141183460469231731687303715884105727::HUGEINT", "HUGEINT", 2**127 - 1, sqlml.NUMBER),
+    ("'ä'", "VARCHAR", "ä", sqlml.STRING),
+    ("'\\xFF'::BLOB", "BLOB", b"\xff", sqlml.BINARY),
+    ("DATE '2024-02-29'", "DATE", datetime.date(2024, 2, 29), sqlml.DATETIME),
+    ("TIME '01:02:03.4'", "TIME", datetime.time(1, 2, 3, 400000), sqlml.DATETIME),
+    ("TIMESTAMP '2024-02-29 01:02:03'", "TIMESTAMP", datetime.datetime(2024, 2, 29, 1, 2, 3), sqlml.DATETIME),
+    ("INTERVAL 36 HOURS", "INTERVAL", datetime.timedelta(hours=36), sqlml.DATETIME),
+    ("'12345678-1234-5678-1234-567812345678'::UUID", "UUID", uuid.UUID("12345678-1234-5678-1234-567812345678"), sqlml.STRING),
+    ("[1, NULL]", "INTEGER[]", [1, None], None),
+    ("{'a': 1, 'b': [2]}", "STRUCT(a INTEGER, b INTEGER[])", {"a": 1, "b": [2]}, None),
+    ("MAP {'k': 1}", "MAP(VARCHAR, INTEGER)", {"k": 1}, None),
+    ("NULL", None, None, None),
+)
+
+
+@pytest.mark.parametrize(("sql", "code", "value", "group"), VALUES, ids=[sql for sql, *_ in VALUES])
+def test_values(memory: sqlml.Connection, sql: str, code: str | None, value: Any, group: Any) -> None:
+    cursor = memory.execute(f"SELECT {sql} AS v")
+    assert cursor.description is not None
+    [column] = cursor.description
+    assert (column[0], len(column)) == ("v", 7)
+    assert code is None or column.type_code == code
+    assert group is None or column.type_code == group
+    assert cursor.fetchone() == (value,)
+    assert type(memory.execute(f"SELECT {sql} AS v").fetchall()[0][0]) is type(value)
+    if isinstance(value, (int, str, bytes, decimal.Decimal, datetime.date, datetime.time, uuid.UUID)):
+        assert memory.execute("SELECT ?", [value]).fetchone() == (value,)
+
+
+def test_fetching(memory: sqlml.Connection) -> None:
+    cursor = memory.cursor()
+    cursor.execute("SELECT * FROM range(10)")
+    assert cursor.fetchone() == (0,)
+    assert cursor.fetchmany() == [(1,)]
+    assert cursor.fetchmany(2) == [(2,), (3,)]
+    cursor.arraysize = 3
+    assert cursor.fetchmany() == [(4,), (5,), (6,)]
+    assert cursor.fetchmany(0) == []
+    assert next(cursor) == (7,)
+    assert list(cursor) == [(8,), (9,)]
+    assert (cursor.fetchone(), cursor.fetchmany(), cursor.fetchall()) == (None, [], [])
+
+
+def test_many_rows_over_batches(memory: sqlml.Connection) -> None:
+    cursor = memory.execute("SELECT * FROM range(300000)")
+    found = [number for _ in range(3) for (number,) in cursor.fetchmany(100_000)]
+    assert found == list(range(300_000))
+
+
+def test_arrow_and_pandas(memory: sqlml.Connection) -> None:
+    table = memory.execute("SELECT range AS a, NULL AS b FROM range(5)").fetch_arrow_table()
+    assert (table.num_rows, table.column_names) == (5, ["a", "b"])
+    assert memory.execute("SELECT 1 AS a WHERE false").fetch_arrow_table().column_names == ["a"]
+    assert list(memory.execute("SELECT range AS a FROM range(3)").df()["a"]) == [0, 1, 2]
+
+
+def test_rowcount_and_description(memory: sqlml.Connection) -> None:
+    cursor = memory.cursor()
+    assert (cursor.description, cursor.rowcount) == (None, -1)
+    cursor.execute("CREATE OR REPLACE TABLE counted (a INTEGER, b VARCHAR)")
+    assert (cursor.description, cursor.rowcount) == (None, -1)
+    assert cursor.execute("INSERT INTO counted VALUES (1, 'x'), (2, 'y')").rowcount == 2
+    assert cursor.execute("UPDATE counted SET a = 3 WHERE b = ?", ["x"]).rowcount == 1
+    cursor.executemany("INSERT INTO counted VALUES (?, ?)", [(7, "z"), (8, None)])
+    assert cursor.rowcount == 2
+    assert cursor.execute("DELETE FROM counted").rowcount == 4
+    assert cursor.execute("INSERT INTO counted VALUES (1, 'x') RETURNING a").fetchall() == [(1,)]
+
+
+def test_two_cursors_at_once(memory: sqlml.Connection) -> None:
+    one, two = memory.cursor(), memory.cursor()
+    one.execute("SELECT * FROM range(400000)")
+    assert one.fetchone() == (0,)
+    two.execute("SELECT * FROM range(3)")
+    assert two.fetchall() == [(0,), (1,), (2,)]
+    assert len(one.fetchall()) == 399_999
+
+
+def test_wrong_use(memory: sqlml.Connection) -> None:
+    cursor = memory.execute("CREATE OR REPLACE TABLE nothing (a INTEGER)")
+    for fetch in (cursor.fetchone, cursor.fetchmany, cursor.fetchall, cursor.fetch_arrow_table):
+        with pytest.raises(sqlml.ProgrammingError, match="no result to fetch"):
+            fetch()
+    cursor.close()
+    with pytest.raises(sqlml.InterfaceError, match="the cursor is closed"):
+        cursor.execute("SELECT 1")
+    connection = sqlml.connect()
+    open_cursor = connection.execute("SELECT 1")
+    connection.close()
+    connection.close()
+    for use in (connection.cursor, connection.commit, connection.rollback, open_cursor.fetchone):
+        with pytest.raises(sqlml.InterfaceError, match="the connection is closed"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("SELEC 1", sqlml.ProgrammingError),
+        ("SELECT * FROM nowhere", sqlml.ProgrammingError),
+        ("SELECT 'x'::INTEGER", sqlml.DataError),
+        ("INSERT INTO keyed VALUES (1)", sqlml.IntegrityError),
+        ("COMMIT", sqlml.OperationalError),
+        ("SELECT * FROM 'nothing.csv'", sqlml.OperationalError),
+    ],
+)
+def test_errors_of_the_database(memory: sqlml.Connection, statement: str, error: type[Exception]) -> None:
+    memory.execute("CREATE OR REPLACE TABLE keyed (a INTEGER PRIMARY KEY); INSERT INTO keyed VALUES (1)")
+    with pytest.raises(error):
+        memory.execute(statement).fetchall()
+
+
+def test_transactions(memory: sqlml.Connection) -> None:
+    memory.execute("CREATE OR REPLACE TABLE moved (a INTEGER)")
+    memory.commit()
+    memory.rollback()
+    memory.begin()
+    memory.execute("INSERT INTO moved VALUES (1)")
+    memory.rollback()
+    assert memory.execute("SELECT count(*) FROM moved").fetchone() == (0,)
+    memory.begin()
+    memory.execute("INSERT INTO moved VALUES (1)")
+    memory.commit()
+    assert memory.execute("SELECT count(*) FROM moved").fetchone() == (1,)
+
+
+def test_scripts(memory: sqlml.Connection) -> None:
+    cursor = memory.execute(
+        "CREATE OR REPLACE TABLE s (a INT); INSERT INTO s SELECT * FROM range(3); -- and\nSELECT sum(a) FROM s;"
+    )
+    assert cursor.fetchone() == (3,)
+    with pytest.raises(sqlml.ProgrammingError, match="one statement at a time; this text has 2"):
+        memory.execute("SELECT 1; SELECT ?", [1])
+    for nothing in ("", " ; ;", "-- nothing\n", "/* nothing */"):
+        assert memory.execute(nothing).description is None
+
+
+def test_text_that_only_looks_like_ours(memory: sqlml.Connection) -> None:
+    memory.execute("CREATE OR REPLACE TABLE train (model INTEGER, target INTEGER, predict INTEGER, label INTEGER)")
+    memory.execute("INSERT INTO train VALUES (1, 2, 3, 4)")
+    assert memory.execute("SELECT model, target, predict, label FROM train WHERE predict = 3").fetchone() == (1, 2, 3, 4)
+    assert memory.execute("SELECT 'PREDICT(m)', $$TRAIN MODEL m$$ -- PREDICT(m)").fetchone() == ("PREDICT(m)", "TRAIN MODEL m")
+    assert memory.execute("SELECT @ -3, 2 ** 3").fetchone() == (3, 8.0)
+
+
+def test_names_for_completion(shared: sqlml.Connection) -> None:
+    names = shared.names()
+    assert "people" in names.tables
+    assert {"age", "job"} <= set(names.columns)
+    assert set(names.models) == {"buys", "groups", "spends"}
+    assert not [name for name in (*names.tables, *names.columns) if "__sqlml" in name]
