@@ -67,7 +67,15 @@ def get_algorithm(name: str) -> Algorithm:
     return cast(Algorithm, get("algorithm", name)())
 
 
-_EXTRAS = {"xgboost": "cpu", "onnxruntime": "cpu", "onnx": "cpu", "onnxmltools": "cpu", "pandas": "pandas", "psycopg": "postgres", "altair": "notebook"}
+_EXTRAS = {
+    "xgboost": "cpu",
+    "onnxruntime": "cpu",
+    "onnx": "cpu",
+    "onnxmltools": "cpu",
+    "pandas": "pandas",
+    "psycopg": "postgres",
+    "altair": "notebook",
+}
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtra:

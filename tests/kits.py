@@ -255,7 +255,7 @@ def check_runner(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> None
     assert (spec.folder / "job.log").stat().st_size
     assert len(outcome.bundle_sha256) == 64
     _check_stopped(runner, make)
-    with pytest.raises(JobTimeout, match="time limit of 0.5 s"):
+    with pytest.raises(JobTimeout, match=r"time limit of 0\.5 s"):
         runner.submit(make(1_000_000, Limits(seconds=0.5))).wait(lambda _: None)
     broken = make(3, Limits())
     (broken.folder / "train.arrow").write_bytes(b"")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -390,15 +391,25 @@ def _place(text: str, line: int, excerpt: str, caret: int, width: int) -> tuple[
     lines = text.split("\n")
     if line > len(lines):
         return None
-    column = caret - len(f"LINE {line}: ")
+    cells = caret - len(f"LINE {line}: ")
+    column, end = _characters(excerpt, cells), _characters(excerpt, cells + width)
     start = sum(len(part) + 1 for part in lines[: line - 1])
     if excerpt.startswith("..."):
         body = excerpt.removeprefix("...").removesuffix("...")
         found = lines[line - 1].find(body)
         if found < 0:
             return None
-        column += found - 3
-    return (start + column, start + column + width)
+        column, end = column + found - 3, end + found - 3
+    return (start + column, start + end)
+
+
+def _characters(text: str, cells: int) -> int:
+    """How many characters take so many cells of a terminal: DuckDB places its caret for the eye."""
+    for index, character in enumerate(text):
+        if cells <= 0:
+            return index
+        cells -= 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return len(text)
 
 
 def _open_error(database: str, error: duckdb.Error) -> OperationalError:

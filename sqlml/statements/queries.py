@@ -161,10 +161,10 @@ class Queries:
             return action()
         except Error as error:
             if _MISSING_COLUMN.search(error.message):
-                raise self._missing_columns(source, span, error) from None
+                raise self._missing_columns(source, span, parameters, error) from None
             raise
 
-    def _missing_columns(self, source: str, span: Span, error: Error) -> Error:
+    def _missing_columns(self, source: str, span: Span, parameters: Any, error: Error) -> Error:
         calls = {call.span: call for call in _all_calls(self.find(source, span))}
         missing: dict[Span, frozenset[str]] = {}
         current: Error | None = error
@@ -175,7 +175,7 @@ class Queries:
             if call is None or name is None or name in missing.get(call.span, frozenset()):
                 break
             missing[call.span] = missing.get(call.span, frozenset()) | {name}
-            current = self._bind_error(self.bind(source, span, missing))
+            current = self._bind_error(self.bind(source, span, missing), parameters)
         if not missing:
             return error
         place, names = next(iter(missing.items()))
@@ -186,10 +186,10 @@ class Queries:
         version = resolve_model(self._catalog, call.model, source)
         return next((c.name for c in version.inputs if c.name.lower() == column.lower()), None)
 
-    def _bind_error(self, sql: Sql) -> Error | None:
+    def _bind_error(self, sql: Sql, parameters: Any) -> Error | None:
         """The error of binding a statement without running it; None where it binds."""
         try:
-            self._guard(sql, lambda text: self._engine.run(f"EXPLAIN {text}"), len("EXPLAIN "))
+            self._guard(sql, lambda text: self._engine.run(f"EXPLAIN {text}", parameters), len("EXPLAIN "))
         except Error as error:
             return error
         return None

@@ -25,6 +25,8 @@ from sqlml.registry import get, names
 from tests.jobs import make_job
 from tests.kits import check_runner
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[int, Limits], JobSpec]
 
 

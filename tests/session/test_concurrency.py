@@ -16,6 +16,8 @@ import sqlml
 
 QUICK = "TRAIN MODEL {} TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 3) ON inline AS FROM people"
 LONG = "TRAIN MODEL slow TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 100000) ON {} AS FROM people"
+pytestmark = pytest.mark.slow
+
 MANY = "SELECT sum(hash(a.range * b.range)) FROM range(1000000) AS a, range(100000) AS b"
 
 

@@ -23,6 +23,8 @@ connection.execute("TRAIN MODEL m TARGET bought EXCLUDE (id, spent) WITH (n_esti
 """
 WORKER = "sqlml_runners.worker"
 
+pytestmark = pytest.mark.slow
+
 
 def start(database: Path) -> subprocess.Popen[str]:
     """A session in a process of its own, training."""
@@ -47,7 +49,6 @@ def wait_until_gone(home: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["start", "stage reading", "stage training", "step"])
 def test_a_killed_session(database: Path, moment: str) -> None:
     home = database.with_suffix(".sqlml")

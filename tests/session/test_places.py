@@ -109,6 +109,7 @@ def test_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root writes everywhere")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
@@ -136,6 +137,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_held_by_another_process(tmp_path: Path) -> None:
     script = "import sqlml, sys\ntry: sqlml.connect(sys.argv[1])\nexcept sqlml.OperationalError as e: print(e)"
     with sqlml.connect(tmp_path / "a.duckdb") as connection:
@@ -196,6 +198,7 @@ def test_a_catalog_that_is_none(tmp_path: Path) -> None:
         sqlml.connect(tmp_path / "a.duckdb")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", "raise ValueError('mine')", "import sys; sys.exit(3)", "del connection, cursor"])
 def test_a_script_that_does_not_close(database: Path, ending: str) -> None:
     script = (

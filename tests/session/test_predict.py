@@ -128,6 +128,11 @@ def test_parameters_keep_their_order(shared: sqlml.Connection) -> None:
     assert rows == [(18,), (19,)]
 
 
+def test_all_missing_columns_are_named_with_parameters_too(shared: sqlml.Connection) -> None:
+    with pytest.raises(sqlml.ProgrammingError, match="does not have: age, balance"):
+        shared.execute("SELECT PREDICT(buys) FROM (SELECT job, id FROM people) WHERE id > ?", [3])
+
+
 def test_views_follow_their_model(connection: sqlml.Connection, database: object) -> None:
     connection.execute("CREATE VIEW scored AS SELECT id, PREDICT(buys) AS p, PREDICT_PROBA(buys, 'yes') AS y FROM people")
     connection.execute("CREATE VIEW pinned AS SELECT id, PREDICT_PROBA(buys@1, 'yes') AS y FROM people")

@@ -13,6 +13,7 @@ from sqlml_udfs.duckdb_arrow import DuckDBTarget
 
 import sqlml
 from sqlml.bundles.model import Model
+from sqlml.data import sample
 from sqlml.engines.duckdb import DuckDBEngine
 from tests.kits import check_target
 
@@ -40,23 +41,17 @@ def test_equal_to_xgboost_itself(tmp_path: Path) -> None:
     import xgboost
 
     with sqlml.connect(tmp_path / "bank.duckdb") as connection:
-        connection.execute(f"CREATE TABLE bank AS FROM '{sqlml_bank()}'")
-        connection.execute("TRAIN MODEL deposit TARGET y EXCLUDE (duration) WITH (n_estimators = 40) ON inline AS FROM bank")
+        connection.execute(f"CREATE TABLE bank AS FROM '{sample('bank_marketing')}'")
+        connection.execute("TRAIN MODEL deposit TARGET y EXCLUDE (duration) WITH (n_estimators = 40) AS FROM bank")
         connection.execute("""
             CREATE TABLE rows AS SELECT * REPLACE (if(hash(age, balance) % 5 = 0, NULL, age) AS age,
-            if(hash(balance, day) % 7 = 0, NULL, if(hash(balance, age) % 3 = 0, 'astronaut', job)) AS job) FROM bank LIMIT 20000""")
+            if(hash(balance, day) % 7 = 0, NULL, if(hash(balance, age) % 3 = 0, 'astronaut', job)) AS job)
+            FROM bank LIMIT 20000""")
         [(bundle,)] = connection.execute("SELECT bundle FROM sqlml.versions").fetchall()
-        last = connection.execute("SELECT PREDICT_PROBA(deposit, 'yes') AS p FROM rows").fetch_arrow_table()["p"].to_numpy()
+        found = connection.execute("SELECT PREDICT_PROBA(deposit, 'yes') AS p FROM rows").fetch_arrow_table()["p"].to_numpy()
         data = connection.execute("FROM rows").fetch_arrow_table()
     model = Model.open(Path(bundle))
     booster = xgboost.Booster(model_file=next(Path(bundle, "native").glob("model.*")))
     kinds = ["c" if is_category else "q" for is_category in model.encoder.categorical]
     matrix = xgboost.DMatrix(model.encode(pa.table(data)), feature_types=kinds, enable_categorical=True)
-    assert np.abs(booster.predict(matrix) - last).max() < 1e-6
-
-
-def sqlml_bank() -> Path:
-    """The sample data that comes with the package."""
-    from sqlml import data
-
-    return next(Path(data.__file__).parent.glob("bank*"))
+    assert np.abs(booster.predict(matrix) - found).max() < 1e-6
