@@ -229,6 +229,9 @@ class Target(Protocol):
     probability of class i), ``reasons:<n>`` (the n largest contributions) or ``full`` (what PREDICT MODEL adds, as one struct).
     """
 
+    def added_columns(self, signature: FunctionSignature) -> tuple[str, ...]:
+        """The names of the fields of ``full``."""
+
     def call_sql(
         self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]
     ) -> str:

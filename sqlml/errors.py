@@ -6,8 +6,8 @@
         ├── ProgrammingError             the statement is wrong
         │   ├── ParseError               … in its form
         │   ├── BindError                … in a name, an option or a type
-        │   │   └── UnknownModel
-    │   │   └── UnknownModel
+        │   │   └── UnknownModel, UnknownVersion
+    │   │   └── UnknownModel, UnknownVersion
         │   └── EngineError              … says the database, in its own words
         ├── DataError
         │   └── TrainingDataError        the data cannot be learnt from
@@ -120,6 +120,10 @@ class BindError(ProgrammingError):
 
 class UnknownModel(BindError):
     """There is no model of that name."""
+
+
+class UnknownVersion(BindError):
+    """The model has no such version or alias."""
 
 
 class EngineError(ProgrammingError):

@@ -36,14 +36,16 @@ from sqlml_dialect import (
     Train,
     Undeploy,
     parse,
+    statement_kind,
 )
 
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
+from sqlml.catalog.database import parse_url
 from sqlml.catalog.store import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.engines.duckdb import MEMORY, DuckDBEngine
-from sqlml.errors import Cancelled, NotSupportedError, ProgrammingError, not_yet, parse_error
+from sqlml.errors import Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.home import home_of
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.deploy import run_deploy, run_undeploy
@@ -55,7 +57,7 @@ from sqlml.statements.queries import Queries
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
-from sqlml.statements.show import run_describe, run_show, run_show_create, run_show_logs
+from sqlml.statements.show import misspelt_show, run_describe, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
 
 
@@ -96,6 +98,8 @@ class Session:
         _sessions.add(self)
 
     def _open(self, catalog: str | None, schema: str | None) -> None:
+        if catalog is not None:
+            parse_url(catalog)  # before anything is made
         self._engine = DuckDBEngine.open(self.place.database)
         try:
             self._catalog = Catalog.open(self.place.home, catalog)
@@ -149,8 +153,11 @@ class Session:
         return self._run_node(statement.node, parameters)
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
-        stream = self._queries.run_bound(source, span, parameters.values)
-        return stream_result(stream)
+        try:
+            return stream_result(self._queries.run_bound(source, span, parameters.values))
+        except EngineError as error:
+            error.hint = misspelt_show(source[slice(*span)]) or error.hint
+            raise
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
         source, queries, catalog, engine = parameters.source, self._queries, self._catalog, self._engine
@@ -183,7 +190,7 @@ class Session:
             case DropModel():
                 return run_drop_model(node, source, catalog)
         place = _first_word(source, node.span)
-        raise not_yet(source[slice(*place)].upper(), source, place)
+        raise not_yet(statement_kind(node).replace("_", " ").upper(), source, place)
 
     def _check_transaction(self, statement: Statement, source: str) -> None:
         """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""

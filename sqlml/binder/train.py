@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlml_dialect import Ident, Option, Query, SplitNone, SplitRandom, Train, quote_identifier
+from sqlml_dialect import Ident, Option, Query, SplitBy, SplitNone, SplitRandom, SplitTime, Train, quote_identifier
 
 from sqlml.algorithms.options import SEED, check_options
 from sqlml.binder.models import check_new_name
@@ -218,7 +218,8 @@ def _refuse_later_clauses(node: Train, source: str) -> None:
         ("TUNE", node.tune),
         ("WARM START", node.warm_start),
         ("several targets", node.target[1] if len(node.target) > 1 else None),
-        ("SPLIT BY", None if isinstance(node.split, SplitRandom | SplitNone) else node.split),
+        ("SPLIT BY", node.split if isinstance(node.split, SplitBy) else None),
+        ("SPLIT TIME", node.split if isinstance(node.split, SplitTime) else None),
     ]
     for name, clause in later:
         if clause is not None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from sqlml.errors import OperationalError
+from sqlml.registry import missing_extra
 
 HEAD = "0001"
 """The newest migration; a test compares it with the files."""
@@ -30,15 +31,29 @@ _migrating = threading.Lock()  # alembic keeps its context in the module
 
 def open_database(url: str) -> sa.Engine:
     """Connect and migrate.  ``OperationalError`` where the place cannot be read or written, or is of a newer sqlml."""
-    place = sa.make_url(url)
-    engine = _engine(place)
+    engine = _engine(parse_url(url))
     try:
         if _revision(engine) != HEAD:
             with _migrating:
                 _migrate(engine)
     finally:
         engine.dispose()
-    return _engine(_existing(place))
+    return _engine(_existing(engine.url))
+
+
+def parse_url(url: str) -> sa.URL:
+    """A catalog's URL.  ``OperationalError`` where SQLAlchemy knows no such database, ``MissingExtra`` where its driver lacks."""
+    try:
+        parsed = sa.make_url(url)
+        parsed.get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    except SQLAlchemyError as error:
+        raise OperationalError(
+            f"the catalog's URL cannot be used: {error}",
+            hint="a SQLAlchemy URL, such as sqlite:////folder/catalog.db or postgresql+psycopg://user@host/database",
+        ) from error
+    return parsed
 
 
 @contextmanager

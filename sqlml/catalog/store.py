@@ -24,8 +24,8 @@ import sqlalchemy as sa
 from sqlml.bundles.manifest import Manifest
 from sqlml.catalog import files
 from sqlml.catalog import tables as t
-from sqlml.catalog.database import Watch, open_database, reading, writing
-from sqlml.errors import BindError, UnknownModel, did_you_mean
+from sqlml.catalog.database import Watch, open_database, parse_url, reading, writing
+from sqlml.errors import BindError, UnknownModel, UnknownVersion, did_you_mean
 from sqlml.home import Home
 from sqlml.plan import InputColumn, TrainOutcome, TrainPlan
 from sqlml.types import Kind, Task
@@ -95,8 +95,9 @@ class Catalog:
     def open(cls, home: Path, url: str | None = None) -> Catalog:
         """Open, and make where it is not there yet.  ``OperationalError`` where that cannot be."""
         place = Home(home)
-        place.create()
         address = url or place.catalog_url
+        parse_url(address)
+        place.create()
         return cls(place, open_database(address), address)
 
     def close(self) -> None:
@@ -205,7 +206,7 @@ class Catalog:
                 have = c.execute(
                     sa.select(t.versions.c.version).where(t.versions.c.model_id == model["id"]).order_by("version")
                 ).scalars()
-                raise BindError(
+                raise UnknownVersion(
                     f"model {model['name']} has no version {number}", hint=f"it has: {', '.join(map(str, have)) or 'none'}"
                 )
             inputs = c.execute(sa.select(t.inputs).where(t.inputs.c.version_id == row["id"]).order_by("position"))
@@ -232,7 +233,7 @@ class Catalog:
         key = (alias or "champion").lower()
         rows = dict(c.execute(sa.select(t.aliases.c.alias, t.aliases.c.version).where(t.aliases.c.model_id == model["id"])).all())
         if alias is not None and key not in rows:
-            raise BindError(
+            raise UnknownVersion(
                 f"model {model['name']} has no alias {alias}",
                 hint=did_you_mean(alias, rows) or f"ALTER MODEL {model['name']} SET ALIAS {alias} = <version> makes one",
             )
@@ -298,7 +299,7 @@ class Catalog:
             if version is not None:
                 chosen = chosen.where(t.versions.c.version == version)
                 if c.execute(chosen).first() is None:
-                    raise BindError(f"model {model['name']} has no version {version}")
+                    raise UnknownVersion(f"model {model['name']} has no version {version}")
             deployed = c.execute(sa.select(t.endpoints.c.name).where(t.endpoints.c.version_id.in_(chosen))).scalars().all()
             if deployed and not cascade:
                 what = model["name"] if version is None else f"{model['name']}@{version}"
@@ -309,11 +310,11 @@ class Catalog:
             if deployed:
                 c.execute(sa.delete(t.endpoints).where(t.endpoints.c.version_id.in_(chosen)))
                 _count_up(c, "endpoints_revision")
-            self._delete_versions(c, model["id"], version)
+            self._delete_versions(c, model, version)
             _count_up(c, "models_revision")
 
-    def _delete_versions(self, c: sa.Connection, model_id: int, version: int | None) -> None:
-        own = t.versions.c.model_id == model_id
+    def _delete_versions(self, c: sa.Connection, model: Mapping[str, Any], version: int | None) -> None:
+        own = t.versions.c.model_id == model["id"]
         which = own if version is None else sa.and_(own, t.versions.c.version == version)
         bundles = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(which)).scalars())
         jobs = set(c.execute(sa.select(t.versions.c.job_id).where(which)).scalars())
@@ -321,11 +322,12 @@ class Catalog:
         for table in (t.inputs, t.metrics, t.curves):
             c.execute(sa.delete(table).where(table.c.version_id.in_(ids)))
         c.execute(sa.delete(t.versions).where(which))
-        gone = t.aliases.c.model_id == model_id
+        gone = t.aliases.c.model_id == model["id"]
         c.execute(sa.delete(t.aliases).where(gone if version is None else sa.and_(gone, t.aliases.c.version == version)))
         if c.execute(sa.select(t.versions.c.id).where(own)).first() is None:
             c.execute(sa.delete(t.aliases).where(gone))
-            c.execute(sa.delete(t.models).where(t.models.c.id == model_id))
+            c.execute(sa.delete(t.models).where(t.models.c.id == model["id"]))
+            _remember_last(c, model)
         used = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(t.versions.c.bundle_sha256.in_(bundles))).scalars())
         files.remove_bundles(self.home, bundles - used)
         files.remove_heldout(self.home, jobs)
@@ -426,11 +428,22 @@ def _alive(row: Mapping[str, Any]) -> bool:
 def _next_version(c: sa.Connection, name: str) -> tuple[int, int]:
     row = c.execute(sa.select(t.models).where(t.models.c.key == name.lower())).mappings().first()
     if row is None:
-        values = {"name": name, "key": name.lower(), "last_version": 1, "owner": user(), "created_at": now()}
-        return _insert_one(c, t.models, values), 1
+        before = c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == _dropped(name))).scalar() or 0
+        values = {"name": name, "key": name.lower(), "last_version": before + 1, "owner": user(), "created_at": now()}
+        return _insert_one(c, t.models, values), before + 1
     number = row["last_version"] + 1
     c.execute(sa.update(t.models).where(t.models.c.id == row["id"]).values(last_version=number))
     return row["id"], number
+
+
+def _dropped(name: str) -> str:
+    """The counter that keeps the last version number of a dropped model: ``m@1`` in a view must never come to mean another."""
+    return f"last version of {name.lower()}"
+
+
+def _remember_last(c: sa.Connection, model: Mapping[str, Any]) -> None:
+    c.execute(sa.delete(t.counters).where(t.counters.c.name == _dropped(model["name"])))
+    c.execute(sa.insert(t.counters).values(name=_dropped(model["name"]), value=model["last_version"]))
 
 
 def _count_up(c: sa.Connection, name: str) -> None:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -140,6 +141,8 @@ class DuckDBEngine:
     @classmethod
     def open(cls, database: str) -> DuckDBEngine:
         """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held."""
+        if database != MEMORY and not _is_database(Path(database)):
+            raise _open_error(database, duckdb.IOException("not a valid DuckDB database"))
         try:
             # A Python variable must never be readable by naming it in SQL.
             connection = duckdb.connect(database, config={"python_enable_replacements": False})
@@ -410,6 +413,21 @@ def _characters(text: str, cells: int) -> int:
             return index
         cells -= 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
     return len(text)
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file that is there is DuckDB's own (DuckDB would open a CSV file as a database, too).
+
+    A DuckDB file has ``DUCK`` at byte 8 (https://duckdb.org/docs/stable/internals/storage).
+    """
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return True  # DuckDB says why
+    return not head or head[8:12] == b"DUCK"
 
 
 def _open_error(database: str, error: duckdb.Error) -> OperationalError:

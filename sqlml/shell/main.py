@@ -33,6 +33,10 @@ sqlml stop DATABASE     stop the server that DEPLOY started
 
 Without DATABASE everything is in memory.  Without -c and -f, SQL comes from the keyboard, or from
 standard input: echo 'SHOW MODELS' | sqlml bank.duckdb
+csv, json and markdown print the rows and nothing else, each statement's apart: csv and markdown with an
+empty line between two results, json one document (a list of objects) after the other, as jq reads them.
+json keeps every digit of a number; NaN and the infinities, which JSON does not have, become null.
+
 A database file that is called serve or stop is opened as ./serve or ./stop.
 Exit status: 0, 1 after an error (the first one stops), 2 for wrong usage, 130 after Ctrl-C.
 """

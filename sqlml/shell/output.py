@@ -28,6 +28,7 @@ class Output:
     rows: int | None = 40
     interactive: bool = False
     bars: bool = False
+    _printed: bool = False  # a result, so that the next one keeps its distance
 
     def event(self, event: Mapping[str, Any]) -> None:
         """An event of the connection: notices always, bars where a terminal shows them."""
@@ -58,9 +59,12 @@ class Output:
         return self.format == "table" and result.table is not None and is_document(result.table, result.kind)
 
     def _rows(self, result: Result) -> None:
-        from sqlml.shell.render import Look, render
+        from sqlml.shell.render import SPACED, Look, render
 
         assert result.table is not None
+        if self._printed and self.format in SPACED and not self.interactive:
+            self.line("")
+        self._printed = True
         look = Look(terminal_width(), self.rows, has_colour(sys.stdout))
         for line in render(result.table, self.format, look, kind=result.kind):
             self.line(line)

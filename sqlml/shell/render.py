@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("table", "csv", "json", "markdown")
+SPACED = ("csv", "markdown")
+"""The formats in which two results need an empty line between them; JSON documents follow one another as they are."""
 ROWS = 40
 """How many rows a table shows where nothing else is asked for."""
 
@@ -26,7 +28,9 @@ _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _BATCH = 10_000
 _NARROWEST = 20
 _TEXTS = frozenset({"statement", "text"})  # last columns of SHOW CREATE MODEL and SHOW LOGS: to be read and copied whole
-_QUERIES = frozenset({"sql", "query"})  # their last column is often what was asked for: SELECT *, PREDICT(m)
+_ENDING = (
+    2  # the last columns stay in sight: they are often what was asked for, as in SELECT *, PREDICT(m) AS y, PREDICT_PROBA(m) AS p
+)
 _SPECIAL = re.compile(r'[,"\r\n]|^\s|\s$|^$')
 
 
@@ -72,7 +76,7 @@ def table_lines(table: pa.Table, look: Look = Look(), *, kind: str = "sql") -> I
         yield from _document_lines(table)
         return
     top = table if look.rows is None or kind == "describe" else table.slice(0, look.rows)
-    columns, hidden = _fitted(columns_of(top, kind), look.width, keep_last=kind in _QUERIES)
+    columns, hidden = _fitted(columns_of(top, kind), look.width)
     yield from _box(columns, top.num_rows, look.colour)
     left_out = table.num_rows - top.num_rows
     if left_out:
@@ -149,18 +153,17 @@ def is_document(table: pa.Table, kind: str) -> bool:
     return "\n" in (table.column(table.num_columns - 1)[0].as_py() or "").strip()
 
 
-def _fitted(columns: list[Column], width: int | None, *, keep_last: bool) -> tuple[list[Column], list[str]]:
-    """The columns as they fit: long texts cut first, then columns hidden; with the names of those."""
+def _fitted(columns: list[Column], width: int | None) -> tuple[list[Column], list[str]]:
+    """The columns as they fit: long texts cut first, then columns in the middle hidden; with the names of those."""
     if width is None:
         return columns, []
     narrow = _narrowed_to(columns, width)
     if _total(narrow) <= width:
         return narrow, []
-    left = _fitting(narrow, width, keep_last)
-    ending = columns[-1:] if keep_last and left < len(columns) and _total([*narrow[:left], narrow[-1]]) + 4 <= width else []
+    left, right = _fitting(narrow, width)
     gap = Column("…", ["…"] * len(columns[0].texts), False)
-    hidden = [column.header for column in columns[left : len(columns) - len(ending)]]
-    return _narrowed_to([*columns[:left], gap, *ending], width), hidden
+    hidden = [column.header for column in columns[left:right]]
+    return _narrowed_to([*columns[:left], gap, *columns[right:]], width), hidden
 
 
 def _narrowed_to(columns: list[Column], width: int) -> list[Column]:
@@ -173,12 +176,14 @@ def _narrowed_to(columns: list[Column], width: int) -> list[Column]:
     return narrow
 
 
-def _fitting(columns: list[Column], width: int, keep_last: bool) -> int:
-    """How many columns from the left fit beside a column of … and, where it is kept, the last one; at least one."""
-    left = len(columns) - 1
-    while left > 1 and _total([*columns[:left], *columns[-1:][: int(keep_last)]]) + 4 > width:
-        left -= 1
-    return left
+def _fitting(columns: list[Column], width: int) -> tuple[int, int]:
+    """The range of columns to hide behind a column of …: at least one stays before it, and after it as many of the last as fit."""
+    for ending in range(min(_ENDING, len(columns) - 1), -1, -1):
+        right = len(columns) - ending
+        for left in range(right - 1, 0, -1):
+            if _total([*columns[:left], *columns[right:]]) + 4 <= width:
+                return left, right
+    return 1, len(columns)
 
 
 def _narrowed(column: Column, most: int) -> Column:

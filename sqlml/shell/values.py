@@ -18,7 +18,9 @@ import pyarrow.types as t
 Texts: TypeAlias = "list[str | None]"
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_IDENTIFIER = re.compile(r"(?:^|_)(?:id|pid|year|port|version|job|zip|code)$", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"(?:^|[^a-z])(?:id|pid|key|year|port|version|job|zip|code|number|phone)$|[a-z]Id$")
+_YEARS = range(1800, 2200)
+_SECOND = re.compile(r"(:\d\d)(?:\.(\d+))?(?=$|Z$|[+-])")
 _FRACTION = re.compile(r"\.(\d*?)0+(?=$|Z$|[+-]\d{4}$)")
 _OFFSET = re.compile(r"([+-]\d\d)(\d\d)$")
 
@@ -40,6 +42,8 @@ def shown(name: str, column: pa.ChunkedArray) -> Texts:
         return _each(values, lambda value: f"{value:,f}")
     if t.is_boolean(kind):
         return _each(values, lambda value: "true" if value else "false")
+    if t.is_timestamp(kind):
+        return _shown_timestamps(values)
     return _each(values, lambda value: visible(_plain(value)))
 
 
@@ -99,9 +103,25 @@ def visible(text: str) -> str:
 
 
 def _shown_integers(name: str, values: Sequence[Any]) -> Texts:
-    """Groups of three where a number needs them; never in what looks like a year or an identifier."""
-    grouped = any(value is not None and abs(value) >= 10_000 for value in values) and not _IDENTIFIER.search(name)
+    """Groups of three from 1,000 on, but not in a column that is called an identifier or a year, or holds nothing but years."""
+    years = all(value is None or value in _YEARS for value in values)
+    grouped = not years and not _IDENTIFIER.search(name if not name.isupper() else name.lower())
     return _each(values, lambda value: f"{int(value):,}" if grouped else str(int(value)))
+
+
+def _shown_timestamps(values: Sequence[str | None]) -> Texts:
+    """Whole seconds, and so many more digits as it takes for different times to look different."""
+    texts = list(values)
+    for digits in (0, 3, 6, 9):
+        texts = _each(values, lambda value, digits=digits: _SECOND.sub(lambda found: _to_digits(found, digits), value))
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def _to_digits(second: re.Match[str], digits: int) -> str:
+    """``:05.25`` → ``:05`` or ``:05.250``"""
+    return f"{second[1]}.{(second[2] or '')[:digits]:0<{digits}}" if digits else second[1]
 
 
 def _shown_floats(values: Sequence[Any]) -> Texts:

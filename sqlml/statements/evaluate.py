@@ -15,7 +15,7 @@ from sqlml.binder.train import bind_options
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import OptionSpec
-from sqlml.errors import BindError, BundleError, Error, TrainingDataError, listing, not_yet
+from sqlml.errors import BindError, BundleError, Error, TrainingDataError, did_you_mean, listing, not_yet
 from sqlml.statements.queries import Queries, missing_columns_error
 from sqlml.statements.result import Result, rows_result
 from sqlml.types import Task
@@ -51,7 +51,7 @@ def _options(node: Evaluate, parameters: Parameters, version: Version) -> dict[s
         if name not in specs:
             raise BindError(
                 f"EVALUATE has no option {option.name.name}", source=parameters.source, span=option.name.span,
-                hint=f"it has: {listing(specs)}",
+                hint=did_you_mean(name, specs) or f"it has: {listing(specs)}",
             )  # fmt: skip
         if version.task is not Task.CLASSIFICATION or len(version.classes) != 2:
             raise BindError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from sqlml_dialect import ExplainModel, ExplainPlan, Predict, Train, quote_identifier, quote_string
+from sqlml_dialect import ExplainModel, ExplainPlan, Predict, Train, quote_identifier, quote_string, to_sql
 
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
@@ -77,9 +76,9 @@ def run_explain_plan(
             lines = _predict_lines(statement, parameters, queries, catalog)
         case _:
             model = getattr(statement, "model", None)
-            version = resolve_model(catalog, model, parameters.source) if model is not None else None
-            words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(statement).__name__).upper()  # DropModel → DROP MODEL
-            lines = [words, *([f"└─ model: {version.name}"] if version else [])]
+            if model is not None:
+                resolve_model(catalog, model, parameters.source)  # says what is wrong with it
+            lines = [to_sql(statement)]
     return rows_result([{"plan": line} for line in lines], [("plan", "string")])
 
 
@@ -117,11 +116,11 @@ def _train_lines(plan: TrainPlan, sql: Sql, engine: DuckDBEngine) -> list[str]:
 
 def _predict_lines(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> list[str]:
     version = resolve_model(catalog, node.model, parameters.source)
-    sql = predict_sql(node.model, node.query, parameters, queries, catalog)
+    predict_sql(node.model, node.query, parameters, queries, catalog)  # says what is wrong with it
     into = [f"into: {node.into.table.text} ({node.into.mode})"] if node.into else []
     return [
         f"PREDICT MODEL {version.name}",
-        *_branch("scoring", ["inside the database, vectorised", f"query: {' '.join(sql.text.split())}", *into], last=True),
+        *_branch("scoring", ["inside the database, vectorised", f"query: {' '.join(node.query.text.split())}", *into], last=True),
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlml_dialect import Into, ModelRef, Predict, QualifiedName, Query, Span, quote_identifier
+from collections.abc import Sequence, Set
+
+from sqlml_dialect import Into, ModelRef, Predict, QualifiedName, Query, Span, name_sql, quote_identifier
 
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
@@ -33,7 +35,18 @@ def predict_sql(ref: ModelRef, query: Query, parameters: Parameters, queries: Qu
     missing = frozenset(column.name for column in version.inputs if column.name.lower() not in present)
     if missing:
         raise missing_columns_error(source, query.span, version, missing, tuple(c.name for c in have))
+    check_added(queries.added_columns(version), present, query, source)
     return queries.predict_table(source, ref, version, query).wrapped("SELECT * FROM ", "")
+
+
+def check_added(added: Sequence[str], present: Set[str], query: Query, source: str) -> None:
+    """``BindError`` where a column that would be added is there already: whose would be whose?"""
+    twice = [name for name in added if name.lower() in present]
+    if twice:
+        raise BindError(
+            f"the query has a column {twice[0]} already, which this statement adds", source=source, span=query.span,
+            hint=f"leave it out: SELECT * EXCLUDE ({', '.join(name_sql(name) for name in twice)}) FROM …",  # noqa: S608
+        )  # fmt: skip
 
 
 def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, queries: Queries) -> Result:
@@ -58,7 +71,7 @@ def check_into(into: Into, engine: DuckDBEngine, source: str) -> None:
     if into.mode == "create" and rows is not None:
         raise BindError(
             f"table {name} exists already ({rows:,} rows)", source=source, span=into.table.span,
-            hint=f"add APPEND or REPLACE after its name: INTO {name} REPLACE",
+            hint=f"add APPEND or REPLACE after its name (a view must be dropped first): INTO {name} REPLACE",
         )  # fmt: skip
     if into.mode == "append" and rows is None:
         raise BindError(

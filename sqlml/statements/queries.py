@@ -89,6 +89,11 @@ class Queries:
             self._hidden.add(name)
             self._notice(f"{name} is a function of the database: the model of that name is reached by PREDICT({name})")
 
+    def tell_if_hidden(self, model: str) -> None:
+        """Say that a model has no function of its own, where the database has one of its name."""
+        if self._engine.has_function(model):
+            self._notice(f"{model} is a function of the database: the model of that name is reached by PREDICT({model})")
+
     def _functions(self, text: str) -> list[str]:
         """The models whose name occurs in a text, so that most statements ask the catalog for nothing more."""
         lowered = text.lower()
@@ -111,6 +116,10 @@ class Queries:
     def call(self, version: Version, output: str) -> str:
         """SQL that calls a version with every input taken by name from the scope."""
         return self._call_sql(version, output, {c.name: quote_identifier(c.name) for c in version.inputs})
+
+    def added_columns(self, version: Version) -> tuple[str, ...]:
+        """The names of the columns that PREDICT MODEL adds."""
+        return self._target.added_columns(signature(version))
 
     def sample_clause(self, seed: int, rows: int) -> str:
         """What follows ``FROM (query)`` to keep a seeded sample of its rows."""

@@ -10,7 +10,7 @@ from sqlml_dialect import DescribeModel, Show, ShowCreateModel, ShowLogs, quote_
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
 from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import BindError
+from sqlml.errors import BindError, did_you_mean
 from sqlml.statements.result import Result, rows_result, stream_result
 from sqlml.types import label_text
 
@@ -37,6 +37,15 @@ FIRST_COLUMN = {
     "algorithms": "algorithm",
     "runners": "runner",
 }
+
+
+def misspelt_show(text: str) -> str | None:
+    """``did you mean SHOW ALGORITHMS?`` for a SHOW that is not ours and that the database refused."""
+    words = text.split()
+    if len(words) < 2 or words[0].upper() != "SHOW":
+        return None
+    near = did_you_mean(words[1], [*(subject.upper() for subject in FIRST_COLUMN), "VERSIONS OF m", "LOGS FOR JOB n"])
+    return near.replace("mean ", "mean SHOW ") if near else None
 
 
 def run_show_logs(node: ShowLogs, source: str, catalog: Catalog) -> Result:

@@ -44,6 +44,7 @@ def run_train(
     """Train a new version.  ``follow`` is told the job while it runs, so that another thread can cancel it."""
     plan = plan_train(node, parameters, queries)
     runner: Runner = get("runner", plan.runner)()
+    queries.tell_if_hidden(plan.model)
     job = catalog.start_job("train", plan.model, plan.statement, plan.runner)
     try:
         on_event({"event": "stage", "name": "reading"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from tests.soak import functions, kills, lines
 
@@ -15,7 +16,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300, help="how long functions are called under load (default: 300)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
-    parts = {
+    parts: dict[str, Callable[[], int]] = {
         "kills": lambda: kills.run(options.rounds, options.seed),
         "lines": lines.run,
         "functions": lambda: functions.run(options.seconds),

@@ -1,4 +1,4 @@
-"""kill -9 at every line of Python between TRAIN's job and its version: a retraining that gives the same bundle, the hardest case."""
+"""kill -9 at every line of Python between TRAIN's job and its version; each time the same bundle."""
 
 from __future__ import annotations
 

@@ -67,6 +67,10 @@ class DuckDBTarget:
         )
         return f"{quote_identifier(name)}(struct_pack({fields}))"
 
+    def added_columns(self, signature: FunctionSignature) -> tuple[str, ...]:
+        """The names of the fields of ``full``."""
+        return tuple(name for name, _ in added_columns(signature))
+
     def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model]) -> str:
         if (name, None) in self._installed:
             return name
