@@ -177,7 +177,7 @@ def _narrowed_to(columns: list[Column], width: int) -> list[Column]:
 
 
 def _fitting(columns: list[Column], width: int) -> tuple[int, int]:
-    """The range of columns to hide behind a column of …: at least one stays before it, and after it as many of the last as fit."""
+    """The columns to hide behind a column of …: one at least stays before it, and after it the last ones where they fit."""
     for ending in range(min(_ENDING, len(columns) - 1), -1, -1):
         right = len(columns) - ending
         for left in range(right - 1, 0, -1):

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ Texts: TypeAlias = "list[str | None]"
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _IDENTIFIER = re.compile(r"(?:^|[^a-z])(?:id|pid|key|year|port|version|job|zip|code|number|phone)$|[a-z]Id$")
-_YEARS = range(1800, 2200)
+_YEARS = range(1900, 2100)
 _SECOND = re.compile(r"(:\d\d)(?:\.(\d+))?(?=$|Z$|[+-])")
 _FRACTION = re.compile(r"\.(\d*?)0+(?=$|Z$|[+-]\d{4}$)")
 _OFFSET = re.compile(r"([+-]\d\d)(\d\d)$")
@@ -113,15 +114,15 @@ def _shown_timestamps(values: Sequence[str | None]) -> Texts:
     """Whole seconds, and so many more digits as it takes for different times to look different."""
     texts = list(values)
     for digits in (0, 3, 6, 9):
-        texts = _each(values, lambda value, digits=digits: _SECOND.sub(lambda found: _to_digits(found, digits), value))
+        texts = _each(values, partial(_to_digits, digits))
         if len(set(texts)) == len(set(values)):
             break
     return texts
 
 
-def _to_digits(second: re.Match[str], digits: int) -> str:
-    """``:05.25`` → ``:05`` or ``:05.250``"""
-    return f"{second[1]}.{(second[2] or '')[:digits]:0<{digits}}" if digits else second[1]
+def _to_digits(digits: int, time: str) -> str:
+    """``10:00:05.25`` → ``10:00:05`` or ``10:00:05.250``"""
+    return _SECOND.sub(lambda found: found[1] + (f".{(found[2] or '')[:digits]:0<{digits}}" if digits else ""), time)
 
 
 def _shown_floats(values: Sequence[Any]) -> Texts:

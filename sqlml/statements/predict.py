@@ -71,7 +71,7 @@ def check_into(into: Into, engine: DuckDBEngine, source: str) -> None:
     if into.mode == "create" and rows is not None:
         raise BindError(
             f"table {name} exists already ({rows:,} rows)", source=source, span=into.table.span,
-            hint=f"add APPEND or REPLACE after its name (a view must be dropped first): INTO {name} REPLACE",
+            hint=f"add APPEND or REPLACE after its name: INTO {name} REPLACE",
         )  # fmt: skip
     if into.mode == "append" and rows is None:
         raise BindError(

@@ -209,3 +209,55 @@ def test_a_script_that_does_not_close(database: Path, ending: str) -> None:
     assert done.stdout.strip() in ("('yes',)", "('no',)")
     assert "leak" not in done.stderr
     assert done.stderr == "" or "mine" in done.stderr.splitlines()[-1]
+
+
+def test_a_csv_file_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(sqlml.OperationalError, match="is not a DuckDB database"):
+        sqlml.connect(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["people.csv"]
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "mysql+pymysql://me@host/db", "not a url"])
+def test_a_catalog_that_cannot_be_leaves_nothing(tmp_path: Path, url: str) -> None:
+    with pytest.raises(sqlml.OperationalError):
+        sqlml.connect(tmp_path / "a.duckdb", catalog=url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_catalogs_of_one_database_keep_to_themselves(tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    for catalog in (None, other):
+        with sqlml.connect(tmp_path / "a.duckdb", catalog=catalog) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS t AS SELECT i, i % 2 AS y FROM range(100) r(i)")
+            connection.execute("TRAIN MODEL m TARGET y WITH (n_estimators = 2) ON inline AS FROM t")
+    for bundle in (tmp_path / "a.sqlml").rglob("bundles/*"):
+        os.utime(bundle, (0, 0))  # old enough to be an orphan
+    for catalog in (None, other):
+        with sqlml.connect(tmp_path / "a.duckdb", catalog=catalog) as connection:
+            assert connection.execute("SELECT count(PREDICT(m)) FROM t").fetchall() == [(100,)]
+
+
+def test_a_version_number_never_means_another_model(tmp_path: Path) -> None:
+    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+        connection.execute("CREATE TABLE t AS SELECT i, i % 2 AS y FROM range(100) r(i)")
+        connection.execute("TRAIN MODEL m TARGET y WITH (n_estimators = 2) ON inline AS FROM t")
+        connection.execute("CREATE VIEW pinned AS SELECT PREDICT(m@1) AS p FROM t")
+        connection.execute("DROP MODEL m")
+        connection.execute("TRAIN MODEL m USING kmeans WITH (n_clusters = 2) ON inline AS FROM t")
+        assert connection.execute("SELECT version FROM sqlml.versions").fetchall() == [(2,)]
+        with pytest.raises(sqlml.Error, match="pinned calls a model that is gone"):
+            connection.execute("FROM pinned").fetchall()
+
+
+def test_training_the_same_again_leaves_the_first_bundle_alone(tmp_path: Path) -> None:
+    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+        connection.execute("CREATE TABLE t AS SELECT i, i % 2 AS y FROM range(100) r(i)")
+        for _ in range(2):
+            connection.execute("TRAIN MODEL m TARGET y WITH (n_estimators = 2) ON inline AS FROM t")
+        bundles = [Path(b) for (b,) in connection.execute("SELECT DISTINCT bundle FROM sqlml.versions").fetchall()]
+        assert len(bundles) == 1
+        (bundles[0] / "manifest.json").write_text("{}", encoding="utf-8")
+        connection.execute("TRAIN MODEL m TARGET y WITH (n_estimators = 2) ON inline AS FROM t")  # puts a whole one in its place
+        assert connection.execute("SELECT count(PREDICT(m@1)) FROM t").fetchall() == [(100,)]
