@@ -6,7 +6,7 @@ Each is a Protocol with few methods.  An implementation is reached by name throu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sqlml.bundles.model import Model
+    from sqlml.errors import Error
     from sqlml.plan import JobSpec
 
 # --- algorithms -----------------------------------------------------------------------------------------------------
@@ -146,23 +147,67 @@ class Algorithm(Protocol):
 # --- engines: where data lives --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A result: its columns, and its rows as Arrow batches that may still be on their way.
+
+    ``rowcount`` counts changed rows, -1 where there is nothing to count; ``has_rows`` is False for DDL and DML.
+    """
+
+    columns: tuple[Column, ...]
+    schema: pa.Schema
+    batches: Generator[pa.RecordBatch, None, None]
+    rowcount: int = -1
+    has_rows: bool = True
+
+
 class Engine(Protocol):
-    """A database.  Errors are ``EngineError`` with the database's own message."""
+    """A database, as one connection sees it.
+
+    Its errors are PEP 249's, with the database's own message and, where it tells, the place in the text it was given.
+    """
 
     name: str
     dialect: str
 
-    def describe(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Column, ...]:
-        """The columns of a query, without running it."""
+    def describe(self, query: str, parameters: Any = ()) -> tuple[Column, ...]:
+        """The columns of a query, bound but not run.  ``BindError`` where the text is not one query."""
 
-    def extract(self, query: str, parameters: Sequence[Any] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """Run a query; its rows as Arrow batches, in bounded memory."""
+    def run(self, text: str, parameters: Any = ()) -> Stream:
+        """Run one statement."""
+
+    def run_many(self, text: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row of parameters."""
+
+    def bind(self, text: str, parameters: Any = ()) -> None:
+        """Check a statement against the database without running it; raises what running it would raise at once."""
+
+    def missing_column(self, error: Error) -> str | None:
+        """The column whose absence an error tells of, if it does."""
+
+    def scope(self, before: str, after: str) -> tuple[str, ...]:
+        """The columns in scope between two pieces of a statement, where the database can be brought to tell."""
+
+    def sample_clause(self, seed: int, rows: int) -> str:
+        """What follows ``FROM (query)`` to keep a seeded sample of its rows, the same whatever their order."""
 
     def has_function(self, name: str) -> bool:
-        """Whether the database itself knows a function of this name."""
+        """Whether the database itself knows a function of this name, or the name cannot be one's."""
+
+    def table_rows(self, parts: Sequence[str]) -> int | None:
+        """How many rows a table has, by its name's parts; None where there is none."""
+
+    def transaction(self) -> int | None:
+        """The number of the user's open transaction, or None."""
+
+    def names(self) -> Mapping[str, tuple[str, ...]]:
+        """``tables`` and ``columns``, for completion."""
 
     def interrupt(self) -> None:
         """Stop what runs, from another thread."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 # --- runners: where jobs run ----------------------------------------------------------------------------------------

@@ -189,6 +189,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean {lowered[near[0]]}?" if near else None
 
 
+def count_of(count: int, one: str, many: str | None = None) -> str:
+    """``1 row``, ``2,048 rows``; ``many`` where the plural is not ``one`` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def listing(names: Iterable[str], most: int = 8) -> str:
     """``age, job, … (12 more)``"""
     items = list(names)

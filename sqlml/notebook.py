@@ -6,6 +6,7 @@ the notebook's variables: ``WHERE age > $limit`` takes ``limit``, as a value and
 
 from __future__ import annotations
 
+import atexit
 import html
 import re
 import time
@@ -45,6 +46,7 @@ _ui: Any = _display_module  # IPython's own functions carry no types
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """What ``%load_ext sqlml`` calls."""
     magics = SqlMagics(ipython.user_ns)
+    atexit.register(magics.close)
     register: Any = ipython.register_magic_function  # its decorator hides its type
     register(magics.connect, "line", "sqlml")
     register(magics.run, "cell", "sqlml")
@@ -190,6 +192,12 @@ class SqlMagics:
             return last
         self._variables[name] = last
         return None
+
+    def close(self) -> None:
+        """Close the database and let go of it: DuckDB's module complains at the kernel's end about what is still held then."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
     def _run_one(self, text: str) -> Result:
         connection = self._connection or self._open(":memory:")

@@ -109,7 +109,6 @@ class Session:
             self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
             target = load(TARGETS["duckdb"])(self._engine)
             self._queries = Queries(self._engine, self._catalog, target, self.schema, self._notice)
-            self._queries.restore_macros()
         except BaseException:
             self._engine.close()
             raise

@@ -27,12 +27,12 @@ from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.algorithms.options import MAX_CATEGORIES, VALIDATION_FRACTION, check_options
 from sqlml.bundles.manifest import NATIVE, ONNX, Manifest
 from sqlml.contracts import Algorithm, FeatureMatrix, FitSpec, Predictor, Report, TrainingData
-from sqlml.errors import TrainingDataError
+from sqlml.errors import TrainingDataError, count_of
 from sqlml.features.dataset import Dataset, Values, read_dataset
 from sqlml.features.encode import CODES, FeatureEncoder
 from sqlml.features.profile import profile_notices
 from sqlml.features.split import split_rows
-from sqlml.features.target import encode_classes, find_classes, plain_target
+from sqlml.features.target import encode_classes, find_classes, nothing_to_measure, plain_target
 from sqlml.plan import InputColumn, JobSpec, TrainOutcome
 from sqlml.registry import get_algorithm
 from sqlml.types import SQL_TYPE, Kind, Task, label_text
@@ -189,7 +189,8 @@ def _settle(spec: JobSpec, data: Dataset, threads: int, follower: _Follower) -> 
     if spec.target is not None:
         values = _need_plain(spec.target, data.table.column(spec.target))
         if values.null_count == len(values):
-            raise TrainingDataError(f"target {spec.target} is NULL in all {len(values):,} rows: there is nothing to learn")
+            rows_of = "the only row" if len(values) == 1 else f"all {len(values):,} rows"
+            raise TrainingDataError(f"target {spec.target} is NULL in {rows_of}: there is nothing to learn")
     if name is None:
         name, notice = choose_algorithm(spec.target or "", data.table.column(spec.target))
         follower.notice(notice)
@@ -200,7 +201,7 @@ def _settle(spec: JobSpec, data: Dataset, threads: int, follower: _Follower) -> 
     if values is not None and spec.target is not None and algorithm.task is not Task.CLUSTERING:
         present = ~pc.is_null(values).to_numpy(zero_copy_only=False)[data.order]
         if not present.all():
-            follower.notice(f"{(~present).sum():,} of {len(present):,} rows are left out: their {spec.target} is NULL")
+            follower.notice(f"{_left_out(~present, 'row')}: their {spec.target} is NULL")
         y, classes = _target_values(spec.target, values, algorithm)
         rows = _Rows(rows.numbers, y[data.order], rows.weight).pick(present)
     return _Learner(algorithm, options, inputs, classes, spec.seed, threads), rows
@@ -233,7 +234,9 @@ def _weights(name: str | None, data: Dataset) -> NDArray[np.float64] | None:
         raise TrainingDataError(f"weight {name} is not a number")
     weight = _floats(values)
     if np.isnan(weight).any():
-        raise TrainingDataError(f"weight {name} is NULL in {int(np.isnan(weight).sum()):,} rows: use coalesce({name}, 1)")
+        raise TrainingDataError(
+            f"weight {name} is NULL in {count_of(int(np.isnan(weight).sum()), 'row')}: use coalesce({name}, 1)"
+        )
     if (weight < 0).any() or np.isinf(weight).any():
         ends = f"lowest {weight.min():g}, highest {weight.max():g}"
         raise TrainingDataError(f"weight {name} must be finite and not below 0 ({ends})")
@@ -252,18 +255,23 @@ def _target_values(target: str, values: Values, algorithm: Algorithm) -> tuple[N
 
 
 def _numbers(target: str, values: Values, algorithm: Algorithm) -> NDArray[np.float64]:
+    _need_numbers(target, values, algorithm)
+    y = _floats(values)
+    known = y[~np.isnan(y)]
+    if np.isinf(known).any():
+        found = count_of(int(np.isinf(known).sum()), "row")
+        raise TrainingDataError(f"target {target} is infinite in {found}: leave what is infinite out with WHERE")
+    if known.min() == known.max():
+        raise TrainingDataError(f"target {target} has one value only: {known[0]:g}; there is nothing to learn")
+    return y
+
+
+def _need_numbers(target: str, values: Values, algorithm: Algorithm) -> None:
     if pa.types.is_string(values.type):
         raise TrainingDataError(
             f"target {target} is text, and {algorithm.name} predicts numbers",
             hint=f"use a classifier, or TRY_CAST({target} AS DOUBLE) AS {target} in the query",
         )
-    y = _floats(values)
-    known = y[~np.isnan(y)]
-    if np.isinf(known).any():
-        raise TrainingDataError(f"target {target} is infinite in {int(np.isinf(known).sum()):,} rows: leave them out with WHERE")
-    if known.min() == known.max():
-        raise TrainingDataError(f"target {target} has one value only: {known[0]:g}; there is nothing to learn")
-    return y
 
 
 def _check_classes(target: str, classes: tuple[Any, ...], values: Values) -> None:
@@ -304,12 +312,16 @@ def _fit_encoder(data: Dataset, learner: _Learner, train: _Rows) -> FeatureEncod
     most = learner.options[MAX_CATEGORIES.name] or (1000 if encoding == CODES else 100)
     encoder = FeatureEncoder.fit(learner.inputs, data.column, train.numbers, encoding, most)
     if not encoder.names:
-        raise TrainingDataError(
-            f"none of the {len(learner.inputs)} feature columns varies in the training rows: there is nothing to learn from"
-            if learner.inputs
-            else "there are no feature columns left to learn from"
-        )
+        raise _no_features(learner.inputs)
     return encoder
+
+
+def _no_features(inputs: tuple[InputColumn, ...]) -> TrainingDataError:
+    if not inputs:
+        return TrainingDataError("there are no feature columns left to learn from")
+    one = f"the only feature column, {inputs[0].name}, does not vary"
+    subject = one if len(inputs) == 1 else f"none of the {len(inputs):,} feature columns varies"
+    return TrainingDataError(f"{subject} in the training rows: there is nothing to learn from")
 
 
 def _encode(
@@ -339,12 +351,21 @@ def _validation_rows(spec: JobSpec, data: Dataset, learner: _Learner, report: Re
         y = encode_classes(values, learner.classes)[data.order]
         known = y >= 0
     else:
+        _need_numbers(spec.target, values, learner.algorithm)
         y = _floats(values)[data.order]
         known = np.isfinite(y)
+    if not known.any():
+        raise nothing_to_measure(spec.target, values, learner.classes, "row of VALIDATE ON")
     if not known.all():
         why = f"their {spec.target} is NULL" + (" or a class without training rows" if learner.classes else " or infinite")
-        report.notice(f"{(~known).sum():,} of {len(known):,} validation rows are left out: {why}")
+        report.notice(f"{_left_out(~known, 'validation row')}: {why}")
     return _Rows(rows.numbers, y, rows.weight).pick(known)
+
+
+def _left_out(mask: NDArray[np.bool_], what: str) -> str:
+    """``1 of 50 rows is left out``"""
+    count = int(mask.sum())
+    return f"{count:,} of {count_of(len(mask), what)} {'is' if count == 1 else 'are'} left out"
 
 
 def _floats(values: Values) -> NDArray[np.float64]:

@@ -216,10 +216,19 @@ def check_engine(engine: Engine) -> None:
     assert [(c.name, c.kind) for c in columns] == [
         ("a", Kind.NUMBER), ("b c", Kind.TEXT), ("d", Kind.DATE), ("n", Kind.NUMBER),
     ]  # fmt: skip
-    schema, batches = engine.extract("SELECT ? + 1 AS a", [41])
-    assert schema.names == ["a"]
-    assert [row for batch in batches for row in batch.to_pylist()] == [{"a": 42}]
-    assert sum(batch.num_rows for batch in engine.extract("SELECT 1 AS a WHERE 1 = 0")[1]) == 0
+    stream = engine.run("SELECT ? + 1 AS a", [41])
+    assert stream.schema.names == [c.name for c in stream.columns] == ["a"]
+    assert [row for batch in stream.batches for row in batch.to_pylist()] == [{"a": 42}]
+    assert sum(batch.num_rows for batch in engine.run("SELECT 1 AS a WHERE 1 = 0").batches) == 0
+    sample = f"SELECT i FROM (SELECT * FROM range(100) AS r(i)){engine.sample_clause(0, 10)}"
+    assert len({row["i"] for batch in engine.run(sample).batches for row in batch.to_pylist()}) == 10
+    engine.bind("SELECT 1")
+    with pytest.raises(EngineError) as missing:
+        engine.bind("SELECT nowhere FROM (SELECT 1 AS a, 2 AS b) AS t")
+    assert engine.missing_column(missing.value) == "nowhere"
+    assert engine.scope("SELECT ", " FROM (SELECT 1 AS a, 2 AS b) AS t") in (("a", "b"), ())
+    assert engine.transaction() is None
+    assert engine.table_rows(["nowhere"]) is None
     assert engine.has_function("sum")
     assert engine.has_function("SUM")
     assert not engine.has_function("no such function")
@@ -235,7 +244,7 @@ def check_engine_interrupt(engine: Engine) -> None:
     timer.start()
     endless = "SELECT sum(a.i * b.i) FROM (SELECT * FROM range(10000000)) AS a(i), (SELECT * FROM range(1000000)) AS b(i)"
     with pytest.raises(OperationalError, match="cancelled"):
-        list(engine.extract(endless)[1])
+        list(engine.run(endless).batches)
     timer.join()
     assert engine.describe("SELECT 1 AS a")
 

@@ -67,8 +67,8 @@ def _check_different(x: NDArray[np.float32], clusters: int) -> None:
     different = len(np.unique(x, axis=0))
     if different < clusters:
         raise TrainingDataError(
-            f"n_clusters = {clusters} needs as many different rows; there are {different}",
-            hint=f"WITH (n_clusters = {different}) or fewer",
+            f"n_clusters = {clusters} needs as many different rows; there {'is' if different == 1 else 'are'} {different}",
+            hint=f"WITH (n_clusters = {different})" + (" or fewer" if different > 1 else ""),
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqlml.contracts import FitSpec, OptionSpec, Report, TrainingData
+from sqlml.errors import count_of
 from sqlml.types import Task
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def _fit_quietly(
         warnings.simplefilter("always")
         solver.fit(x, data.y, sample_weight=data.weight)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        report.notice(f"not converged in {max_iter} iterations: a larger max_iter may give a better model")
+        rounds = count_of(max_iter or 0, "iteration")
+        report.notice(f"not converged in {rounds}: a larger max_iter may give a better model")
 
 
 def _predictor(

@@ -56,7 +56,10 @@ def measure(
 def classification_metrics(
     actual: NDArray[np.int64], raw: NDArray[Any], weight: NDArray[np.float64] | None = None, threshold: float | None = None
 ) -> Metrics:
-    """Of probabilities (n, classes).  Two classes: the second is the positive one; more: averages over the classes."""
+    """Of probabilities (n, classes).  Two classes: the second is the positive one.
+
+    More: plain averages over the classes that occur among these rows, in truth or as a prediction (scikit-learn's ``macro``).
+    """
     from sklearn import metrics as m
 
     two = raw.shape[1] == 2
@@ -68,7 +71,7 @@ def classification_metrics(
     p = p / p.sum(1, keepdims=True)
     codes = np.arange(raw.shape[1])
     one = {"sample_weight": weight}
-    many = one | {"labels": codes, "average": "binary" if two else "macro", "zero_division": 0.0}
+    many = one | {"average": "binary" if two else "macro", "zero_division": 0.0}
     pick: dict[str, Callable[[], Any]] = {
         "roc_auc": lambda: _roc_auc(actual, p, weight),
         "log_loss": lambda: m.log_loss(actual, p, labels=codes, **one),

@@ -19,7 +19,7 @@ from sqlml.contracts import Predictor
 from sqlml.errors import BindError, listing
 from sqlml.features.dataset import Values, canonical
 from sqlml.features.encode import FeatureEncoder
-from sqlml.features.target import encode_classes, label_type, plain_target
+from sqlml.features.target import encode_classes, label_type, nothing_to_measure, plain_target
 from sqlml.registry import get_algorithm
 from sqlml.types import SQL_TYPE, Kind, Task, label_text
 
@@ -204,7 +204,10 @@ class Model:
     def evaluate(
         self, data: Data, actual: Values | None = None, weight: Values | None = None, threshold: float | None = None
     ) -> Metrics:
-        """The task's figures on rows whose true target is known; rows without one, or of a class never seen, are left out."""
+        """The task's figures on rows whose true target is known; rows without one, or of a class never seen, are left out.
+
+        ``known_rows`` tells how many are not.  ``TrainingDataError`` where no row is left of those given.
+        """
         x = self.encode(data)
         raw = self.predictor.predict(x)
         if self.task is Task.CLUSTERING:
@@ -218,9 +221,18 @@ class Model:
     ) -> Metrics:
         """The same from raw scores, as ``heldout.arrow`` keeps them."""
         truth = self._truth(actual)
-        known = truth >= 0 if self.task is Task.CLASSIFICATION else np.isfinite(truth)
+        known = self._known(truth)
+        if len(known) and not known.any():
+            raise nothing_to_measure(self.target or "", actual, self.classes)
         weights = None if weight is None else np.asarray(weight.to_numpy(zero_copy_only=False), np.float64)[known]
         return measure(self.task, raw[known], truth[known], weights, threshold=threshold)
+
+    def known_rows(self, actual: Values) -> int:
+        """How many rows ``evaluate`` measures: those whose target is a class of the model, or a finite number."""
+        return int(self._known(self._truth(actual)).sum())
+
+    def _known(self, truth: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.asarray(truth >= 0 if self.task is Task.CLASSIFICATION else np.isfinite(truth))
 
     def _truth(self, actual: Values) -> NDArray[Any]:
         if self.task is Task.CLASSIFICATION:

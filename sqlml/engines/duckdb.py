@@ -12,8 +12,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from sqlml_dialect import quote_identifier
 
+from sqlml.contracts import Stream
 from sqlml.errors import (
     BindError,
     Cancelled,
     DatabaseError,
     DataError,
     EngineError,
+    Error,
     IntegrityError,
     NotSupportedError,
     OperationalError,
@@ -114,17 +115,6 @@ def kind_of_type(sql_type: str) -> Kind | None:
     return Kind.TEXT if name.startswith("ENUM") else _KINDS.get(name)
 
 
-@dataclass(frozen=True)
-class Stream:
-    """A result: its columns, and its rows as Arrow batches that may still be on their way."""
-
-    columns: tuple[Column, ...]
-    schema: pa.Schema
-    batches: Generator[pa.RecordBatch, None, None]
-    rowcount: int = -1  # rows changed, where the statement changes rows; -1: a result set or unknown
-    has_rows: bool = True  # False for DDL and DML
-
-
 class DuckDBEngine:
     """The engine of one connection to one DuckDB database."""
 
@@ -166,10 +156,27 @@ class DuckDBEngine:
         except duckdb.Error as error:
             raise self._placed_error(error, query, parameters) from None
 
-    def extract(self, query: str, parameters: Sequence[Any] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """Run a query; its rows as batches of at most ``BATCH_ROWS``."""
-        stream = self.run(query, parameters)
-        return stream.schema, stream.batches
+    def bind(self, text: str, parameters: Any = ()) -> None:
+        """Check a statement without running it; raises what running it would raise at once."""
+        try:
+            self.connection.execute(EXPLAIN + text, _bound(parameters))
+        except duckdb.Error as error:
+            raise _shifted(engine_error(error, EXPLAIN + text), text) from None
+
+    def missing_column(self, error: Error) -> str | None:
+        """The column whose absence an error tells of, if it does."""
+        match = _MISSING_COLUMN.search(error.message)
+        return match[1] if match else None
+
+    def scope(self, before: str, after: str) -> tuple[str, ...]:
+        """The columns in scope at a place, as far as DuckDB can be brought to tell: the error about an absurd call names them."""
+        try:
+            self.connection.execute(f"{EXPLAIN}{before}abs(struct_pack(*COLUMNS(*))){after}")
+        except duckdb.Error as error:
+            match = _SCOPE.search(str(error))
+            if match:
+                return tuple(name for name, _ in duckdb.sqltype(match[1]).children)
+        return ()
 
     def has_function(self, name: str) -> bool:
         if name.lower() in self._keywords:
@@ -211,10 +218,8 @@ class DuckDBEngine:
             try:
                 self.connection.execute(EXPLAIN + text, _bound(parameters))
             except duckdb.Error as again:
-                located = engine_error(again, EXPLAIN + text)
-                if located.span is not None and located.span[0] >= len(EXPLAIN):
-                    located.span = (located.span[0] - len(EXPLAIN), located.span[1] - len(EXPLAIN))
-                    located.source = text
+                located = _shifted(engine_error(again, EXPLAIN + text), text)
+                if located.span is not None:
                     return located
         return engine_error(error, text)
 
@@ -310,6 +315,31 @@ class DuckDBEngine:
             except duckdb.Error as error:
                 raise engine_error(error, statement) from None
 
+    # --- what views call --------------------------------------------------------------------------------------------
+
+    def create_macro(self, schema: str, name: str, parameters: Sequence[str], body: str) -> None:
+        """A macro of our schema, in place of one that may be there."""
+        arguments = ", ".join(quote_identifier(parameter) for parameter in parameters)
+        self.define(f"CREATE OR REPLACE MACRO {_macro_sql(schema, name)}({arguments}) AS {body}")
+
+    def drop_macro(self, schema: str, name: str) -> None:
+        self.define(f"DROP MACRO IF EXISTS {_macro_sql(schema, name)}")
+
+    def views_with(self, text: str) -> list[tuple[str, str]]:
+        """The views whose SQL contains a text: name and SQL."""
+        query = "SELECT view_name, sql FROM duckdb_views() WHERE contains(sql, ?)"
+        return [(row[0], row[1]) for row in self.side.execute(query, [text]).fetchall()]
+
+    def missing_function(self, error: Error) -> str | None:
+        """The function whose absence an error tells of, if it does."""
+        match = _MISSING_FUNCTION.search(error.message)
+        return match[1] if match else None
+
+    def refused_macro(self, error: Error) -> str | None:
+        """The macro that an error says was called with other arguments than it takes, if it does."""
+        match = _WRONG_ARGUMENTS.search(error.message)
+        return match[1] if match else None
+
     def names(self) -> dict[str, tuple[str, ...]]:
         """Tables and columns, for completion."""
         hidden = "database_name NOT IN ('system', 'temp') AND NOT internal"
@@ -320,6 +350,25 @@ class DuckDBEngine:
         )
         tables, columns = (self.side.execute(question).fetchall() for question in questions)
         return {"tables": tuple(r[0] for r in tables), "columns": tuple(r[0] for r in columns)}
+
+
+_MISSING_COLUMN = re.compile(r'Referenced column "(.+?)" not found in FROM clause')
+_MISSING_FUNCTION = re.compile(r"Scalar Function with name (.+?) does not exist!")
+_WRONG_ARGUMENTS = re.compile(r'Macro "(.+?)"\(\) does not support the supplied arguments')
+_SCOPE = re.compile(r"'abs\((STRUCT\(.*\))\)'")
+
+
+def _macro_sql(schema: str, name: str) -> str:
+    return f"{quote_identifier(schema)}.main.{quote_identifier(name)}"
+
+
+def _shifted(error: DatabaseError, text: str) -> DatabaseError:
+    """An error about ``EXPLAIN text`` as one about ``text``."""
+    if error.span is not None:
+        start = error.span[0] - len(EXPLAIN)
+        error.span = (start, error.span[1] - len(EXPLAIN)) if start >= 0 else None
+        error.source = text if error.span else None
+    return error
 
 
 def _bound(parameters: Any) -> Any:

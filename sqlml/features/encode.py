@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlml.errors import count_of
 from sqlml.features.dataset import Values
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
@@ -107,8 +108,8 @@ class ColumnCode:
             return self.note
         filled = {CODES: "NULL as missing", DENSE: "NULL as the mean and a flag"}[encoding]
         if self.kind is Kind.TEXT:
-            text = f"{len(self.categories)} categories" if len(self.categories) != 1 else "1 category"
-            text += f" ({self.others} rarer values as missing)" if self.others else ""
+            text = count_of(len(self.categories), "category", "categories")
+            text += f" ({count_of(self.others, 'rarer value')} as missing)" if self.others else ""
             text += ", one feature each" if encoding == DENSE else ""
             filled = "NULL as missing" if encoding == CODES else "NULL as a flag"
         elif self.kind is Kind.BOOLEAN:

@@ -10,11 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as t
 
+from sqlml.errors import TrainingDataError, listing
 from sqlml.features.dataset import Values
 from sqlml.types import label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_SHOWN_OF = 10_000
+"""An error shows different values of so many rows at most."""
 
 
 def plain_target(values: Values) -> Values | None:
@@ -65,3 +69,12 @@ def encode_classes(values: Values, classes: Sequence[Any]) -> NDArray[np.int64]:
         words = pa.array([label_text(value) for value in classes], pa.string())
         codes = pc.index_in(pc.cast(values, pa.string()), value_set=words)
     return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def nothing_to_measure(target: str, values: Values, classes: Sequence[Any], rows: str = "row") -> TrainingDataError:
+    """The error for rows none of which has a target to measure a model against; ``rows`` is what one of them is called."""
+    article = "an" if target[:1].lower() in tuple("aeiou") else "a"
+    lead = f"the only {rows} does not have" if len(values) == 1 else f"none of the {len(values):,} {rows}s has"
+    wanted = f"that the model knows: {listing(map(label_text, classes), 20)}" if classes else "that is a finite number"
+    found = ["NULL" if value is None else label_text(value) for value in pc.unique(values[:_SHOWN_OF]).to_pylist()]
+    return TrainingDataError(f"{lead} {article} {target} {wanted}", hint=f"found: {listing(found)}")

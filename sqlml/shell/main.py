@@ -175,13 +175,26 @@ def _serve(words: Sequence[str]) -> int:
     if home is None:
         return 1
     from sqlml.home import CATALOG_VARIABLE
+    from sqlml.registry import SERVER, load
 
+    url = load(SERVER)(home, options.catalog).url()
+    if url is not None:
+        return _served_already(options, url)
     command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(home), "--foreground"]
     given = {"--host": options.host, "--port": options.port}
     if options.catalog:
         os.environ[CATALOG_VARIABLE] = options.catalog
     command += [word for name, value in given.items() if value is not None for word in (name, str(value))]
     os.execv(sys.executable, command)  # noqa: S606 - signals reach it
+
+
+def _served_already(options: argparse.Namespace, url: str) -> int:
+    from sqlml.shell.output import Output
+
+    catalog = f" --catalog {options.catalog}" if options.catalog else ""
+    stop = f"sqlml stop {options.database}{catalog}"
+    Output().error(f"the endpoints of {options.database} are served already at {url}\n  stop that server first: {stop}")
+    return 1
 
 
 def _stop(words: Sequence[str]) -> int:
@@ -195,7 +208,7 @@ def _stop(words: Sequence[str]) -> int:
         return 1
     from sqlml.registry import SERVER, load
 
-    stopped = load(SERVER)(home).stop()
+    stopped = load(SERVER)(home, options.catalog).stop()
     sys.stdout.write("stopped\n" if stopped else "no server was running\n")
     return 0
 

@@ -16,7 +16,8 @@ from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import OptionSpec
 from sqlml.errors import BindError, BundleError, Error, TrainingDataError, did_you_mean, listing, not_yet
-from sqlml.statements.queries import Queries, missing_columns_error
+from sqlml.statements.missing import missing_columns_error
+from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
 from sqlml.types import Task
 

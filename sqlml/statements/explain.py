@@ -10,12 +10,13 @@ from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Piece, Sql
 from sqlml.catalog import Catalog, Version
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.contracts import Engine
 from sqlml.errors import not_yet
 from sqlml.plan import TrainPlan
 from sqlml.statements.evaluate import open_model
+from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.predict import check_into, predict_sql, run_into
-from sqlml.statements.queries import Queries, missing_columns_error
+from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
 from sqlml.statements.train import extraction_sql, plan_train
 from sqlml.types import Task
@@ -23,9 +24,7 @@ from sqlml.types import Task
 DEFAULT_TOP = 5
 
 
-def run_explain_model(
-    node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog, engine: DuckDBEngine
-) -> Result:
+def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> Result:
     """Without a query the importance of each input; with one, each row with its prediction and its largest contributions."""
     source = parameters.source
     version = resolve_model(catalog, node.model, source)
@@ -60,9 +59,7 @@ def _importance_note(task: Task) -> str | None:
     return "shares of the distance between the centres" if task is Task.CLUSTERING else None
 
 
-def run_explain_plan(
-    node: ExplainPlan, parameters: Parameters, queries: Queries, catalog: Catalog, engine: DuckDBEngine
-) -> Result:
+def run_explain_plan(node: ExplainPlan, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> Result:
     """What a statement would do, as a tree; nothing runs and nothing is written."""
     if node.analyze or node.format not in (None, "text"):
         what = "ANALYZE" if node.analyze else f"FORMAT {node.format}"
@@ -82,7 +79,7 @@ def run_explain_plan(
     return rows_result([{"plan": line} for line in lines], [("plan", "string")])
 
 
-def _train_lines(plan: TrainPlan, sql: Sql, engine: DuckDBEngine) -> list[str]:
+def _train_lines(plan: TrainPlan, sql: Sql, engine: Engine) -> list[str]:
     options = ", ".join(f"{name} = {value}" for name, value in sorted(plan.options.items()))
     limits = [f"{plan.limits.seconds:g} s"] if plan.limits.seconds else []
     limits += [f"{plan.limits.memory / 2**20:,.0f} MiB"] if plan.limits.memory else []

@@ -10,13 +10,14 @@ from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
 from sqlml.catalog import Catalog
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.contracts import Engine
 from sqlml.errors import BindError, NotSupportedError, not_yet
-from sqlml.statements.queries import Queries, missing_columns_error
+from sqlml.statements.missing import missing_columns_error
+from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, stream_result
 
 
-def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog, engine: DuckDBEngine) -> Result:
+def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> Result:
     """Score a query's rows inside the database: they never leave it on the way to a table."""
     _refuse_later_clauses(node, parameters.source)
     if node.into is not None:
@@ -64,7 +65,7 @@ def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, qu
     return stream_result(stream)
 
 
-def check_into(into: Into, engine: DuckDBEngine, source: str) -> None:
+def check_into(into: Into, engine: Engine, source: str) -> None:
     """``BindError`` where the table must be new and is not, or must be there and is not."""
     rows = engine.table_rows([part.name for part in into.table.parts])
     name = into.table.text

@@ -8,31 +8,29 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import duckdb
 from sqlml_dialect import (
     Calls,
     DialectError,
-    ModelCall,
     ModelRef,
     Query,
     Span,
     find_calls,
-    name_sql,
     quote_identifier,
-    quote_string,
 )
 from sqlml_dialect.calls import BUILTINS, may_have_calls
 from sqlml_dialect.tokens import Kind, scan
 
 from sqlml import errors
-from sqlml.binder.calls import CallBinder, macro_name, parse_macro_name, view_call_sql
+from sqlml.binder.calls import CallBinder, view_call_sql
 from sqlml.binder.models import resolve_model, signature
 from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Target
-from sqlml.engines.duckdb import DuckDBEngine, Stream
-from sqlml.errors import BindError, DatabaseError, Error, InternalError, NotSupportedError, listing, parse_error
+from sqlml.contracts import Stream, Target
+from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.errors import BindError, Error, InternalError, parse_error
+from sqlml.statements.missing import all_calls, explain_missing
+from sqlml.statements.views import ViewFunctions
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MISSING_COLUMN = re.compile(r'Referenced column "(.+?)" not found in FROM clause')
-_MISSING_MACRO = re.compile(r"Scalar Function with name (.+?) does not exist!")
-_WRONG_ARGUMENTS = re.compile(r'Macro "(.+?)"\(\) does not support the supplied arguments')
 _VIEW = re.compile(r"\s*create\s+(or\s+replace\s+)?(temp\s+|temporary\s+|recursive\s+)*(view|macro|function)\b", re.IGNORECASE)
 
 
@@ -60,8 +55,8 @@ class Queries:
         self._target = target
         self._schema = schema
         self._notice = notice
-        self._macros: dict[str, str] = {}  # macro → uid of the version that it calls
-        self._seen_revision = -1
+        self._views = ViewFunctions(engine, catalog, schema, self.call)
+        self._views.restore()
         self._hidden: set[str] = set()  # model names that are the database's own functions
 
     # --- binding ----------------------------------------------------------------------------------------------------
@@ -84,7 +79,7 @@ class Queries:
         """Say once that a model named like a function of the database has none of its own, where such a function is called."""
         if models <= self._hidden:
             return
-        called = {call.model.name.text.lower() for call in _all_calls(find_calls(text, models, skip=BUILTINS))}
+        called = {call.model.name.text.lower() for call in all_calls(find_calls(text, models, skip=BUILTINS))}
         for name in sorted(called & models - self._hidden):
             self._hidden.add(name)
             self._notice(f"{name} is a function of the database: the model of that name is reached by PREDICT({name})")
@@ -128,9 +123,7 @@ class Queries:
     def _binder(self, source: str, in_view: bool, missing: Mapping[Span, frozenset[str]] | None) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
             if in_view:
-                name = macro_name("probs" if output.startswith("proba:") else output, ref)
-                if name not in self._macros:
-                    self._make_macro(name)
+                self._views.ensure(ref, output)
                 return view_call_sql(self._schema, ref, version, output, arguments)
             return self._call_sql(version, output, arguments)
 
@@ -162,211 +155,52 @@ class Queries:
 
     def run_bound(self, source: str, span: Span, parameters: Any = ()) -> Stream:
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
-        return self.explain_missing(source, span, parameters, lambda: self.run(self.bind(source, span), parameters))
-
-    def explain_missing(self, source: str, span: Span, parameters: Any, action: Callable[[], T]) -> T:
-        """Run ``action``; an error about a column that a call of ours takes from the scope becomes the list of all that lack."""
         try:
-            return action()
+            return self.run(self.bind(source, span), parameters)
         except Error as error:
-            if _MISSING_COLUMN.search(error.message):
-                raise self._missing_columns(source, span, parameters, error) from None
-            raise
+            if self._engine.missing_column(error) is None:
+                raise
 
-    def _missing_columns(self, source: str, span: Span, parameters: Any, error: Error) -> Error:
-        calls = {call.span: call for call in _all_calls(self.find(source, span))}
-        missing: dict[Span, frozenset[str]] = {}
-        current: Error | None = error
-        while current is not None:
-            match = _MISSING_COLUMN.search(current.message)
-            call = calls.get(current.span) if match and current.span else None
-            name = self._input_name(source, call, match[1]) if call and match else None
-            if call is None or name is None or name in missing.get(call.span, frozenset()):
-                break
-            missing[call.span] = missing.get(call.span, frozenset()) | {name}
-            current = self._bind_error(self.bind(source, span, missing), parameters)
-        if not missing:
-            return error
-        place, names = next(iter(missing.items()))
-        version = resolve_model(self._catalog, calls[place].model, source)
-        return missing_columns_error(source, place, version, names, self._scope(source, span, calls[place]))
+            def bind_error(missing: Mapping[Span, frozenset[str]]) -> Error | None:
+                return self._bind_error(self.bind(source, span, missing), parameters)
 
-    def _input_name(self, source: str, call: ModelCall, column: str) -> str | None:
-        version = resolve_model(self._catalog, call.model, source)
-        return next((c.name for c in version.inputs if c.name.lower() == column.lower()), None)
+            found = self.find(source, span)
+            raise explain_missing(error, source, span, found, self._engine, self._catalog, bind_error) from None
 
     def _bind_error(self, sql: Sql, parameters: Any) -> Error | None:
         """The error of binding a statement without running it; None where it binds."""
         try:
-            self._guard(sql, lambda text: self._engine.run(f"EXPLAIN {text}", parameters), len("EXPLAIN "))
+            self._guard(sql, lambda text: self._engine.bind(text, parameters))
         except Error as error:
             return error
         return None
 
-    def _scope(self, source: str, span: Span, call: ModelCall) -> tuple[str, ...]:
-        """The columns in scope at a call, as far as the database can be brought to tell; else nothing."""
-        probe = "abs(struct_pack(*COLUMNS(*)))"  # no such function: the error tells the struct's type
-        text = f"EXPLAIN {source[span[0] : call.span[0]]}{probe}{source[call.span[1] : span[1]]}"
-        try:
-            self._engine.run(text)
-        except DatabaseError as error:
-            match = re.search(r"'abs\((STRUCT\(.*\))\)'", error.message)
-            if match:
-                return tuple(name for name, _ in duckdb.sqltype(match[1]).children)
-        return ()
-
-    def _guard(self, sql: Sql, action: Callable[[str], T], shift: int = 0) -> T:
+    def _guard(self, sql: Sql, action: Callable[[str], T]) -> T:
         """Run ``action`` on the text; views' functions are kept up to date, errors point into what was typed."""
-        self._refresh_macros()
+        self._views.refresh()
         made: set[str] = set()
         while True:
             try:
                 return action(sql.text)
             except Error as error:
-                name = self._missing_macro(error)
+                name = self._views.supply(error)
                 if name is None or name in made:
-                    raise self._placed(sql, error, shift) from None
+                    raise self._placed(sql, error) from None
                 made.add(name)
 
     def _translated(self, sql: Sql, batches: Generator[pa.RecordBatch, None, None]) -> Generator[pa.RecordBatch, None, None]:
         try:
             yield from batches
         except Error as error:
-            raise self._placed(sql, error, 0) from None
+            raise self._placed(sql, error) from None
 
-    def _placed(self, sql: Sql, error: Error, shift: int) -> Error:
-        wrong = _WRONG_ARGUMENTS.search(error.message)
-        if wrong and parse_macro_name(wrong[1]):
-            return self._view_error(wrong[1])
+    def _placed(self, sql: Sql, error: Error) -> Error:
+        if (of_view := self._views.explain(error)) is not None:
+            return of_view
         if error.span is not None:
-            error.span = sql.place((error.span[0] - shift, error.span[1] - shift))
+            error.span = sql.place(error.span)
             error.source = sql.source
         return _without_internals(error)
-
-    # --- functions that views call ----------------------------------------------------------------------------------
-
-    def restore_macros(self) -> None:
-        """Make what the views of the database call, so that they can be read again after a new connection."""
-        mark = f"{name_sql(self._schema)}.main."
-        query = f"SELECT sql FROM duckdb_views() WHERE contains(sql, {quote_string(mark)})"  # noqa: S608
-        for (text,) in self._engine.side.execute(query).fetchall():
-            for token in scan(text):
-                name = token.text.strip('"').replace('""', '"')
-                if token.kind is Kind.QUOTED and parse_macro_name(name) and name not in self._macros:
-                    self._try_macro(name)
-
-    def _try_macro(self, name: str) -> None:
-        try:
-            self._make_macro(name)
-        except BindError:
-            return  # its model is gone: the view says so when it is read
-
-    def _missing_macro(self, error: Error) -> str | None:
-        """Make the macro whose absence an error tells of; its name, or None where that is not the matter."""
-        match = _MISSING_MACRO.search(error.message)
-        if match is None or parse_macro_name(match[1]) is None:
-            return None
-        try:
-            self._make_macro(match[1])
-        except BindError as gone:
-            views = ", ".join(view for view, _ in self._views_with(match[1]))
-            raise BindError(f"the view {views} calls a model that is gone: {gone.message}" if views else gone.message) from None
-        return match[1]
-
-    def _make_macro(self, name: str) -> None:
-        parsed = parse_macro_name(name)
-        if parsed is None:
-            return
-        output, model, number, alias = parsed
-        version = self._catalog.resolve(model, number, alias)
-        parameters = ", ".join(quote_identifier(c.name) for c in version.inputs)
-        body = self.call(version, output)
-        place = f"{quote_identifier(self._schema)}.main.{quote_identifier(name)}"
-        if self._engine.transaction() is not None:  # what others make meanwhile, an open transaction does not see
-            raise NotSupportedError(
-                f"inside an open transaction no view or macro can begin to call {version.name}", hint="COMMIT or ROLLBACK first"
-            )
-        self._engine.define(f"CREATE OR REPLACE MACRO {place}({parameters}) AS {body}")
-        self._macros[name] = version.uid
-
-    def _refresh_macros(self) -> None:
-        """Let the macros in use follow models and aliases that have moved; not inside a transaction, which would not see it."""
-        if not self._macros or (revision := self._catalog.models_revision()) == self._seen_revision:
-            return
-        self._seen_revision = revision
-        for name, uid in list(self._macros.items()):
-            parsed = parse_macro_name(name)
-            try:
-                if parsed and self._catalog.resolve(parsed[1], parsed[2], parsed[3]).uid != uid:
-                    self._make_macro(name)
-            except BindError:
-                # The model was dropped: a view that still calls it must say so when it is read.
-                self._engine.define(f"DROP MACRO IF EXISTS {quote_identifier(self._schema)}.main.{quote_identifier(name)}")
-                del self._macros[name]
-
-    def _view_error(self, macro: str) -> Error:
-        """A view's call no longer fits the version that it now means: name the view and the columns."""
-        _, model, number, alias = parse_macro_name(macro) or ("", "", None, None)
-        version = self._catalog.resolve(model, number, alias)
-        inputs = {c.name.lower(): c.name for c in version.inputs}
-        for view, text in self._views_with(macro):
-            given = _named_arguments(text, macro)
-            lacks = [name for key, name in inputs.items() if key not in {g.lower() for g in given}]
-            extra = [name for name in given if name.lower() not in inputs]
-            if lacks or extra:
-                parts = [f"needs {listing(lacks)}"] if lacks else []
-                parts += [f"has no {listing(extra)}"] if extra else []
-                return BindError(
-                    f"the view {view} calls the model {model}, whose version {version.version} {' and '.join(parts)}",
-                    hint=f"make the view again, or pin a version in it: PREDICT({model}@n)",
-                )
-        return BindError(f"a view calls the model {model} with other inputs than {version.name} has", hint="make the view again")
-
-    def _views_with(self, macro: str) -> list[tuple[str, str]]:
-        pattern = quote_string(f"%{quote_identifier(macro)}%".replace("_", "\\_"))
-        query = f"SELECT view_name, sql FROM duckdb_views() WHERE sql LIKE {pattern} ESCAPE '\\'"  # noqa: S608
-        return [(row[0], row[1]) for row in self._engine.side.execute(query).fetchall()]
-
-
-def missing_columns_error(source: str, span: Span, version: Version, missing: frozenset[str], have: tuple[str, ...]) -> BindError:
-    """``model deposit@1 needs columns that this query does not have: …``, with what it has and how to give them."""
-    names = [c.name for c in version.inputs if c.name in missing]
-    present = {name.lower(): name for name in have}
-    used = [c.name for c in version.inputs if c.name.lower() in present and c.name not in missing]
-    example = ", ".join([*used[:2], f"… AS {name_sql(names[0])}", *(["…"] if len(names) > 1 else [])])
-    hint = (f"it has: {listing(have, 20)}\n" if have else "") + (
-        f"give them in the query, or pass them: PREDICT({version.model} USING {example})"
-    )
-    return BindError(
-        f"model {version.name} needs columns that this query does not have: {listing(names, 5)}",
-        source=source, span=span, hint=hint,
-    )  # fmt: skip
-
-
-def _all_calls(found: Calls) -> list[ModelCall]:
-    calls: list[ModelCall] = []
-    todo = list(found.calls)
-    while todo:
-        call = todo.pop(0)
-        calls.append(call)
-        todo += call.inner
-    return calls
-
-
-def _named_arguments(view: str, macro: str) -> list[str]:
-    """The names before ``:=`` in a view's call of a macro."""
-    tokens = list(scan(view))
-    names: list[str] = []
-    for index, token in enumerate(tokens):
-        if token.kind is Kind.QUOTED and token.text == quote_identifier(macro):
-            depth = 0
-            for before, here in zip(tokens[index:], tokens[index + 1 :], strict=False):
-                depth += {"(": 1, ")": -1}.get(here.text, 0)
-                if here.text == ":=" and depth == 1:
-                    names.append(before.text.strip('"').replace('""', '"'))
-                if depth == 0:
-                    break
-    return names
 
 
 def _without_internals(error: Error) -> Error:

@@ -11,7 +11,7 @@ from sqlml.types import Column, kind_of_arrow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sqlml.engines.duckdb import Stream
+    from sqlml.contracts import Stream
 
 
 @dataclass(frozen=True)

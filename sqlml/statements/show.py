@@ -9,13 +9,13 @@ from sqlml_dialect import DescribeModel, Show, ShowCreateModel, ShowLogs, quote_
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.contracts import Engine
 from sqlml.errors import BindError, did_you_mean
 from sqlml.statements.result import Result, rows_result, stream_result
 from sqlml.types import label_text
 
 
-def run_show(node: Show, source: str, engine: DuckDBEngine, catalog: Catalog, schema: str) -> Result:
+def run_show(node: Show, source: str, engine: Engine, catalog: Catalog, schema: str) -> Result:
     """``SHOW x`` is ``SELECT * FROM sqlml.x``; LIKE filters by the first column, whatever the case."""
     relation = f"{quote_identifier(schema)}.main.{quote_identifier(node.subject)}"
     conditions = []

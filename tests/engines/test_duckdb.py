@@ -60,7 +60,7 @@ def test_errors_point_at_their_place(engine: DuckDBEngine, text: str, place: str
 
 
 def test_batches_are_bounded(engine: DuckDBEngine) -> None:
-    _, batches = engine.extract(f"SELECT * FROM range({3 * BATCH_ROWS})")
+    batches = engine.run(f"SELECT * FROM range({3 * BATCH_ROWS})").batches
     sizes = [batch.num_rows for batch in batches]
     assert sum(sizes) == 3 * BATCH_ROWS
     assert max(sizes) <= BATCH_ROWS

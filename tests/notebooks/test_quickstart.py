@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 def executed(notebook: Any, folder: Path) -> Any:
     """The notebook after a run in a fresh kernel of this Python."""
     client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.shutdown_kernel = "graceful"  # by its own exit, as Jupyter ends it
     client.execute()
     return notebook
 
@@ -75,3 +77,14 @@ def test_values_are_escaped_and_variables_are_values(tmp_path: Path) -> None:
     (shown,) = outputs(nbformat.v4.new_notebook(cells=[notebook.cells[3]]), "text/html")
     assert "&lt;script&gt;" in shown
     assert "<script>" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("last", ["SELECT 1 AS a", "SELEC 1", "SELECT error('no')", "TRAIN MODEL m TARGET z AS SELECT 1 AS a"])
+def test_a_kernel_ends_without_a_word(last: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cells = ["%load_ext sqlml\n%sqlml a.duckdb", "%%sqlml kept <<\nSELECT 1 AS a", f"%%sqlml\n{last}"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    with suppress(nbclient.exceptions.CellExecutionError):
+        executed(notebook, tmp_path)
+    assert "nanobind" not in capfd.readouterr().err

@@ -49,6 +49,13 @@ def test_formats_print_the_data_and_nothing_else() -> None:
     assert sqlml("--format", "markdown", "-c", query).stdout.splitlines()[0] == "| n | s |"
 
 
+def test_results_one_after_the_other() -> None:
+    script = "SELECT 1 AS a; CREATE TABLE t (a INT); SELECT NULL AS b"
+    assert sqlml("--format", "csv", "-c", script, "-c", "SELECT 3 AS c").stdout == 'a\n1\n\nb\n""\n\nc\n3\n'
+    assert sqlml("--format", "markdown", "-c", script).stdout == "| a |\n| ---: |\n| 1 |\n\n| b |\n| ---: |\n| NULL |\n"
+    assert sqlml("--format", "json", "-c", script).stdout == '[\n  {"a": 1}\n]\n[\n  {"b": null}\n]\n'
+
+
 @pytest.mark.slow
 def test_a_table_is_cut_unless_all_rows_are_wanted() -> None:
     query = "SELECT * FROM range(100)"

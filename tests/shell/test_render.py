@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from sqlml.shell.render import Look, cells_wide, cut, render
+from sqlml.shell.values import shown
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "render"
 
@@ -88,3 +89,60 @@ def test_colour_dims_null_only() -> None:
 )
 def test_cut_counts_cells(text: str, width: int, expected: str) -> None:
     assert cut(text, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "texts"),
+    [
+        ("n", [938, 2264], ["938", "2,264"]),
+        ("n", [-1000, None], ["-1,000", None]),
+        ("rows", [9042], ["9,042"]),
+        ("customer_id", [45211], ["45211"]),
+        ("customerId", [45211], ["45211"]),
+        ("ID", [45211], ["45211"]),
+        ("paid", [45211], ["45,211"]),
+        ("PAID", [45211], ["45,211"]),
+        ("port", [8080], ["8080"]),
+        ("main.date_part('year', d)", [1999, 2026, None], ["1999", "2026", None]),
+        ("born", [1999, 12], ["1,999", "12"]),
+    ],
+)
+def test_integers_have_separators_except_identifiers_and_years(
+    name: str, values: list[int | None], texts: list[str | None]
+) -> None:
+    assert shown(name, pa.chunked_array([values])) == texts
+
+
+@pytest.mark.parametrize(
+    ("times", "texts"),
+    [
+        (["10:00:05.047034", None], ["10:00:05", None]),
+        (["10:00:05.047034", "10:00:05.047034"], ["10:00:05", "10:00:05"]),
+        (["10:00:05.25", "10:00:05"], ["10:00:05.250", "10:00:05.000"]),
+        (["10:00:05.000001", "10:00:05"], ["10:00:05.000001", "10:00:05.000000"]),
+    ],
+)
+def test_a_timestamp_has_the_digits_that_tell_it_apart(times: list[str | None], texts: list[str | None]) -> None:
+    query = " UNION ALL ".join(
+        f"SELECT {n} AS n, {repr(f'2026-11-20 {t}') if t else 'NULL'}::{{}} AS t" for n, t in enumerate(times)
+    )
+    column = query_table(f"SELECT t FROM ({query.replace('{}', 'TIMESTAMP')}) ORDER BY n").column("t")
+    assert shown("t", column) == [text and f"2026-11-20 {text}" for text in texts]
+
+
+def test_the_last_two_columns_stay_in_sight() -> None:
+    table = pa.table(
+        {**{f"column_{n}": [n] for n in range(20)}, "predicted_y": ["yes"], "predicted_y_probs": ["{no: 0.1, yes: 0.9}"]}
+    )
+    for kind in ("sql", "predict", "show"):
+        lines = list(render(table, "table", Look(width=80), kind=kind))
+        assert "│ … │ predicted_y │ predicted_y_probs   │" in lines[1]
+        assert lines[-1].startswith("… 18 more columns: column_2, column_3")
+
+
+def test_large_numbers_reach_json_whole() -> None:
+    table = query_table(
+        "SELECT 9223372036854775807 AS a, 12345678901234567890.123456789::DECIMAL(38, 9) AS b, 'inf'::DOUBLE AS c"
+    )
+    (row,) = json.loads("\n".join(render(table, "json")), parse_float=str)
+    assert row == {"a": 9223372036854775807, "b": "12345678901234567890.123456789", "c": None}

@@ -90,23 +90,34 @@ def unknown_name(given: str, inputs: Sequence[InputColumn]) -> str:
     return f"the model has no input {given!r}; {did_you_mean(given, names) or 'it has: ' + listing(names)}"
 
 
-def column_array(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int) -> pa.Array:
-    """JSON values (None: NULL) of one column in the Arrow type that the model wants; ``path(i)`` names the i-th for an error."""
+def column_array(
+    column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str = ""
+) -> pa.Array:
+    """JSON values (None: NULL) of one column in the Arrow type that the model wants.
+
+    ``path(i)`` is the i-th one's place in the request, for an error; ``note`` follows it in the text.
+    """
     parse = _PARSE[column.kind]
     try:
         return pa.array([None if value is None else parse(value) for value in values], arrow_type(column.kind))
     except (ValueError, TypeError, OverflowError, pa.ArrowException):
-        raise _first_wrong(column, values, path, status) from None
+        raise _first_wrong(column, values, path, status, note) from None
 
 
-def _first_wrong(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int) -> BadRequest:
+def _first_wrong(
+    column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str
+) -> BadRequest:
     for i, value in enumerate(values):
         try:
             pa.array([None if value is None else _PARSE[column.kind](value)], arrow_type(column.kind))
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
-            message = f"{path(i)}: expected {EXPECTED[column.kind]}, got {describe_value(value)}"
-            return BadRequest(status, message, path(i))
+            return wrong_value(status, path(i), EXPECTED[column.kind], value, note)
     raise AssertionError("a column failed as a whole, but none of its values did")
+
+
+def wrong_value(status: int, path: str, expected: str, value: Any, note: str = "") -> BadRequest:
+    """What to say of one value that does not fit."""
+    return BadRequest(status, f"{path}{note}: expected {expected}, got {describe_value(value)}", path)
 
 
 def _number(value: Any) -> float:

@@ -1,11 +1,13 @@
 """The plain form: ``{"rows": [{"age": 41, "job": "technician"}, …]}``, columns by name.  No I/O.
 
 A body of the exact right form is decoded by msgspec straight into structs made from the model's inputs.  Any other body is
-decoded again as plain values and looked at one by one, to find names in another case or to say exactly what is wrong.
+decoded as plain values and looked at one by one, to find names in another case or to say exactly what is wrong; so is every
+body for a model with an input that no struct can have.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -29,19 +31,23 @@ from sqlml_runners.serving.protocol import (
 )
 
 _TYPES: Mapping[Kind, Any] = {Kind.NUMBER: float | None, Kind.BOOLEAN: bool | None}
+_NO_FIELD = re.compile(r'["\\\x00-\x1f]')
+"""What msgspec refuses in the name of a field: whatever JSON escapes."""
 
 
 @dataclass(frozen=True)
 class RowForm:
-    """What the rows of one model look like."""
+    """What the rows of one model look like; no ``decoder`` where an input's name cannot be a field's."""
 
     inputs: tuple[InputColumn, ...]
     names: Mapping[str, str]
-    decoder: msgspec.json.Decoder[Any]
+    decoder: msgspec.json.Decoder[Any] | None
 
 
 def row_form(inputs: Sequence[InputColumn]) -> RowForm:
     """Make the structs of a model's rows: every field may be missing or null, no other field may be there."""
+    if any(_NO_FIELD.search(column.name) for column in inputs):
+        return RowForm(tuple(inputs), spellings(inputs), None)
     fields = [
         (f"f{i}", _TYPES.get(column.kind, str | None), msgspec.field(name=column.name, default=None))
         for i, column in enumerate(inputs)
@@ -53,15 +59,24 @@ def row_form(inputs: Sequence[InputColumn]) -> RowForm:
 
 def decode_rows(form: RowForm, body: bytes) -> Columns:
     """A request's columns.  ``BadRequest`` 400 for what is not JSON, 422 for what does not fit."""
+    columns = _struct_values(form, body)
+    return {column.name: _array(column, columns[column.name]) for column in form.inputs}
+
+
+def _struct_values(form: RowForm, body: bytes) -> dict[str, list[Any]]:
+    """The values of each input by the quick way, where it is open and the body fits; else by the slow one."""
+    if form.decoder is None:
+        return _plain_values(form, body, None)
     try:
         rows = decode_json(form.decoder.decode, body).rows
     except msgspec.ValidationError as error:
-        objects = _objects(body, error)
-        rows = [_renamed(form, row, i) for i, row in enumerate(objects)]
-        columns = {column.name: [row.get(column.name) for row in rows] for column in form.inputs}
-    else:
-        columns = {column.name: list(map(attrgetter(f"f{i}"), rows)) for i, column in enumerate(form.inputs)}
-    return {column.name: _array(column, columns[column.name]) for column in form.inputs}
+        return _plain_values(form, body, error)
+    return {column.name: list(map(attrgetter(f"f{i}"), rows)) for i, column in enumerate(form.inputs)}
+
+
+def _plain_values(form: RowForm, body: bytes, reason: msgspec.ValidationError | None) -> dict[str, list[Any]]:
+    rows = [_renamed(form, row, i) for i, row in enumerate(_objects(body, reason))]
+    return {column.name: [row.get(column.name) for row in rows] for column in form.inputs}
 
 
 def encode_rows(model: str, version: int, names: Names, predictions: Predictions) -> bytes:
@@ -92,11 +107,11 @@ def _array(column: InputColumn, values: list[Any]) -> Any:
     return column_array(column, values, lambda i: f"rows[{i}].{column.name}", 422)
 
 
-def _objects(body: bytes, reason: msgspec.ValidationError) -> list[dict[str, Any]]:
+def _objects(body: bytes, reason: msgspec.ValidationError | None) -> list[dict[str, Any]]:
     try:
         document = decode_json(msgspec.json.decode, body)
-    except msgspec.ValidationError:  # a number too large for any type
-        raise BadRequest(422, f"the body does not fit: {reason}".replace("$.", "")) from None
+    except msgspec.ValidationError as error:  # a number too large for any type
+        raise BadRequest(422, f"the body does not fit: {reason or error}".replace("$.", "")) from None
     if not isinstance(document, dict) or "rows" not in document:
         raise BadRequest(422, 'the body must be {"rows": [{…}, …]}, one object a row', "rows")
     if unknown := [name for name in document if name != "rows"]:

@@ -7,7 +7,7 @@ JSON tensors only; the binary tensor extension of Triton is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import pyarrow as pa
 
-from sqlml.errors import listing
+from sqlml.errors import count_of, listing
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
 from sqlml_runners.serving.protocol import (
@@ -25,9 +25,11 @@ from sqlml_runners.serving.protocol import (
     Predictions,
     column_array,
     decode_json,
+    describe_value,
     find_name,
     spellings,
     unknown_name,
+    wrong_value,
 )
 
 
@@ -41,6 +43,17 @@ def _list_decoder(item: Any) -> msgspec.json.Decoder[Any]:
 
 def _unsigned(bits: int) -> Any:
     return Annotated[int, msgspec.Meta(ge=0, le=2**bits - 1)] if bits < 64 else Annotated[int, msgspec.Meta(ge=0)]
+
+
+def _expected(datatype: str) -> str:
+    """A datatype's values in words."""
+    if datatype.startswith("FP"):
+        return "a number"
+    if not datatype.endswith(("8", "16", "32", "64")):
+        return {"BOOL": "true or false", "BYTES": "a text"}[datatype]
+    bits = int(datatype.lstrip("UINT"))
+    low, high = (0, 2**bits - 1) if datatype[0] == "U" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return f"a whole number from {low} to {high} ({datatype})"
 
 
 _VALUES: Mapping[str, Any] = {
@@ -100,8 +113,8 @@ def decode_infer(inputs: Sequence[InputColumn], body: bytes) -> InferCall:
         request: _Request = decode_json(_REQUEST.decode, body)
     except msgspec.ValidationError as error:
         raise BadRequest(400, f"the body is not an inference request: {_readable(error)}") from error
-    tensors = _by_input(inputs, request.inputs)
-    columns = {column.name: _column(column, tensors[column.name]) for column in inputs}
+    places = _by_input(inputs, request.inputs)
+    columns = {c.name: _column(c, request.inputs[places[c.name]], f"inputs[{places[c.name]}].data") for c in inputs}
     sizes = {name: len(array) for name, array in columns.items()}
     if len(set(sizes.values())) > 1:
         raise BadRequest(400, f"the inputs differ in length: {listing(f'{name} has {size}' for name, size in sizes.items())}")
@@ -120,31 +133,32 @@ def encode_infer(endpoint: str, version: int, call: InferCall, names: Names, pre
     return msgspec.json.encode(document | {"outputs": [tensors[name] for name in wanted]})
 
 
-def _by_input(inputs: Sequence[InputColumn], tensors: Sequence[_Tensor]) -> dict[str, _Tensor]:
-    names, found = spellings(inputs), {}
-    for tensor in tensors:
+def _by_input(inputs: Sequence[InputColumn], tensors: Sequence[_Tensor]) -> dict[str, int]:
+    """Which of the tensors is each input's."""
+    names, found = spellings(inputs), dict[str, int]()
+    for place, tensor in enumerate(tensors):
         name = find_name(tensor.name, names)
         if name is None:
             raise BadRequest(400, unknown_name(tensor.name, inputs))
         if name in found:
             raise BadRequest(400, f"the input {name!r} is given twice")
-        found[name] = tensor
+        found[name] = place
     if missing := [column.name for column in inputs if column.name not in found]:
         raise BadRequest(400, f"missing inputs: {listing(missing)}")
     return found
 
 
-def _column(column: InputColumn, tensor: _Tensor) -> pa.Array:
+def _column(column: InputColumn, tensor: _Tensor, place: str) -> pa.Array:
     name = column.name
     _check_datatype(column, tensor)
     rows = _rows_of(name, tensor.shape)
     data = bytes(tensor.data)
     if not data:
         raise BadRequest(400, f"input {name!r} has no data (the binary tensor extension is not supported: send JSON)")
-    values = _values(name, tensor.datatype, data)
+    values = _values(name, tensor.datatype, data, place)
     if len(values) != rows:
-        raise BadRequest(400, f"input {name!r} has the shape {tensor.shape} but {len(values)} values")
-    return column_array(column, values, lambda i: f"input {name!r}, data[{i}]", 400)
+        raise BadRequest(400, f"input {name!r} has the shape {tensor.shape} but {count_of(len(values), 'value')}")
+    return column_array(column, values, lambda i: list(_leaves(place, msgspec.json.decode(data)))[i][0], 400, f" ({name})")
 
 
 def _check_datatype(column: InputColumn, tensor: _Tensor) -> None:
@@ -161,17 +175,52 @@ def _rows_of(name: str, shape: list[int]) -> int:
     return prod(shape)
 
 
-def _values(name: str, datatype: str, data: bytes) -> list[Any]:
+def _values(name: str, datatype: str, data: bytes, place: str) -> list[Any]:
     try:
         if _IS_NESTED.match(data):
             return [value for row in _NESTED[datatype].decode(data) for value in row]
         return list(_FLAT[datatype].decode(data))
     except msgspec.ValidationError as error:
-        raise BadRequest(400, f"input {name!r} is not {datatype}: {_readable(error, 'data')}") from error
+        raise _wrong_data(name, datatype, data, place, error) from error
 
 
-def _readable(error: msgspec.ValidationError, root: str = "") -> str:
-    return str(error).replace("`$.", f"`{root}.".removeprefix(".") if root else "`").replace("`$", f"`{root}").replace("`", "")
+def _wrong_data(name: str, datatype: str, data: bytes, place: str, error: msgspec.ValidationError) -> BadRequest:
+    """What is wrong with a tensor's data: the first value that its datatype does not have."""
+    note = f" ({name})"
+    try:
+        items = msgspec.json.decode(data)
+    except msgspec.ValidationError as worse:  # a number too large for any type
+        return BadRequest(400, f"{place}{note}: {_readable(worse)}", place)
+    if not isinstance(items, list):
+        return wrong_value(400, place, "a list", items, note)
+    for path, value in _leaves(place, items):
+        if not _fits(value, datatype):
+            return wrong_value(400, path, _expected(datatype), value, note)
+    return BadRequest(400, f"{place}{note}: {_readable(error)}", place)
+
+
+def _leaves(place: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
+    """The values of a tensor, flat or nested, with their places."""
+    nested = bool(items) and isinstance(items[0], list)
+    for i, item in enumerate(items):
+        if nested and isinstance(item, list):
+            yield from ((f"{place}[{i}][{j}]", leaf) for j, leaf in enumerate(item))
+        else:
+            yield f"{place}[{i}]", item
+
+
+def _fits(value: Any, datatype: str) -> bool:
+    if type(value) is float and value.is_integer() and not datatype.startswith("FP"):
+        value = int(value)  # 1.0 is a whole number in JSON
+    try:
+        msgspec.convert(value, _VALUES[datatype] | None)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _readable(error: msgspec.ValidationError) -> str:
+    return str(error).replace("`$.", "`").replace("`$", "`").replace("`", "")
 
 
 def _outputs(names: Names, predictions: Predictions) -> list[dict[str, Any]]:
