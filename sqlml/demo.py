@@ -17,7 +17,7 @@ from sqlml.shell.output import Output, dimmed
 from sqlml.shell.render import ROWS
 from sqlml.shell.run import run_statement
 
-FEATURES = "age, job, marital, education, balance, housing, loan, contact, month, campaign, pdays, previous, poutcome"
+CLIENT = "(SELECT * EXCLUDE (y, duration) FROM bank WHERE age > 80 ORDER BY ALL LIMIT 1)"
 
 STATEMENTS = (
     ("The data: a bank's calls, and whether the client then made a deposit (UCI bank marketing, CC BY 4.0).", ""),
@@ -41,9 +41,13 @@ STATEMENTS = (
     ("", "SELECT predicted_y, count(*) AS clients FROM scores GROUP BY ALL ORDER BY ALL;"),
     ("An HTTP endpoint.", ""),
     ("", "DEPLOY MODEL deposit;"),
+    ("One client, asked about over HTTP …", ""),
 )
 
 AFTER = (
+    ("… and in SQL, which gives the same number to the last digit.", ""),
+    ("", "SELECT PREDICT(deposit) AS y, PREDICT_PROBA(deposit, 'yes')::VARCHAR AS p\n      FROM {client};"),
+    ("What there is now, and the end of it.", ""),
     ("", "SHOW MODELS;"),
     ("", "UNDEPLOY ENDPOINT deposit;"),
 )
@@ -73,14 +77,15 @@ def _run(connection: sqlml.Connection, output: Output, statements: tuple[tuple[s
         if comment:
             _say("\n" + dimmed(f"-- {comment}", sys.stdout))
             continue
-        _say(f"\nbank> {statement.format(data='bank_marketing.csv.gz')}")
-        result = run_statement(connection, statement.format(data=sample("bank_marketing")).removesuffix(";"))
+        _say(f"\nbank> {statement.format(data='bank_marketing.csv.gz', client=CLIENT)}")
+        text = statement.format(data=sample("bank_marketing"), client=CLIENT)
+        result = run_statement(connection, text.removesuffix(";"))
         output.result(result)
 
 
 def _request(connection: sqlml.Connection, url: str | None) -> None:
     """One real request, as curl would send it."""
-    cursor = connection.execute(f"SELECT {FEATURES} FROM bank WHERE age > 80 LIMIT 1")  # noqa: S608 - no text of anybody's
+    cursor = connection.execute(f"FROM {CLIENT}")
     row = dict(zip((d.name for d in cursor.description or ()), cursor.fetchone() or (), strict=True))
     body = json.dumps({"rows": [row]})
     _say(f"\n$ curl -s {url}/models/deposit/predict -d '{body}'")

@@ -42,7 +42,7 @@ from sqlml_dialect import (
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
 from sqlml.catalog.database import parse_url
-from sqlml.catalog.store import user
+from sqlml.catalog.rows import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.engines.duckdb import MEMORY, DuckDBEngine
 from sqlml.errors import Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error

@@ -32,7 +32,7 @@ from sqlml.features.dataset import Dataset, Values, read_dataset
 from sqlml.features.encode import CODES, FeatureEncoder
 from sqlml.features.profile import profile_notices
 from sqlml.features.split import split_rows
-from sqlml.features.target import encode_classes, find_classes, nothing_to_measure, plain_target
+from sqlml.features.target import encode_classes, find_classes, nothing_to_measure, plain_target, shown
 from sqlml.plan import InputColumn, JobSpec, TrainOutcome
 from sqlml.registry import get_algorithm
 from sqlml.types import SQL_TYPE, Kind, Task, label_text
@@ -174,9 +174,9 @@ def choose_algorithm(target: str, values: Values) -> tuple[str, str]:
     ranked = sorted(((c["counts"], c["values"]) for c in counts.to_pylist()), key=lambda item: -item[0])[:5]
     if not (pa.types.is_integer(plain.type) or pa.types.is_floating(plain.type)) or len(counts) <= 2:
         total = len(plain) - plain.null_count
-        shown = ", ".join(f"{label_text(value)} ({100 * count / total:.1f} %)" for count, value in ranked)
+        values_of = ", ".join(f"{shown(value)} ({100 * count / total:.1f} %)" for count, value in ranked)
         more = f", … ({len(counts) - 5} more)" if len(counts) > 5 else ""
-        return "xgboost_classifier", f"{target} has the values {shown}{more}: using xgboost_classifier"
+        return "xgboost_classifier", f"{target} has the values {values_of}{more}: using xgboost_classifier"
     return "xgboost_regressor", f"{target} is a number with {len(counts):,} different values: using xgboost_regressor"
 
 
@@ -201,7 +201,7 @@ def _settle(spec: JobSpec, data: Dataset, threads: int, follower: _Follower) -> 
     if values is not None and spec.target is not None and algorithm.task is not Task.CLUSTERING:
         present = ~pc.is_null(values).to_numpy(zero_copy_only=False)[data.order]
         if not present.all():
-            follower.notice(f"{_left_out(~present, 'row')}: their {spec.target} is NULL")
+            follower.notice(f"{_left_out(~present, 'row')} {spec.target} is NULL")
         y, classes = _target_values(spec.target, values, algorithm)
         rows = _Rows(rows.numbers, y[data.order], rows.weight).pick(present)
     return _Learner(algorithm, options, inputs, classes, spec.seed, threads), rows
@@ -277,8 +277,8 @@ def _need_numbers(target: str, values: Values, algorithm: Algorithm) -> None:
 def _check_classes(target: str, classes: tuple[Any, ...], values: Values) -> None:
     n, c = len(values) - values.null_count, len(classes)
     if c == 1:
-        shown = f"'{classes[0]}'" if isinstance(classes[0], str) else label_text(classes[0])
-        raise TrainingDataError(f"target {target} has one value only: {shown}; there is nothing to tell apart")
+        only = f"'{classes[0]}'" if isinstance(classes[0], str) else label_text(classes[0])
+        raise TrainingDataError(f"target {target} has one value only: {only}; there is nothing to tell apart")
     if c >= n:
         raise TrainingDataError(f"target {target} has {c:,} different values in {n:,} rows: there must be more rows than classes")
     if c > _MOST_CLASSES or (c > 50 and c > n / 2):
@@ -295,7 +295,7 @@ def _divide(spec: JobSpec, learner: _Learner, rows: _Rows, follower: _Follower) 
     stratify = learner.algorithm.task is Task.CLASSIFICATION
     if stratify and rows.y is not None:
         counts = np.bincount(rows.y, minlength=len(learner.classes))
-        alone = [label_text(learner.classes[i]) for i in np.flatnonzero(counts == 1)]
+        alone = [shown(learner.classes[i]) for i in np.flatnonzero(counts == 1)]
         if alone and spec.split.method == "random":
             follower.notice(f"{spec.target} has one row only of {', '.join(alone[:5])}: it is kept for training")
     none = rows.pick(np.zeros(len(rows.numbers), bool))
@@ -355,17 +355,17 @@ def _validation_rows(spec: JobSpec, data: Dataset, learner: _Learner, report: Re
         y = _floats(values)[data.order]
         known = np.isfinite(y)
     if not known.any():
-        raise nothing_to_measure(spec.target, values, learner.classes, "row of VALIDATE ON")
+        raise nothing_to_measure(spec.target, values, learner.classes, " of VALIDATE ON")
     if not known.all():
-        why = f"their {spec.target} is NULL" + (" or a class without training rows" if learner.classes else " or infinite")
-        report.notice(f"{_left_out(~known, 'validation row')}: {why}")
+        why = "a class without training rows" if learner.classes else "infinite"
+        report.notice(f"{_left_out(~known, 'validation row')} {spec.target} is NULL or {why}")
     return _Rows(rows.numbers, y, rows.weight).pick(known)
 
 
 def _left_out(mask: NDArray[np.bool_], what: str) -> str:
-    """``1 of 50 rows is left out``"""
+    """``1 of 50 rows is left out: its``"""
     count = int(mask.sum())
-    return f"{count:,} of {count_of(len(mask), what)} {'is' if count == 1 else 'are'} left out"
+    return f"{count:,} of {count_of(len(mask), what)} {'is left out: its' if count == 1 else 'are left out: their'}"
 
 
 def _floats(values: Values) -> NDArray[np.float64]:

@@ -43,7 +43,7 @@ class KMeans:
 
         options = {o.name: spec.options[o.name] for o in self.options}
         x = data.features.x
-        _check_different(x, options["n_clusters"])
+        _check_different(x if data.weight is None else x[data.weight > 0], options["n_clusters"])
         options["n_init"] = options["n_init"] or "auto"
         solver = Solver(**options, random_state=spec.seed)
         with threadpool_limits(spec.threads or None):

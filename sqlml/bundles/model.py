@@ -236,7 +236,10 @@ class Model:
 
     def _truth(self, actual: Values) -> NDArray[Any]:
         if self.task is Task.CLASSIFICATION:
-            return encode_classes(actual, self.classes)
+            try:
+                return encode_classes(actual, self.classes)
+            except pa.ArrowNotImplementedError:
+                raise BindError(f"{self.target} is a class; the column given is {actual.type}") from None
         plain = plain_target(actual)
         if plain is None or pa.types.is_string(plain.type):
             raise BindError(f"{self.target} is a number; the column given is {actual.type}")

@@ -6,15 +6,11 @@ the version up: a process killed at any moment leaves no half-made version.
 
 from __future__ import annotations
 
-import getpass
-import os
 import shutil
 import socket
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +18,10 @@ import psutil
 import sqlalchemy as sa
 
 from sqlml.bundles.manifest import Manifest
-from sqlml.catalog import files
+from sqlml.catalog import files, rows
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import Watch, open_database, parse_url, reading, writing
+from sqlml.catalog.rows import now, user
 from sqlml.errors import BindError, UnknownModel, UnknownVersion, did_you_mean
 from sqlml.home import Home
 from sqlml.plan import InputColumn, TrainOutcome, TrainPlan
@@ -178,10 +175,10 @@ class Catalog:
         with writing(self._engine) as c:
             files.place_bundle(self.home, job.folder / "bundle", outcome.bundle_sha256)
             model_id, number = _next_version(c, plan.model)
-            version_id = _insert_one(c, t.versions, _version_row(plan, outcome, manifest, job, model_id, number))
-            _insert(c, t.inputs, _input_rows(version_id, manifest.inputs, outcome.encodings))
-            _insert(c, t.metrics, _metric_rows(version_id, outcome.metrics))
-            _insert(c, t.curves, [_curve_row(version_id, *point) for point in outcome.curves])
+            version_id = _insert_one(c, t.versions, rows.version_row(plan, outcome, manifest, job.id, model_id, number))
+            _insert(c, t.inputs, rows.input_rows(version_id, manifest.inputs, outcome.encodings))
+            _insert(c, t.metrics, rows.metric_rows(version_id, outcome.metrics))
+            _insert(c, t.curves, [rows.curve_row(version_id, *point) for point in outcome.curves])
             c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state="done", version=number, finished_at=now()))
             _count_up(c, "models_revision")
         return self.resolve(plan.model, number)
@@ -399,20 +396,6 @@ class Catalog:
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def now() -> datetime:
-    """The time in UTC, without a zone: the catalog's convention."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-@cache
-def user() -> str:
-    """Who owns what this process makes."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-
-
 def _own_process() -> tuple[int, float]:
     process = psutil.Process()
     return process.pid, process.create_time()
@@ -461,63 +444,3 @@ def _insert_one(c: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> in
 def _insert(c: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     if rows:
         c.execute(sa.insert(table), rows)
-
-
-def _version_row(
-    plan: TrainPlan, outcome: TrainOutcome, manifest: Manifest, job: Job, model_id: int, number: int
-) -> dict[str, Any]:
-    return {
-        "uid": uuid.uuid4().hex[:12],
-        "model_id": model_id,
-        "version": number,
-        "job_id": job.id,
-        "algorithm": outcome.algorithm,
-        "task": outcome.task.value,
-        "target": plan.target,
-        "target_sql_type": manifest.target_sql_type,
-        "classes": list(manifest.classes),
-        "example": dict(manifest.example),
-        "statement": plan.statement,
-        "parameters": [None if p is None else str(p) for p in plan.parameters],
-        "query": plan.query,
-        "options": dict(outcome.options),
-        "seed": plan.seed,
-        "split": plan.split.text,
-        "rows": outcome.rows,
-        "heldout_rows": outcome.heldout_rows,
-        "fingerprint": outcome.fingerprint,
-        "duration": outcome.duration,
-        "peak_memory": outcome.peak_memory,
-        "libraries": dict(outcome.libraries),
-        "host": outcome.host,
-        "bundle_sha256": outcome.bundle_sha256,
-        "notes": list(outcome.notes),
-        "owner": user(),
-        "created_at": now(),
-    }
-
-
-def _input_rows(version_id: int, inputs: Sequence[InputColumn], encodings: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "version_id": version_id,
-            "position": position,
-            "name": column.name,
-            "sql_type": column.sql_type,
-            "kind": column.kind.value,
-            "encoding": encodings[column.name],
-        }
-        for position, column in enumerate(inputs, 1)
-    ]
-
-
-def _metric_rows(version_id: int, metrics: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
-    return [
-        {"version_id": version_id, "split": split, "metric": name, "position": position, "value": value}
-        for split, values in metrics.items()
-        for position, (name, value) in enumerate(values.items(), 1)
-    ]
-
-
-def _curve_row(version_id: int, step: int, split: str, metric: str, value: float) -> dict[str, Any]:
-    return {"version_id": version_id, "step": step, "split": split, "metric": metric, "value": value}

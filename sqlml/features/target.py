@@ -22,7 +22,7 @@ _SHOWN_OF = 10_000
 
 
 def plain_target(values: Values) -> Values | None:
-    """Target values as string, bool, int64 or float64 with NaN as NULL; None for dates, times and everything else."""
+    """Target values as string, bool, int64 or float64 with NaN as NULL and -0.0 as 0.0; None for dates, times and the rest."""
     if isinstance(values.type, pa.DictionaryType):
         values = pc.cast(values, values.type.value_type)
     kind = values.type
@@ -37,7 +37,7 @@ def plain_target(values: Values) -> Values | None:
             return pc.cast(values, pa.float64(), safe=False)
     if t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind):
         values = pc.cast(values, pa.float64(), safe=False)
-        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), pc.add(values, 0.0))
     return None
 
 
@@ -64,17 +64,27 @@ def encode_classes(values: Values, classes: Sequence[Any]) -> NDArray[np.int64]:
     if isinstance(values.type, pa.DictionaryType):
         values = pc.cast(values, values.type.value_type)
     try:
-        codes = pc.index_in(pc.cast(values, want), value_set=pa.array(classes, want))
+        plain = pc.cast(values, want)
+        if pa.types.is_floating(want):
+            plain = pc.add(plain, 0.0)  # -0.0 is 0.0
+        codes = pc.index_in(plain, value_set=pa.array(classes, want))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         words = pa.array([label_text(value) for value in classes], pa.string())
         codes = pc.index_in(pc.cast(values, pa.string()), value_set=words)
     return np.asarray(pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
-def nothing_to_measure(target: str, values: Values, classes: Sequence[Any], rows: str = "row") -> TrainingDataError:
-    """The error for rows none of which has a target to measure a model against; ``rows`` is what one of them is called."""
+def shown(value: Any) -> str:
+    """A class in a message: as ``label_text`` has it, in quotes where it could not be seen."""
+    text = label_text(value)
+    return text if text and text == text.strip() else f"'{text}'"
+
+
+def nothing_to_measure(target: str, values: Values, classes: Sequence[Any], of: str = "") -> TrainingDataError:
+    """The error for rows none of which has a target to measure a model against; ``of`` says whose rows they are."""
+    lead = f"the only row{of} does not have" if len(values) == 1 else f"none of the {len(values):,} rows{of} has"
     article = "an" if target[:1].lower() in tuple("aeiou") else "a"
-    lead = f"the only {rows} does not have" if len(values) == 1 else f"none of the {len(values):,} {rows}s has"
-    wanted = f"that the model knows: {listing(map(label_text, classes), 20)}" if classes else "that is a finite number"
-    found = ["NULL" if value is None else label_text(value) for value in pc.unique(values[:_SHOWN_OF]).to_pylist()]
-    return TrainingDataError(f"{lead} {article} {target} {wanted}", hint=f"found: {listing(found)}")
+    wanted = f"that the model knows: {listing(map(shown, classes), 20)}" if classes else "that is a finite number"
+    found = pc.cast(pc.unique(values[:_SHOWN_OF]), pa.string()).to_pylist()
+    words = listing("NULL" if value is None else shown(value) for value in found)
+    return TrainingDataError(f"{lead} {article} {target} {wanted}", hint=f"found: {words}")

@@ -160,10 +160,23 @@ def _fitted(columns: list[Column], width: int | None) -> tuple[list[Column], lis
     narrow = _narrowed_to(columns, width)
     if _total(narrow) <= width:
         return narrow, []
-    left, right = _fitting(narrow, width)
     gap = Column("…", ["…"] * len(columns[0].texts), False)
+    ending = _ending(columns, width - narrow[0].width - 7)  # beside the first column and the gap
+    room = width - _total([gap, *ending]) + 1
+    right = len(columns) - len(ending)
+    left = max([1, *(n for n in range(1, right) if _total(narrow[:n]) <= room)])
     hidden = [column.header for column in columns[left:right]]
-    return _narrowed_to([*columns[:left], gap, *columns[right:]], width), hidden
+    return [*_narrowed_to(columns[:left], room), gap, *ending], hidden
+
+
+def _ending(columns: list[Column], room: int) -> list[Column]:
+    """The last columns in so many cells: two where they fit, however short their texts are cut, else one, else none."""
+    for number in range(min(_ENDING, len(columns) - 1), 0, -1):
+        for most in (max(room // 2, _NARROWEST), _NARROWEST):
+            ending = [_narrowed(column, most) for column in columns[-number:]]
+            if _total(ending) <= room:
+                return ending
+    return []
 
 
 def _narrowed_to(columns: list[Column], width: int) -> list[Column]:
@@ -174,16 +187,6 @@ def _narrowed_to(columns: list[Column], width: int) -> list[Column]:
         narrow = [_narrowed(column, most) for column in columns]
         most -= 1
     return narrow
-
-
-def _fitting(columns: list[Column], width: int) -> tuple[int, int]:
-    """The columns to hide behind a column of …: one at least stays before it, and after it the last ones where they fit."""
-    for ending in range(min(_ENDING, len(columns) - 1), -1, -1):
-        right = len(columns) - ending
-        for left in range(right - 1, 0, -1):
-            if _total([*columns[:left], *columns[right:]]) + 4 <= width:
-                return left, right
-    return 1, len(columns)
 
 
 def _narrowed(column: Column, most: int) -> Column:

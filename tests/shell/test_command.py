@@ -50,9 +50,9 @@ def test_formats_print_the_data_and_nothing_else() -> None:
 
 
 def test_results_one_after_the_other() -> None:
-    script = "SELECT 1 AS a; CREATE TABLE t (a INT); SELECT NULL AS b"
+    script = "SELECT 1 AS a; CREATE TABLE t (a INT); SELECT NULL::VARCHAR AS b"
     assert sqlml("--format", "csv", "-c", script, "-c", "SELECT 3 AS c").stdout == 'a\n1\n\nb\n""\n\nc\n3\n'
-    assert sqlml("--format", "markdown", "-c", script).stdout == "| a |\n| ---: |\n| 1 |\n\n| b |\n| ---: |\n| NULL |\n"
+    assert sqlml("--format", "markdown", "-c", script).stdout == "| a |\n| ---: |\n| 1 |\n\n| b |\n| --- |\n| NULL |\n"
     assert sqlml("--format", "json", "-c", script).stdout == '[\n  {"a": 1}\n]\n[\n  {"b": null}\n]\n'
 
 

@@ -58,11 +58,11 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def answer(url: str, row: Mapping[str, Any]) -> Any:
     """What the endpoint says to one row, once it is there."""
     body = json.dumps({"rows": [row]}).encode()
-    request = urllib.request.Request(f"{url}/models/spends/predict", body, {"content-type": "application/json"})  # noqa: S310
+    request = urllib.request.Request(f"{url}/models/spends/predict", body, {"content-type": "application/json"})
     deadline = time.monotonic() + 30
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - our own server on loopback
+            with urllib.request.urlopen(request, timeout=10) as response:
                 return json.load(response)
         except OSError:
             if time.monotonic() > deadline:

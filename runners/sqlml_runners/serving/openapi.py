@@ -22,6 +22,7 @@ _SCHEMA: Mapping[Kind, Mapping[str, Any]] = {
     Kind.TIMESTAMPTZ: {"type": ["string", "null"], "format": "date-time"},
 }
 _JSON_TYPE = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string"}
+_MISSING = "A column that is left out of a row is NULL, as one given as null is; an unknown column is an error."
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}, "field": {"type": "string"}}}
 
 
@@ -75,8 +76,9 @@ def _post(summary: str, tag: str, schema: dict[str, Any], example: dict[str, Any
 
 def _rows_schema(inputs: Iterable[InputColumn]) -> dict[str, Any]:
     properties = {column.name: {**_SCHEMA[column.kind], "title": f"{column.name} ({column.sql_type})"} for column in inputs}
-    row = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {"type": "object", "required": ["rows"], "properties": {"rows": {"type": "array", "items": row}}}
+    row = {"type": "object", "properties": properties, "additionalProperties": False, "description": _MISSING}
+    rows = {"type": "array", "items": row, "description": "one object a row, columns by name in any order"}
+    return {"type": "object", "required": ["rows"], "properties": {"rows": rows}, "description": _MISSING}
 
 
 def _rows_answer(served: Served) -> dict[str, Any]:

@@ -90,9 +90,7 @@ def unknown_name(given: str, inputs: Sequence[InputColumn]) -> str:
     return f"the model has no input {given!r}; {did_you_mean(given, names) or 'it has: ' + listing(names)}"
 
 
-def column_array(
-    column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str = ""
-) -> pa.Array:
+def column_array(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str = "") -> pa.Array:
     """JSON values (None: NULL) of one column in the Arrow type that the model wants.
 
     ``path(i)`` is the i-th one's place in the request, for an error; ``note`` follows it in the text.
@@ -104,9 +102,7 @@ def column_array(
         raise _first_wrong(column, values, path, status, note) from None
 
 
-def _first_wrong(
-    column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str
-) -> BadRequest:
+def _first_wrong(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str) -> BadRequest:
     for i, value in enumerate(values):
         try:
             pa.array([None if value is None else _PARSE[column.kind](value)], arrow_type(column.kind))

@@ -111,7 +111,8 @@ def _objects(body: bytes, reason: msgspec.ValidationError | None) -> list[dict[s
     try:
         document = decode_json(msgspec.json.decode, body)
     except msgspec.ValidationError as error:  # a number too large for any type
-        raise BadRequest(422, f"the body does not fit: {reason or error}".replace("$.", "")) from None
+        why = str(reason or error).partition(" - at `$[...]")[0].replace("$.", "")  # "[...]" is any name: no help
+        raise BadRequest(422, f"the body does not fit: {why}") from None
     if not isinstance(document, dict) or "rows" not in document:
         raise BadRequest(422, 'the body must be {"rows": [{…}, …]}, one object a row', "rows")
     if unknown := [name for name in document if name != "rows"]:

@@ -25,7 +25,6 @@ from sqlml_runners.serving.protocol import (
     Predictions,
     column_array,
     decode_json,
-    describe_value,
     find_name,
     spellings,
     unknown_name,
@@ -190,13 +189,20 @@ def _wrong_data(name: str, datatype: str, data: bytes, place: str, error: msgspe
     try:
         items = msgspec.json.decode(data)
     except msgspec.ValidationError as worse:  # a number too large for any type
-        return BadRequest(400, f"{place}{note}: {_readable(worse)}", place)
+        return _refused(worse, place, note)
     if not isinstance(items, list):
         return wrong_value(400, place, "a list", items, note)
     for path, value in _leaves(place, items):
         if not _fits(value, datatype):
             return wrong_value(400, path, _expected(datatype), value, note)
-    return BadRequest(400, f"{place}{note}: {_readable(error)}", place)
+    return _refused(error, place, note)
+
+
+def _refused(error: msgspec.ValidationError, place: str, note: str) -> BadRequest:
+    """msgspec's own words, with the place in the whole request."""
+    message, _, inner = str(error).partition(" - at ")
+    path = place + inner.strip("`$")
+    return BadRequest(400, f"{path}{note}: {message.replace('`', '')}", path)
 
 
 def _leaves(place: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -210,8 +216,6 @@ def _leaves(place: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _fits(value: Any, datatype: str) -> bool:
-    if type(value) is float and value.is_integer() and not datatype.startswith("FP"):
-        value = int(value)  # 1.0 is a whole number in JSON
     try:
         msgspec.convert(value, _VALUES[datatype] | None)
     except msgspec.ValidationError:
