@@ -181,6 +181,28 @@ def test_validation_query(tmp_path: Path) -> None:
     assert "2 of 50 validation rows are left out: their y is NULL or a class without training rows" in report.notices
     with pytest.raises(TrainingDataError, match="VALIDATE ON gave no rows"):
         train(tmp_path / "none", people(), "y", "xgboost_classifier", **{**how, "validation": extra.slice(0, 0)})
+    _, _, report = train(tmp_path / "one", people(), "y", "xgboost_classifier", **{**how, "validation": extra.slice(1, 9)})
+    assert "1 of 9 validation rows is left out: its y is NULL or a class without training rows" in report.notices
+
+
+VALIDATED = [
+    ("y", pa.array(["maybe"] * 50), "none of the 50 rows of VALIDATE ON has a y that the model knows: no, yes"),
+    ("y", pa.nulls(50, pa.string()), "none of the 50 rows of VALIDATE ON has a y that the model knows: no, yes"),
+    ("z", pa.nulls(50, pa.float64()), "none of the 50 rows of VALIDATE ON has a z that is a finite number"),
+    ("z", pa.array(["old"] * 50), "target z is text, and xgboost_regressor predicts numbers"),
+]
+
+
+@pytest.mark.parametrize(("target", "labels", "message"), VALIDATED)
+def test_validation_rows_without_a_label_to_measure(tmp_path: Path, target: str, labels: pa.Array, message: str) -> None:
+    extra = people(50, seed=3)
+    extra = extra.set_column(extra.schema.get_field_index(target), target, labels)
+    algorithm = {"y": "xgboost_classifier", "z": "xgboost_regressor"}[target]
+    others = tuple({"y", "z", "w"} - {target})
+    with pytest.raises(TrainingDataError) as caught:
+        train(tmp_path, people(), target, algorithm, exclude=others, options=QUICK, validation=extra)
+    assert caught.value.message == message
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_rows_without_target_are_left_out(tmp_path: Path) -> None:
@@ -262,7 +284,7 @@ REFUSED = [
         "t",
         "linear_regression",
         {},
-        "target t is infinite in 1 rows: leave them out with WHERE",
+        "target t is infinite in 1 row: leave what is infinite out with WHERE",
     ),
     (
         people().append_column("q", pa.array([-1.0, *[1.0] * 399])),
@@ -276,7 +298,7 @@ REFUSED = [
         "y",
         None,
         {"weight": "q"},
-        "weight q is NULL in 1 rows: use coalesce(q, 1)",
+        "weight q is NULL in 1 row: use coalesce(q, 1)",
     ),
     (
         people().append_column("q", pa.array([0.0] * 400)),
@@ -290,7 +312,21 @@ REFUSED = [
         "y",
         None,
         {},
-        "none of the 1 feature columns varies in the training rows: there is nothing to learn from",
+        "the only feature column, a, does not vary in the training rows: there is nothing to learn from",
+    ),
+    (
+        pa.table({"a": [1] * 9, "b": ["x"] * 9, "y": [1, 2] * 4 + [1]}),
+        "y",
+        None,
+        {},
+        "none of the 2 feature columns varies in the training rows: there is nothing to learn from",
+    ),
+    (
+        people(1).append_column("t", pa.nulls(1)),
+        "t",
+        None,
+        {},
+        "target t is NULL in the only row: there is nothing to learn",
     ),
     (pa.table({"y": [1, 2] * 5}), "y", None, {}, "there are no feature columns left to learn from"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_logistic_options() -> None:
     report = Recorder()
     given = {"l1_ratio": 0.5, "class_weight": "balanced", "max_iter": 1}
     algorithm.fit(data, FitSpec(check_options(algorithm, given), 0, 1), report)
-    assert report.notices == ["not converged in 1 iterations: a larger max_iter may give a better model"]
+    assert report.notices == ["not converged in 1 iteration: a larger max_iter may give a better model"]
 
 
 def test_kmeans_equals_scikit_learn_and_orders_by_size() -> None:
@@ -154,6 +155,9 @@ def test_kmeans_with_fewer_rows_than_clusters() -> None:
     data = example_data(algorithm, 3, 0, rows=5)
     with pytest.raises(TrainingDataError, match="n_clusters = 8 needs as many different rows; there are 5"):
         algorithm.fit(data, FitSpec(check_options(algorithm, {}), 0, 2), Recorder())
+    one_counts = replace(data, weight=np.array([1.0, 0, 0, 0, 0]))
+    with pytest.raises(TrainingDataError, match="n_clusters = 8 needs as many different rows; there is 1"):
+        algorithm.fit(one_counts, FitSpec(check_options(algorithm, {}), 0, 2), Recorder())
 
 
 def test_tree_threads_can_be_raised() -> None:

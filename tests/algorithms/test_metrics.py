@@ -46,6 +46,19 @@ def test_many_classes_of_which_one_is_absent() -> None:
     assert "brier" not in figures
 
 
+def test_classes_that_do_not_occur_do_not_count() -> None:
+    """Rows of two of three classes, all predicted rightly: as scikit-learn has it by default."""
+    from sklearn.metrics import f1_score
+
+    raw = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
+    figures = classification_metrics(np.array([0, 1, 0]), raw)
+    assert [figures[name] for name in ("precision", "recall", "f1")] == [1, 1, 1]
+    actual = np.array([0, 1, 1])
+    assert classification_metrics(actual, raw)["f1"] == f1_score(actual, raw.argmax(1), average="macro")
+    predicted_only = classification_metrics(np.array([0, 0, 0]), raw)
+    assert predicted_only["recall"] == pytest.approx(1 / 3)
+
+
 def test_regression() -> None:
     figures = regression_metrics(np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 5.0]))
     assert figures["rmse"] == pytest.approx(np.sqrt(1 / 3))

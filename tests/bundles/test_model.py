@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from sqlml.bundles.model import Model
-from sqlml.errors import BindError, BundleError
+from sqlml.errors import BindError, BundleError, TrainingDataError
 from sqlml.plan import SplitPlan
 from tests.jobs import train
 
@@ -164,10 +164,46 @@ def test_evaluate(make: Callable[..., Model]) -> None:
     as_text = TABLE["flag"].cast(pa.string())
     assert model.evaluate(TABLE, as_text) == figures
     assert (model.evaluate(TABLE, TABLE["flag"], threshold=0.0)["recall"]) == 1
-    assert model.evaluate(TABLE, pa.nulls(N, pa.bool_()))["roc_auc"] is None
+    assert model.evaluate(TABLE.slice(0, 0), TABLE["flag"].slice(0, 0))["roc_auc"] is None
     with pytest.raises(BindError, match="measured against the column flag"):
         model.evaluate(TABLE)
     assert make(None, "kmeans").evaluate(TABLE)["mean_squared_distance"] is not None
+
+
+def test_rows_without_a_known_target_are_left_out_and_counted(make: Callable[..., Model]) -> None:
+    model = make("grade", "xgboost_classifier")
+    some = pa.array([None, 7, *TABLE["grade"].to_pylist()[2:]])
+    assert model.known_rows(some) == N - 2
+    assert model.known_rows(TABLE["grade"]) == N
+    assert model.evaluate(TABLE, some) == model.evaluate(TABLE.slice(2), TABLE["grade"].slice(2))
+    number = make("value", "linear_regression")
+    assert number.known_rows(pa.array([None, np.inf, np.nan, 1.0])) == 1
+
+
+NO_TARGET = [
+    ("grade", pa.nulls(N, pa.int64()), "none of the 300 rows has a grade that the model knows: 0, 10, 20", "found: NULL"),
+    ("grade", pa.array([7] * N), "none of the 300 rows has a grade that the model knows: 0, 10, 20", "found: 7"),
+    ("flag", pa.array(["maybe"] * N), "none of the 300 rows has a flag that the model knows: false, true", "found: maybe"),
+]
+
+
+@pytest.mark.parametrize(("target", "actual", "message", "hint"), NO_TARGET)
+def test_evaluating_on_no_known_target(
+    make: Callable[..., Model], target: str, actual: pa.Array, message: str, hint: str
+) -> None:
+    model = make(target, "xgboost_classifier")
+    with pytest.raises(TrainingDataError) as caught:
+        model.evaluate(TABLE, actual)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+    with pytest.raises(TrainingDataError):
+        model.evaluate_scores(model.raw(TABLE), actual)
+
+
+def test_evaluating_against_what_is_no_target(make: Callable[..., Model]) -> None:
+    with pytest.raises(TrainingDataError, match="none of the 300 rows has a value that is a finite number"):
+        make("value", "linear_regression").evaluate(TABLE, pa.nulls(N, pa.float64()))
+    with pytest.raises(BindError, match="grade is a class; the column given is list<item: int64>"):
+        make("grade", "xgboost_classifier").evaluate(TABLE, pa.array([[1]] * N))
 
 
 def test_many_threads(make: Callable[..., Model]) -> None:

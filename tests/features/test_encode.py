@@ -92,7 +92,7 @@ def test_unseen_categories_are_missing_and_rare_ones_too() -> None:
     found = encoder.transform({"c": pa.array(["b", "c", "z", None, "a"])}, 5)[:, 0]
     np.testing.assert_array_equal(found, np.array([1, NAN, NAN, NAN, 0], np.float32))
     assert encoder.categorical == (True,)
-    assert encoder.describe() == (("c", "2 categories (1 rarer values as missing); NULL as missing"),)
+    assert encoder.describe() == (("c", "2 categories (1 rarer value as missing); NULL as missing"),)
 
 
 def test_only_training_rows_are_looked_at() -> None:

@@ -10,6 +10,8 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,11 +19,15 @@ import httpx
 import pyarrow as pa
 import pytest
 from sqlml_runners.serving.app import make_app
-from sqlml_runners.serving.models import Models, Served
+from sqlml_runners.serving.models import Models, Served, load_served
+from sqlml_runners.serving.openapi import openapi_document
+from sqlml_runners.serving.v2 import example_request
 
 from sqlml.bundles.model import Model
+from sqlml.catalog import Endpoint
 from sqlml.types import Task
 from sqlml.version import __version__
+from tests.jobs import train
 from tests.serving.conftest import EXAMPLE, INPUTS, Place, call, make_rows
 
 PREDICT = "/models/deposit/predict"
@@ -141,7 +147,27 @@ def test_the_example_in_the_docs_works_when_pasted(bank: Place) -> None:
         "items"
     ]
     assert list(row["properties"]) == [column.name for column in INPUTS]
+    assert "left out of a row is NULL" in row["description"]
     assert row["properties"]["age"] == {"type": ["number", "null"], "title": "age (BIGINT)"}
+
+
+def test_a_model_with_odd_names_is_served(tmp_path: Path) -> None:
+    """Quotes, backslashes, control characters and emoji in the names of inputs, the target and its classes."""
+    names = ['say "hi"', "back\\slash", "two\nlines"]
+    values = {name: [float((i * step) % 17) for i in range(80)] for step, name in enumerate(names, start=1)}
+    table = pa.table({**values, 'the "y"\n': ["🙂" if v > 8 else "" for v in values[names[0]]]})
+    model, outcome, _ = train(tmp_path, table, 'the "y"\n', options={"n_estimators": 3})
+    served = load_served(
+        Endpoint("e", "m", 1, "u", model.folder, outcome.bundle_sha256, outcome.task, datetime(2024, 1, 1, tzinfo=UTC))
+    )
+    answer = json.loads(served.predict(json.dumps({"rows": table.select(names).to_pylist()}).encode()))["predictions"]
+    assert [row['predicted_the "y"\n'] for row in answer] == model.predict(table).to_pylist()
+    assert set(answer[0]['predicted_the "y"\n_probs']) == {"", "🙂"}
+    request = example_request(model.inputs, model.manifest.example)
+    assert json.loads(served.infer(json.dumps(request).encode()))["outputs"][1]["parameters"] == {"classes": ["", "🙂"]}
+    document = json.loads(json.dumps(openapi_document("1", [served])))
+    body = document["paths"]["/models/e/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert served.predict(json.dumps(body["example"]).encode())
 
 
 def test_the_docs_need_no_other_host(bank: Place) -> None:

@@ -101,6 +101,36 @@ def test_a_body_that_nests_too_deep_is_refused() -> None:
         decode_rows(FORM, b"[" * 100_000)
 
 
+ODD = ('say "hi"', "back\\slash", "two\nlines", "nul\0", "🙂")
+
+
+def test_inputs_whose_names_json_escapes() -> None:
+    form = row_form([InputColumn(name, "DOUBLE", Kind.NUMBER) for name in ODD])
+    rows = [{name: i for i, name in enumerate(ODD)}, {ODD[0].upper(): 9}, {}]
+    columns = decode_rows(form, json.dumps({"rows": rows}).encode())
+    assert [array.to_pylist() for array in columns.values()] == [
+        [0, 9, None], [1, None, None], [2, None, None], [3, None, None], [4, None, None],
+    ]  # fmt: skip
+
+
+ODD_WRONG = [
+    ('{"rows": [{"🙂": "old"}]}', 422, "rows[0].🙂: expected a number, got the text 'old'"),
+    (r'{"rows": [{}, {"say \"hi\"": true}]}', 422, 'rows[1].say "hi": expected a number, got true'),
+    ('{"rows": [{"🙂🙂": 1}]}', 422, "rows[0].🙂🙂: the model has no input '🙂🙂'; did you mean 🙂?"),
+    ('{"rows": [{"🙂": 1e999}]}', 422, "the body does not fit: Number out of range"),
+    ('{"rows": 3}', 422, "rows: expected a list of objects, got the number 3"),
+    ("{", 400, "the body is not JSON: Input data was truncated"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "message"), ODD_WRONG)
+def test_errors_with_such_names_are_the_same(body: str, status: int, message: str) -> None:
+    form = row_form([InputColumn(name, "DOUBLE", Kind.NUMBER) for name in ODD])
+    with pytest.raises(BadRequest) as caught:
+        decode_rows(form, body.encode())
+    assert (caught.value.status, caught.value.message) == (status, message)
+
+
 def test_answers() -> None:
     names = Names("predicted_y", "predicted_y_probs", ("no", "yes"))
     predictions = Predictions(pa.array(["no"]), np.array([[0.75, 0.25]]))

@@ -59,16 +59,23 @@ def test_no_rows() -> None:
     assert len(decode(request(age=empty, job=empty, own=empty, day=empty)).columns["age"]) == 0
 
 
+AGE = "inputs[0].data[0] (age): expected a whole number from"
 WRONG = [
-    ({"age": {"datatype": "INT8", "data": [300, 1]}}, "input 'age' is not INT8: Expected int <= 127 - at data[0]"),
-    ({"age": {"datatype": "UINT64", "data": [1, -1]}}, "input 'age' is not UINT64: Expected int >= 0 - at data[1]"),
-    ({"age": {"data": [1.5, 1]}}, "input 'age' is not INT64: Expected int | null, got float - at data[0]"),
-    ({"age": {"data": 7}}, "input 'age' is not INT64: Expected array, got int"),
-    ({"own": {"data": [1, 0]}}, "input 'own' is not BOOL: Expected bool | null, got int - at data[0]"),
+    ({"age": {"datatype": "INT8", "data": [300, 1]}}, f"{AGE} -128 to 127 (INT8), got the number 300"),
+    ({"age": {"datatype": "UINT16", "data": [-1, 1]}}, f"{AGE} 0 to 65535 (UINT16), got the number -1"),
+    ({"age": {"datatype": "UINT64", "data": [-1, 1]}}, f"{AGE} 0 to 18446744073709551615 (UINT64)"),
+    ({"age": {"datatype": "FP64", "data": [1, "old"]}}, "inputs[0].data[1] (age): expected a number, got the text 'old'"),
+    ({"age": {"datatype": "FP64", "data": [["old"], [1]]}}, "inputs[0].data[0][0] (age): expected a number, got the text 'old'"),
+    ({"age": {"datatype": "FP64", "data": [[1], 2]}}, "inputs[0].data[1] (age): Expected array, got int"),
+    ({"age": {"data": [1.5, 1]}}, "inputs[0].data[0] (age): expected a whole number from -9223372036854775808 to "),
+    ({"job": {"data": ["a", 3]}}, "inputs[1].data[1] (job): expected a text, got the number 3"),
+    ({"age": {"data": 7}}, "inputs[0].data (age): expected a list, got the number 7"),
+    ({"own": {"data": [1, 0]}}, "inputs[2].data[0] (own): expected true or false, got the number 1"),
     ({"age": {"datatype": "BYTES"}}, "input 'age' must be UINT8, UINT16, UINT32, UINT64, INT8, "),
     ({"job": {"datatype": "FP64"}}, "input 'job' must be BYTES, not FP64"),
     ({"job": {"datatype": "STRING"}}, "input 'job' has the unknown datatype 'STRING'; known: BOOL, "),
     ({"age": {"shape": [3]}}, "input 'age' has the shape [3] but 2 values"),
+    ({"age": {"data": [1]}}, "input 'age' has the shape [2] but 1 value"),
     ({"age": {"shape": [1, 2]}}, "input 'age' must have the shape [n] or [n, 1], not [1, 2]"),
     ({"age": {"shape": [-1]}}, "input 'age' must have the shape [n] or [n, 1], not [-1]"),
     ({"age": {"shape": []}}, "input 'age' must have the shape [n] or [n, 1], not []"),
@@ -76,7 +83,7 @@ WRONG = [
     ({"age": {"name": "agee"}}, "the model has no input 'agee'; did you mean age?"),
     ({"age": {"name": "job"}}, "the input 'job' is given twice"),
     ({"age": {"shape": [1], "data": [1]}}, "the inputs differ in length: age has 1, job has 2, own has 2, day has 2"),
-    ({"day": {"data": ["2024-05-31", "x"]}}, "input 'day', data[1]: expected a date such as '2024-05-31', got the text 'x'"),
+    ({"day": {"data": ["2024-05-31", "x"]}}, "inputs[3].data[1] (day): expected a date such as '2024-05-31', got the text 'x'"),
 ]  # fmt: skip
 
 
@@ -86,6 +93,21 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
         decode(request(**changes))
     assert caught.value.status == 400
     assert caught.value.message.startswith(message)
+
+
+def test_the_place_of_a_wrong_value_is_the_field() -> None:
+    document = request(day={"shape": [2, 1], "data": [["2024-05-31"], ["x"]]})
+    document["inputs"].reverse()
+    with pytest.raises(BadRequest) as caught:
+        decode(document)
+    assert caught.value.field == "inputs[0].data[1][0]"
+
+
+def test_a_number_too_large_for_any_type() -> None:
+    body = json.dumps(request(age={"datatype": "FP64", "data": [1, "huge"]})).replace('"huge"', "1e999")
+    with pytest.raises(BadRequest) as caught:
+        decode_infer(INPUTS, body.encode())
+    assert (caught.value.status, caught.value.message) == (400, "inputs[0].data[1] (age): Number out of range")
 
 
 def test_a_missing_input_is_named() -> None:
