@@ -14,7 +14,7 @@ from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quo
 
 from sqlml.binder.text import Piece, Sql, fill, hole, made, replace_calls
 from sqlml.catalog import Version
-from sqlml.errors import BindError, did_you_mean, listing
+from sqlml.errors import BindError, count_of, did_you_mean, listing
 from sqlml.types import Task, label_text
 
 DEFAULT_REASONS = 3
@@ -143,7 +143,7 @@ def _bind_positions(source: str, call: ModelCall, version: Version, bind: Callab
     using = call.using or ()
     if len(using) != len(inputs):
         raise BindError(
-            f"{call.model.text}() takes {len(inputs)} arguments, got {len(using)}",
+            f"{call.model.text}() takes {count_of(len(inputs), 'argument')}, got {len(using)}",
             source=source,
             span=call.span,
             hint=f"in this order: {listing(inputs, 30)}\n"

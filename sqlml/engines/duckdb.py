@@ -125,6 +125,8 @@ class DuckDBEngine:
         self.database = database
         self.connection = connection
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
+        for own in (self.connection, self.side):
+            own.execute("SET enable_progress_bar = false")  # it would draw into results that go to a file or a pipe
         self._key = f"{MEMORY}{id(self)}" if database == MEMORY else os.path.realpath(database)
         _functions.open(self._key)
 

@@ -15,7 +15,7 @@ from sqlml.binder.train import bind_options
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import OptionSpec
-from sqlml.errors import BindError, BundleError, Error, TrainingDataError, did_you_mean, listing, not_yet
+from sqlml.errors import BindError, BundleError, Error, TrainingDataError, count_of, did_you_mean, listing, not_yet
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
@@ -38,7 +38,7 @@ def run_evaluate(node: Evaluate, parameters: Parameters, queries: Queries, catal
         footer = f"{version.name} on its {rows:,} held-out rows"
     else:
         metrics, rows = _on_query(version, node.query, parameters, queries, threshold)
-        footer = f"{version.name} on {rows:,} rows"
+        footer = f"{version.name} on {count_of(rows, 'row')}"
     columns = [("model", "string"), ("version", "int64"), ("rows", "int64"), *((name, "double") for name in metrics)]
     row = {"model": version.model, "version": version.version, "rows": rows} | dict(metrics)
     return rows_result([row], columns, footer)
@@ -112,7 +112,9 @@ def _on_query(
         raise TrainingDataError("the query gave no rows to evaluate on", source=source, span=query.span)
     data = {column.name: table[index] for index, column in enumerate(version.inputs)}
     actual = table[len(version.inputs)] if version.target else None
-    return open_model(version).evaluate(data, actual, threshold=threshold), table.num_rows
+    model = open_model(version)
+    metrics = model.evaluate(data, actual, threshold=threshold)
+    return metrics, table.num_rows if actual is None else model.known_rows(actual)
 
 
 def open_model(version: Version) -> Model:
