@@ -13,6 +13,7 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,10 @@ class DuckDBEngine:
         self.connection = connection
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
         for own in (self.connection, self.side):
-            own.execute("SET enable_progress_bar = false")  # it would draw into results that go to a file or a pipe
+            # The bar would draw into results that go to a file or a pipe.  In Jupyter without ipywidgets DuckDB has none, and
+            # refuses even to hear that none is wanted.
+            with suppress(duckdb.InvalidInputException):
+                own.execute("SET enable_progress_bar_print = false")
         self._key = f"{MEMORY}{id(self)}" if database == MEMORY else os.path.realpath(database)
         _functions.open(self._key)
 
