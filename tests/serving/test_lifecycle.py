@@ -23,6 +23,8 @@ from sqlml_runners.serving.state import ServerLock, read_state
 from sqlml.errors import ServingError
 from tests.serving.conftest import EXAMPLE, Place, call
 
+pytestmark = pytest.mark.slow  # real servers that start, idle and stop
+
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
