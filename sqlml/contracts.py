@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class OptionSpec:
     """One option of an algorithm, under the library's own name.
 
-    ``type`` is ``int``, ``float``, ``bool``, ``str`` or ``list[float]``; ``low`` and ``high`` are the ends of the allowed range,
-    inclusive unless ``open_low`` / ``open_high``; ``choices`` are the allowed words; ``default`` None means "the library's own".
+    ``type`` is ``int``, ``float``, ``bool``, ``str``, ``list[float]``, ``class_weight`` ('balanced' or class → positive number) or
+    several of these, as in ``float | str``; ``low`` and ``high`` are the ends of the allowed range of numbers, inclusive unless
+    ``open_low`` / ``open_high``; ``choices`` are the allowed words; ``default`` None means "the library's own".
     """
 
     name: str
@@ -61,7 +62,7 @@ class FeatureMatrix:
 class TrainingData:
     """Everything ``fit`` may see.
 
-    ``y`` is int64 class codes 0 … n_classes-1 for classification, float64 for regression, None for clustering; ``weight`` is
+    ``y`` is int64 class codes 0 … n_classes-1 for classification, float64 for regression, None without a target; ``weight`` is
     float64.  ``valid_*`` are rows for early stopping, taken from the training part (None where not asked for); ``heldout_*`` are
     only watched: their loss is reported while training and decides nothing.
     """
@@ -78,11 +79,16 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class FitSpec:
-    """How to fit: the algorithm's own options, checked, the seed, and how many threads the job may use."""
+    """How to fit: the algorithm's own options, checked, the seed, and how many threads the job may use.
+
+    ``start`` is what to go on from (WARM START): a predictor of the same algorithm on the same features and classes; given only
+    to an algorithm that says ``warm_start``.
+    """
 
     options: Mapping[str, Any]
     seed: int
     threads: int
+    start: Predictor | None = None
 
 
 class Report(Protocol):
@@ -107,17 +113,32 @@ class Predictor(Protocol):
     threads: int
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """From float32 (n, k): the probabilities (n, n_classes) of classes, values (n,), or distances (n, clusters)."""
+        """From float32 (n, k), by task: the probabilities (n, n_classes) of classes; values (n,); distances (n, clusters);
+        components (n, components); anomaly scores (n,), higher for rows less like the others.
+        """
 
     def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """What each feature adds to the row's raw score: (n, outputs, k + 1), the last column being the base value.
 
         Sums over the last axis to the raw score: the log-odds for two classes (outputs = 1, for the second class), one margin per
         class for more, the value itself for regression, minus the squared distance to each centre for clustering.
+        Called only where the algorithm says ``explains``.
         """
 
     def importance(self) -> NDArray[np.float64]:
-        """How much each of the k features matters to the model as a whole, shares that sum to 1 (or all 0)."""
+        """How much each of the k features matters to the model as a whole, shares that sum to 1 (or all 0).
+
+        Called only where the algorithm says ``explains`` or has the task projection.
+        """
+
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        """What was learnt, as named float64 arrays; empty where there is nothing to show.
+
+        Linear: ``coef`` (outputs, k), ``intercept`` (outputs,).  Clusters: ``centers`` (clusters, k).  Components: ``components``
+        (components, k), ``explained_variance``, ``explained_variance_ratio`` (components,), ``mean`` (k,).  Trees: ``weight``
+        (number of splits), ``gain`` and ``cover`` (averages over them), each (k,).  Anomalies: ``threshold`` (1,): a score above
+        it is an anomaly.  What boosting or iterating learnt so far: ``rounds`` (1,), where it can be told to stop there.
+        """
 
     def save(self, folder: Path) -> None:
         """Write the library's own safe format into an existing, empty folder."""
@@ -133,6 +154,8 @@ class Algorithm(Protocol):
     task: Task
     encoding: str  # "codes": categories as codes, NaN for missing; "dense": one-hot, scaled, no NaN
     early_stopping: str | None  # the option that turns it on, where the library has it
+    warm_start: bool  # can go on from an earlier predictor
+    explains: bool  # its predictors have contributions and importance
     options: tuple[OptionSpec, ...]
     doc: str
     libraries: tuple[str, ...]  # distributions whose versions are kept with the version
@@ -197,8 +220,17 @@ class Engine(Protocol):
     def table_rows(self, parts: Sequence[str]) -> int | None:
         """How many rows a table has, by its name's parts; None where there is none."""
 
+    def estimate_rows(self, query: str, parameters: Any = ()) -> int | None:
+        """How many rows the database expects of a query, without running it; None where it cannot tell."""
+
     def transaction(self) -> int | None:
         """The number of the user's open transaction, or None."""
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Let statements of this connection read an Arrow table under a name, until ``unregister``; in an open transaction too."""
+
+    def unregister(self, name: str) -> bool:
+        """Forget a table of ``register``; True where it is gone, False where that must wait, since the connection is busy."""
 
     def names(self) -> Mapping[str, tuple[str, ...]]:
         """``tables`` and ``columns``, for completion."""
@@ -259,23 +291,25 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class FunctionSignature:
-    """What a version's functions take and give."""
+    """What a version's functions take and give.
 
-    columns: tuple[tuple[str, Kind], ...]  # the inputs, in DESCRIBE order
-    task: Task
-    target: str | None
-    classes: tuple[Any, ...] = ()
+    ``columns`` are the inputs, in DESCRIBE order; ``result`` is the SQL type of ``predict``, ``added`` the columns
+    (name, SQL type) that PREDICT MODEL adds.  Types are written as DuckDB writes them; a target of another database translates
+    them.
+    """
+
+    columns: tuple[tuple[str, Kind], ...]
+    result: str
+    added: tuple[tuple[str, str], ...]
 
 
 class Target(Protocol):
     """An engine in which versions become functions.  A function once installed is never removed while the database is open.
 
     An ``output`` is ``predict`` (the class, value or cluster), ``probs`` (a map from class to probability), ``proba:<i>`` (the
-    probability of class i), ``reasons:<n>`` (the n largest contributions) or ``full`` (what PREDICT MODEL adds, as one struct).
+    probability of class i), ``reasons:<n>`` (the n largest contributions), ``explain:<n>`` (what ML.EXPLAIN_PREDICT adds, as one
+    struct) or ``full`` (what PREDICT MODEL adds, as one struct).
     """
-
-    def added_columns(self, signature: FunctionSignature) -> tuple[str, ...]:
-        """The names of the fields of ``full``."""
 
     def call_sql(
         self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]

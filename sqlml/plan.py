@@ -25,15 +25,72 @@ class InputColumn:
 
 
 @dataclass(frozen=True)
-class SplitPlan:
-    """Which rows are held out: a seeded random part, the rows of another query, or none."""
+class TargetColumn:
+    """A column that a version predicts: a class or a number.  ``classes`` in the order of the probabilities."""
 
-    method: str  # random, query, none
+    name: str
+    sql_type: str  # of the prediction
+    task: Task
+    classes: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """Which rows are held out: a seeded random part, those that a column marks, the latest, the rows of another query, or none.
+
+    ``fold`` holds out every row of one of ``folds`` seeded parts: number ``fold`` of 0 … folds-1.
+    """
+
+    method: str  # random, by, time, query, none, fold
     fraction: float = 0.0
+    column: str | None = None  # of BY and TIME; never a feature
+    fold: int = 0
+    folds: int = 0
 
     @property
     def text(self) -> str:
-        return {"random": f"RANDOM {self.fraction:g}", "query": "VALIDATE ON", "none": "NONE"}[self.method]
+        return {
+            "random": f"RANDOM {self.fraction:g}",
+            "by": f"BY {self.column}",
+            "time": f"TIME {self.column} {self.fraction:g}",
+            "query": "VALIDATE ON",
+            "none": "NONE",
+            "fold": f"fold {self.fold + 1} of {self.folds}",
+        }[self.method]
+
+
+@dataclass(frozen=True)
+class TransformItem:
+    """One item of TRANSFORM, as written: an SQL expression or a star, and the name given by AS."""
+
+    text: str
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class TransformPlan:
+    """TRANSFORM with its names settled.  ``inputs`` are the columns that it reads, in the query's order.
+
+    ``frozen`` holds, by the text of an item that names a transform-only model, that model's transform with its fitted state.
+    """
+
+    items: tuple[TransformItem, ...]
+    inputs: tuple[Column, ...]
+    frozen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TunePlan:
+    """TUNE with its names settled.
+
+    ``space`` maps an option to ``{"values": [...]}`` or to ``{"low": a, "high": b, "log": bool, "integer": bool}``.
+    """
+
+    space: Mapping[str, Mapping[str, Any]]
+    method: str  # random, grid, bayesian
+    trials: int
+    metric: str
+    maximize: bool
 
 
 @dataclass(frozen=True)
@@ -47,11 +104,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A TRAIN statement with every name and type settled.  ``query`` is what the engine runs to get the rows."""
+    """A TRAIN statement with every name and type settled.
+
+    ``features`` are the columns that are learnt from, or that TRANSFORM reads; ``query`` is the statement's own query.  JSON all
+    the way down by ``to_json``: whoever has it can train again, or publish what a job has left.
+    """
 
     model: str
-    algorithm: str | None  # None: chosen from the target's values
-    target: str | None
+    algorithm: str | None  # None: chosen from the target's values, as is a family such as random_forest
+    targets: tuple[str, ...]
     features: tuple[Column, ...]
     key: tuple[str, ...]
     excluded: tuple[str, ...]
@@ -65,6 +126,37 @@ class TrainPlan:
     query: str
     statement: str
     parameters: tuple[Any, ...] = ()
+    transform: TransformPlan | None = None
+    tune: TunePlan | None = None
+    start: StartPlan | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> TrainPlan:
+        fields = dict(document)
+        for name in ("targets", "key", "excluded", "parameters"):
+            fields[name] = tuple(fields[name])
+        fields["features"] = tuple(_column(c) for c in fields["features"])
+        fields["split"] = SplitPlan(**fields["split"])
+        fields["limits"] = Limits(**fields["limits"])
+        if fields["transform"] is not None:
+            items = tuple(TransformItem(**item) for item in fields["transform"]["items"])
+            inputs = tuple(_column(c) for c in fields["transform"]["inputs"])
+            fields["transform"] = TransformPlan(items, inputs, fields["transform"]["frozen"])
+        fields["tune"] = TunePlan(**fields["tune"]) if fields["tune"] else None
+        fields["start"] = StartPlan(**fields["start"]) if fields["start"] else None
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """The version that WARM START goes on from: its name, and its bundle."""
+
+    name: str
+    bundle: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -72,51 +164,35 @@ class JobSpec:
     """A job as a document: everything a worker needs, JSON all the way down, plus Arrow files in its folder.
 
     The folder holds ``job.json`` (this), ``train.arrow`` and perhaps ``validation.arrow``; the worker adds ``events.jsonl``,
-    ``job.log`` and, at the end, ``bundle/``, ``heldout.arrow`` and ``result.json``.
+    ``job.log`` and, at the end, ``result.json``; ``train`` also leaves ``bundle/``, ``heldout.arrow`` and ``sample.arrow``.
     """
 
     id: int
-    kind: str  # train
+    kind: str  # train; folds: cross-validation, which leaves figures alone
     folder: Path
-    model: str
-    algorithm: str | None
-    target: str | None
-    features: tuple[Column, ...]
-    weight: str | None
-    split: SplitPlan
-    options: Mapping[str, Any]
-    seed: int
-    limits: Limits = field(default_factory=Limits)
+    plan: TrainPlan
 
     def to_json(self) -> dict[str, Any]:
-        document = asdict(self)
-        document["folder"] = str(self.folder)
-        document["options"] = dict(self.options)
-        return document
+        return {"id": self.id, "kind": self.kind, "folder": str(self.folder), "plan": self.plan.to_json()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobSpec:
-        fields = dict(document)
-        fields["folder"] = Path(fields["folder"])
-        fields["split"] = SplitPlan(**fields["split"])
-        fields["limits"] = Limits(**fields["limits"])
-        fields["features"] = tuple(
-            Column(c["name"], c["sql_type"], Kind(c["kind"]) if c["kind"] else None) for c in fields["features"]
-        )
-        return cls(**fields)
+        return cls(document["id"], document["kind"], Path(document["folder"]), TrainPlan.from_json(document["plan"]))
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What a training job leaves behind, read back from its ``result.json``."""
+    """What a training job leaves behind, read back from its ``result.json``.
+
+    With several targets a metric is named ``target.metric``, in ``metrics`` and in ``curves``.
+    """
 
     algorithm: str
-    task: Task
     options: Mapping[str, Any]
     rows: int  # rows trained on, those for early stopping included
     heldout_rows: int
     fingerprint: str  # of all rows of the query, whatever their order
-    metrics: Mapping[str, Mapping[str, float | None]]  # {"train": {...}, "heldout": {...}}
+    metrics: Mapping[str, Mapping[str, float | None]]  # "train", "heldout" → name → figure
     curves: tuple[tuple[int, str, str, float], ...]  # step, split, metric, value
     bundle_sha256: str
     duration: float  # seconds in the job
@@ -124,15 +200,38 @@ class TrainOutcome:
     libraries: Mapping[str, str]
     host: str
     encodings: Mapping[str, str]  # input → what was done to it, for people
+    feature_info: tuple[Mapping[str, Any], ...]  # a row of ML.FEATURE_INFO for each input, of the training rows
+    trials: tuple[Mapping[str, Any], ...] = ()  # of TUNE: trial, options, metrics, seconds, state
     notes: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainOutcome:
         fields = dict(document)
-        fields["task"] = Task(fields["task"])
         fields["curves"] = tuple((int(s), str(p), str(m), float(v)) for s, p, m, v in fields["curves"])
-        fields["notes"] = tuple(fields["notes"])
+        for name in ("feature_info", "trials", "notes"):
+            fields[name] = tuple(fields[name])
         return cls(**fields)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class FoldsOutcome:
+    """What cross-validation leaves behind: the held-out figures of each fold, in order, and how many rows took part."""
+
+    algorithm: str
+    metrics: tuple[Mapping[str, float | None], ...]
+    rows: int
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> FoldsOutcome:
+        return cls(document["algorithm"], tuple(document["metrics"]), document["rows"], tuple(document["notes"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _column(document: Mapping[str, Any]) -> Column:
+    return Column(document["name"], document["sql_type"], Kind(document["kind"]) if document["kind"] else None)

@@ -19,8 +19,21 @@ ALGORITHMS: Mapping[str, str] = {
     "xgboost_regressor": "sqlml.algorithms.xgboost:XgboostRegressor",
     "logistic_regression": "sqlml.algorithms.linear:LogisticRegression",
     "linear_regression": "sqlml.algorithms.linear:LinearRegression",
+    "random_forest_classifier": "sqlml.algorithms.forest:RandomForestClassifier",
+    "random_forest_regressor": "sqlml.algorithms.forest:RandomForestRegressor",
+    "naive_bayes": "sqlml.algorithms.naive_bayes:NaiveBayes",
+    "nearest_neighbors_classifier": "sqlml.algorithms.neighbors:NearestNeighborsClassifier",
+    "nearest_neighbors_regressor": "sqlml.algorithms.neighbors:NearestNeighborsRegressor",
     "kmeans": "sqlml.algorithms.kmeans:KMeans",
+    "pca": "sqlml.algorithms.pca:Pca",
+    "isolation_forest": "sqlml.algorithms.isolation:IsolationForest",
+    "transform_only": "sqlml.algorithms.transform_only:TransformOnly",
 }
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    name: (f"{name}_classifier", f"{name}_regressor") for name in ("xgboost", "random_forest", "nearest_neighbors")
+}
+"""A name for two algorithms, for classes and for numbers: the target's values decide which of them is meant."""
+DEFAULT_FAMILY = "xgboost"
 RUNNERS: Mapping[str, str] = {
     "process": "sqlml_runners.process:ProcessRunner",
     "inline": "sqlml_runners.inline:InlineRunner",
@@ -58,13 +71,25 @@ def get(what: str, name: str) -> Any:
     for entry in entry_points(group=f"sqlml.{what}s"):
         if entry.name.lower() == key:
             return entry.load()
-    near, more = did_you_mean(name, names(what)), f"SHOW {what.upper()}S lists all"
+    known = (*names(what), *(FAMILIES if what == "algorithm" else ()))
+    near, more = did_you_mean(name, known), f"SHOW {what.upper()}S lists all"
     raise BindError(f"unknown {what} {name}", hint=f"{near}  ({more})" if near else more)
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """An algorithm, ready to use."""
+    """An algorithm, ready to use.  ``BindError`` for a family's name: it stands for two (``candidates``)."""
+    if name.lower() in FAMILIES:
+        raise BindError(f"{name} is two algorithms", hint=f"name one of them: {' or '.join(FAMILIES[name.lower()])}")
     return cast(Algorithm, get("algorithm", name)())
+
+
+def candidates(name: str | None) -> tuple[Algorithm, ...]:
+    """What a name after USING may mean: one algorithm, or a family's classifier and regressor; without a name xgboost's.
+
+    ``BindError`` with the nearest name, of an algorithm or of a family, where there is none.
+    """
+    family = FAMILIES.get((name or DEFAULT_FAMILY).lower())
+    return tuple(get_algorithm(member) for member in family or (name or DEFAULT_FAMILY,))
 
 
 _EXTRAS = {

@@ -19,6 +19,8 @@ from typing import Any, cast
 
 from sqlml_dialect import (
     AlterModel,
+    CancelJob,
+    CompareModels,
     Deploy,
     DescribeModel,
     DialectError,
@@ -26,6 +28,8 @@ from sqlml_dialect import (
     Evaluate,
     ExplainModel,
     ExplainPlan,
+    Export,
+    Import,
     Node,
     Predict,
     Show,
@@ -35,6 +39,7 @@ from sqlml_dialect import (
     Statement,
     Train,
     Undeploy,
+    name_sql,
     parse,
     statement_kind,
 )
@@ -48,16 +53,21 @@ from sqlml.engines.duckdb import MEMORY, DuckDBEngine
 from sqlml.errors import Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.home import home_of
 from sqlml.registry import SERVER, TARGETS, load
+from sqlml.statements.compare import run_compare
 from sqlml.statements.deploy import run_deploy, run_undeploy
+from sqlml.statements.describe import run_describe
 from sqlml.statements.evaluate import run_evaluate
-from sqlml.statements.explain import run_explain_model, run_explain_plan
-from sqlml.statements.models import run_alter_model, run_drop_model
+from sqlml.statements.explain import run_explain_model
+from sqlml.statements.export import run_export, run_import
+from sqlml.statements.jobs import run_cancel_job, run_train_async
+from sqlml.statements.models import find_views, run_alter_model, run_drop_model
+from sqlml.statements.plans import run_explain_plan
 from sqlml.statements.predict import run_predict
 from sqlml.statements.queries import Queries
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
-from sqlml.statements.show import misspelt_show, run_describe, run_show, run_show_create, run_show_logs
+from sqlml.statements.show import misspelt_show, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
 
 
@@ -68,6 +78,23 @@ class Place:
     database: str
     home: Path
     is_new: bool
+
+
+@dataclass(frozen=True)
+class _Handler:
+    """How a statement is carried out: ``run`` with what it needs and nothing else.
+
+    ``writes``: it writes to the catalog, so it is refused inside an open transaction; ``lasts``: what it makes or starts must
+    outlive the connection, so it is refused for a database in memory.
+    """
+
+    run: Callable[[Any, Parameters], Result]
+    writes: Callable[[Any], bool] = lambda node: False
+    lasts: Callable[[Any], bool] = lambda node: False
+
+
+def _always(node: Node) -> bool:
+    return True
 
 
 class Session:
@@ -84,6 +111,7 @@ class Session:
         self.on_event = on_event
         self.notices: list[str] = []
         self._job: JobHandle | None = None
+        self._watch: Callable[[Event], None] | None = None
         self._interrupted = threading.Event()
         self._closed = False
         is_memory = database == MEMORY
@@ -106,9 +134,11 @@ class Session:
             self._catalog.recover()
             self._server = cast(EndpointServer, load(SERVER)(self.place.home, catalog))
             found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
+            self._relations = frozenset(relation.name for relation in found)
             self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
             target = load(TARGETS["duckdb"])(self._engine)
             self._queries = Queries(self._engine, self._catalog, target, self.schema, self._notice)
+            self._handlers = self._table()
         except BaseException:
             self._engine.close()
             raise
@@ -148,64 +178,98 @@ class Session:
         if statement.node is None:
             return self._run_query(statement.span, source, parameters)
         parameters.check()
-        self._check_transaction(statement, source)
+        self._check_transaction(statement.node, source, statement.span)
         return self._run_node(statement.node, parameters)
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         try:
             return stream_result(self._queries.run_bound(source, span, parameters.values))
         except EngineError as error:
-            error.hint = misspelt_show(source[slice(*span)]) or error.hint
+            error.hint = misspelt_show(source[slice(*span)], self._relations, self.schema) or error.hint
             raise
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
-        source, queries, catalog, engine = parameters.source, self._queries, self._catalog, self._engine
-        match node:
-            case Train():
-                return run_train(node, parameters, queries, catalog, self._emit, self._follow)
-            case Evaluate():
-                return run_evaluate(node, parameters, queries, catalog)
-            case Predict():
-                return run_predict(node, parameters, queries, catalog, engine)
-            case ExplainModel():
-                return run_explain_model(node, parameters, queries, catalog, engine)
-            case ExplainPlan():
-                return run_explain_plan(node, parameters, queries, catalog, engine)
-            case Deploy():
-                self._check_can_serve(source, node.span)
-                return run_deploy(node, source, catalog, self._server, self._emit, self._interrupted.is_set)
-            case Undeploy():
-                return run_undeploy(node, source, catalog, self._server)
-            case Show():
-                return run_show(node, source, engine, catalog, self.schema)
-            case ShowLogs():
-                return run_show_logs(node, source, catalog)
-            case ShowCreateModel():
-                return run_show_create(node, source, catalog)
-            case DescribeModel():
-                return run_describe(node, source, catalog)
-            case AlterModel():
-                return run_alter_model(node, source, catalog)
-            case DropModel():
-                return run_drop_model(node, source, catalog)
-        place = _first_word(source, node.span)
-        raise not_yet(statement_kind(node).replace("_", " ").upper(), source, place)
+        handler = self._handlers.get(type(node))
+        if handler is None:
+            what = statement_kind(node).replace("_", " ").upper()
+            raise not_yet(what, parameters.source, _first_word(parameters.source, node.span))
+        if handler.lasts(node):
+            self._check_lasting(parameters.source, node.span)
+        return handler.run(node, parameters)
 
-    def _check_transaction(self, statement: Statement, source: str) -> None:
+    def _run_watched(self, node: Node, parameters: Parameters, watch: Callable[[Event], None]) -> Result:
+        """Run a statement as it would run alone, and let somebody see its events."""
+        self._watch = watch
+        try:
+            return self._run_node(node, parameters)
+        finally:
+            self._watch = None
+
+    def _table(self) -> Mapping[type, _Handler]:
+        """What is done for each statement of ours.  A statement that is not in here belongs to a later version."""
+        queries, catalog, engine, server = self._queries, self._catalog, self._engine, self._server
+        names = f"{name_sql(self.schema)}.main."
+
+        def views_calling(model: str) -> list[str]:
+            return find_views(engine.views_with(names), model)
+
+        def train(node: Train, parameters: Parameters) -> Result:
+            if node.asynchronous:
+                return run_train_async(node, parameters, queries, catalog, self._emit)
+            return run_train(node, parameters, queries, catalog, self._emit, self._follow)
+
+        return {
+            Train: _Handler(train, writes=_always, lasts=lambda node: bool(node.asynchronous)),
+            Evaluate: _Handler(
+                lambda n, p: run_evaluate(n, p, queries, catalog, self._emit, self._follow),
+                writes=lambda node: any(option.name.name.lower() == "folds" for option in node.options),  # a job of the catalog
+            ),
+            CompareModels: _Handler(lambda n, p: run_compare(n, p, queries, catalog, self._notice)),
+            Predict: _Handler(lambda n, p: run_predict(n, p, queries, catalog, engine)),
+            ExplainModel: _Handler(lambda n, p: run_explain_model(n, p, queries, catalog, engine)),
+            ExplainPlan: _Handler(
+                lambda n, p: run_explain_plan(n, p, queries, catalog, engine, views_calling, self._run_watched),
+                writes=lambda node: node.analyze and self._writes(node.statement),
+            ),
+            Deploy: _Handler(
+                lambda n, p: run_deploy(n, p.source, catalog, server, self._emit, self._interrupted.is_set),
+                writes=_always,
+                lasts=_always,
+            ),
+            Undeploy: _Handler(lambda n, p: run_undeploy(n, p.source, catalog, server), writes=_always),
+            Show: _Handler(lambda n, p: run_show(n, p.source, engine, catalog, self.schema)),
+            ShowLogs: _Handler(lambda n, p: run_show_logs(n, p.source, catalog)),
+            ShowCreateModel: _Handler(lambda n, p: run_show_create(n, p.source, catalog)),
+            DescribeModel: _Handler(lambda n, p: run_describe(n, p.source, catalog)),
+            CancelJob: _Handler(lambda n, p: run_cancel_job(n, p.source, catalog, self._interrupted.is_set), writes=_always),
+            AlterModel: _Handler(lambda n, p: run_alter_model(n, p, catalog, views_calling, self._notice), writes=_always),
+            DropModel: _Handler(lambda n, p: run_drop_model(n, p.source, catalog), writes=_always),
+            Export: _Handler(lambda n, p: run_export(n, p, catalog)),
+            Import: _Handler(lambda n, p: run_import(n, p, catalog, self._emit), writes=_always),
+        }
+
+    def _writes(self, node: Node) -> bool:
+        """Whether a statement writes to the catalog."""
+        handler = self._handlers.get(type(node))
+        return handler is not None and bool(handler.writes(node))
+
+    def _check_transaction(self, node: Node, source: str, span: Span) -> None:
         """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""
-        node = statement.node
-        if isinstance(node, Train | Deploy | Undeploy | AlterModel | DropModel) and self._engine.transaction() is not None:
+        if self._writes(node) and self._engine.transaction() is not None:
             raise NotSupportedError(
-                f"{source[slice(*_first_word(source, statement.span))].upper()} cannot run inside an open transaction",
+                f"{source[slice(*_first_word(source, span))].upper()} cannot run inside an open transaction",
                 source=source,
-                span=_first_word(source, statement.span),
+                span=_first_word(source, span),
                 hint="COMMIT or ROLLBACK first",
             )
 
-    def _check_can_serve(self, source: str, span: Span) -> None:
+    def _check_lasting(self, source: str, span: Span) -> None:
+        """Refuse what outlives the connection where the models do not."""
         if self._temporary:
+            deploys = source[slice(*_first_word(source, span))].upper() == "DEPLOY"
+            what = "be deployed from" if deploys else "train ASYNC"
             raise NotSupportedError(
-                "an in-memory database cannot be deployed from: its models go when the connection closes",
+                f"an in-memory database cannot {what}: its models go when the connection closes",
                 source=source,
                 span=_first_word(source, span),
                 hint='connect to a file, as in sqlml.connect("bank.duckdb")',
@@ -260,6 +324,8 @@ class Session:
     def _emit(self, event: Event) -> None:
         if event["event"] == "notice":
             self.notices.append(str(event["text"]))
+        if self._watch is not None:
+            self._watch(event)
         if self.on_event is not None:
             self.on_event(event)
         if self._interrupted.is_set() and self._job is None:

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     TIME = "time"
     TIMESTAMP = "timestamp"
     TIMESTAMPTZ = "timestamptz"
+    NUMBERS = "numbers"  # lists of numbers, all of one length: a vector
+    TEXTS = "texts"  # lists of strings: a set of categories
 
 
 SQL_TYPE: dict[Kind, str] = {
@@ -30,6 +32,8 @@ SQL_TYPE: dict[Kind, str] = {
     Kind.TIME: "TIME",
     Kind.TIMESTAMP: "TIMESTAMP",
     Kind.TIMESTAMPTZ: "TIMESTAMP WITH TIME ZONE",
+    Kind.NUMBERS: "DOUBLE[]",
+    Kind.TEXTS: "VARCHAR[]",
 }
 """The SQL type that a value is cast to before a model sees it."""
 
@@ -40,6 +44,13 @@ class Task(StrEnum):
     CLASSIFICATION = "classification"
     REGRESSION = "regression"
     CLUSTERING = "clustering"
+    PROJECTION = "projection"  # new columns in place of many: principal components
+    ANOMALY = "anomaly"  # rows unlike the others
+    TRANSFORM = "transform"  # nothing is learnt but the features themselves
+
+
+UNSUPERVISED = frozenset({Task.CLUSTERING, Task.PROJECTION, Task.ANOMALY, Task.TRANSFORM})
+"""The tasks without a target."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,13 @@ def arrow_type(kind: Kind) -> pa.DataType:
         Kind.TIME: pa.time64("us"),
         Kind.TIMESTAMP: pa.timestamp("us"),
         Kind.TIMESTAMPTZ: pa.timestamp("us", "UTC"),
+        Kind.NUMBERS: pa.list_(pa.float64()),
+        Kind.TEXTS: pa.list_(pa.string()),
     }[kind]
 
 
 def kind_of_arrow(data_type: pa.DataType) -> Kind | None:
-    """What an Arrow column is to a model; None for nested, binary and interval types."""
+    """What an Arrow column is to a model; None for structs, binary and interval types."""
     import pyarrow.types as t
 
     if t.is_dictionary(data_type):
@@ -89,4 +102,28 @@ def kind_of_arrow(data_type: pa.DataType) -> Kind | None:
         return Kind.TIME
     if t.is_timestamp(data_type):
         return Kind.TIMESTAMPTZ if data_type.tz else Kind.TIMESTAMP
+    if t.is_list(data_type) or t.is_large_list(data_type) or t.is_fixed_size_list(data_type):
+        return {Kind.NUMBER: Kind.NUMBERS, Kind.TEXT: Kind.TEXTS}.get(kind_of_arrow(data_type.value_type) or Kind.DATE)
     return None
+
+
+def sql_type(data_type: pa.DataType) -> str:
+    """The SQL type of an Arrow type: ``DOUBLE``, ``STRUCT("label" VARCHAR, "prob" DOUBLE)[]``, ``MAP(VARCHAR, DOUBLE)``."""
+    import pyarrow.types as t
+
+    if t.is_struct(data_type):
+        return f"STRUCT({', '.join(f'{_quoted(f.name)} {sql_type(f.type)}' for f in data_type)})"
+    if t.is_map(data_type):
+        return f"MAP({sql_type(data_type.key_type)}, {sql_type(data_type.item_type)})"
+    if t.is_list(data_type) or t.is_large_list(data_type) or t.is_fixed_size_list(data_type):
+        return f"{sql_type(data_type.value_type)}[]"
+    if t.is_integer(data_type):
+        return "BIGINT"
+    kind = kind_of_arrow(data_type)
+    if kind is None:
+        raise TypeError(f"no SQL type for {data_type}")
+    return SQL_TYPE[kind]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

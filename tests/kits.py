@@ -10,8 +10,9 @@ import keyword
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -20,23 +21,24 @@ import pytest
 from numpy.typing import NDArray
 
 from sqlml.algorithms.options import all_options, check_options, check_value
-from sqlml.bundles.model import Model
 from sqlml.contracts import (
     Algorithm,
     Engine,
     Event,
     FeatureMatrix,
     FitSpec,
-    FunctionSignature,
     Predictor,
     Runner,
     Target,
     TrainingData,
 )
-from sqlml.errors import BindError, DatabaseError, EngineError, JobCancelled, JobTimeout, OperationalError
+from sqlml.errors import BindError, DatabaseError, EngineError, JobCancelled, JobTimeout, OperationalError, TrainingDataError
 from sqlml.plan import JobSpec, Limits, TrainOutcome
-from sqlml.types import Kind, Task, arrow_type
+from sqlml.types import UNSUPERVISED, Kind, Task, arrow_type
 from tests.jobs import Recorder
+
+if TYPE_CHECKING:
+    from sqlml.bundles.model import Model
 
 
 def check_algorithm(algorithm: Algorithm, folder: Path) -> None:
@@ -47,10 +49,14 @@ def check_algorithm(algorithm: Algorithm, folder: Path) -> None:
             data = example_data(algorithm, features, classes)
             predictor = _fit(algorithm, data)
             check_shapes(algorithm, predictor, data)
-            check_contributions(algorithm, predictor, data)
+            check_explanations(algorithm, predictor, data)
+            check_parameters(algorithm, predictor, data)
             check_saved(algorithm, predictor, data, folder / f"{classes}-{features}")
             check_threads(predictor, data)
             check_onnx(predictor, data)
+            check_odd_rows(algorithm, data)
+            check_one_row(algorithm, data)
+            check_continued(algorithm, predictor, data)
     check_progress(algorithm)
 
 
@@ -60,10 +66,13 @@ def check_description(algorithm: Algorithm) -> None:
     assert algorithm.name == algorithm.name.lower()
     assert algorithm.doc
     assert algorithm.encoding in ("codes", "dense")
-    assert algorithm.libraries
+    assert algorithm.libraries or algorithm.task is Task.TRANSFORM
+    assert not (algorithm.explains and algorithm.task in (Task.PROJECTION, Task.TRANSFORM))
     names = [option.name for option in all_options(algorithm)]
     assert len({name.lower() for name in names}) == len(names)
     assert algorithm.early_stopping is None or algorithm.early_stopping in names
+    assert ("class_weight" in names) is (algorithm.task is Task.CLASSIFICATION)
+    assert ("refit" in names) is (algorithm.task not in UNSUPERVISED or algorithm.task is Task.CLUSTERING)
     for option in algorithm.options:
         assert option.doc, f"option {option.name} has no doc"
         assert option.name.isidentifier()
@@ -80,22 +89,29 @@ def check_shapes(algorithm: Algorithm, predictor: Predictor, data: TrainingData)
     if algorithm.task is Task.CLASSIFICATION:
         assert raw.shape == (len(x), data.n_classes)
         assert np.allclose(raw.sum(1), 1, atol=1e-6)
-    elif algorithm.task is Task.REGRESSION:
+    elif algorithm.task in (Task.REGRESSION, Task.ANOMALY):
         assert raw.shape == (len(x),)
     else:
         assert raw.ndim == 2
-        assert (raw >= 0).all()
+        assert algorithm.task is not Task.CLUSTERING or (raw >= 0).all()
     assert np.allclose(np.concatenate([predictor.predict(x[i : i + 1]) for i in range(20)]), raw[:20], atol=1e-9)
     assert predictor.predict(x[:0]).shape == (0, *raw.shape[1:])
-    assert predictor.contributions(x[:0]).shape[0] == 0
-    importance = predictor.importance()
-    assert importance.shape == (x.shape[1],)
-    assert (importance >= 0).all()
-    assert np.isclose(importance.sum(), 1) or not importance.any()
+
+
+def check_explanations(algorithm: Algorithm, predictor: Predictor, data: TrainingData) -> None:
+    """Contributions and importance, where the algorithm has them."""
+    if algorithm.explains:
+        check_contributions(algorithm, predictor, data)
+    if algorithm.explains or algorithm.task is Task.PROJECTION:
+        importance = predictor.importance()
+        assert importance.shape == (data.features.x.shape[1],)
+        assert (importance >= 0).all()
+        assert np.isclose(importance.sum(), 1) or not importance.any()
 
 
 def check_contributions(algorithm: Algorithm, predictor: Predictor, data: TrainingData) -> None:
     """They sum to the raw score: log-odds, margins up to a constant of the row, values, or minus squared distances."""
+    assert predictor.contributions(data.features.x[:0]).shape[0] == 0
     x = data.features.x[:200]
     raw = predictor.predict(x)
     sums = predictor.contributions(x).sum(-1)
@@ -108,6 +124,72 @@ def check_contributions(algorithm: Algorithm, predictor: Predictor, data: Traini
     else:
         e = np.exp(sums - sums.max(1, keepdims=True))
         assert np.allclose(e / e.sum(1, keepdims=True), raw, atol=1e-4)
+
+
+def check_parameters(algorithm: Algorithm, predictor: Predictor, data: TrainingData) -> None:
+    """Named float64 arrays, of the shapes that a predictor's docstring gives; changing them changes nothing."""
+    found = predictor.parameters()
+    assert all(array.dtype == np.float64 for array in found.values())
+    k, outputs = data.features.x.shape[1], 1 if data.n_classes < 3 else data.n_classes
+    shapes = {
+        "coef": (outputs, k), "intercept": (outputs,), "weight": (k,), "gain": (k,), "cover": (k,), "mean": (k,),
+        "rounds": (1,), "threshold": (1,),
+    }  # fmt: skip
+    assert all(found[name].shape == shape for name, shape in shapes.items() if name in found)
+    raw = predictor.predict(data.features.x)
+    if algorithm.task is Task.CLUSTERING:
+        assert found["centers"].shape == (raw.shape[1], k)
+    elif algorithm.task is Task.PROJECTION:
+        assert found["components"].shape == (raw.shape[1], k)
+        assert found["explained_variance"].shape == found["explained_variance_ratio"].shape == (raw.shape[1],)
+    elif algorithm.task is Task.ANOMALY:
+        assert "threshold" in found
+    for array in found.values():
+        array[...] = -1
+    assert np.array_equal(predictor.predict(data.features.x), raw)
+
+
+def check_odd_rows(algorithm: Algorithm, data: TrainingData) -> None:
+    """Weights, some of them 0, columns that do not vary and, with the encoding ``codes``, a row and a column without values."""
+    x = np.column_stack([data.features.x, np.ones((len(data.features.x), 2), np.float32)])
+    if algorithm.encoding == "codes":
+        x[0], x[:, -1] = np.nan, np.nan
+    features = replace(data.features, x=x, names=(*data.features.names, "one", "two"))
+    features = replace(features, categorical=(*data.features.categorical, False, False))
+    weight = np.random.default_rng(2).integers(0, 3, len(x)).astype(np.float64)
+    odd = replace(data, features=features, weight=weight, heldout_x=x[:50])
+    predictor = _fit(algorithm, odd)
+    raw = predictor.predict(x)
+    assert np.isfinite(raw).all()
+    assert np.array_equal(_fit(algorithm, odd).predict(x), raw)
+    check_explanations(algorithm, predictor, odd)
+
+
+def check_one_row(algorithm: Algorithm, data: TrainingData) -> None:
+    """One row is learnt from, or refused in words."""
+    y = None if data.y is None else data.y[:1]
+    one = replace(data, features=replace(data.features, x=data.features.x[:1]), y=y, heldout_x=None, heldout_y=None)
+    try:
+        predictor = _fit(algorithm, one)
+    except TrainingDataError:
+        return
+    assert np.isfinite(predictor.predict(data.features.x)).all()
+
+
+def check_continued(algorithm: Algorithm, predictor: Predictor, data: TrainingData) -> None:
+    """An earlier predictor is gone on from, and stays as it is."""
+    if not algorithm.warm_start:
+        return
+    before = predictor.predict(data.features.x)
+    spec = replace(_spec(algorithm), start=predictor)
+    after = algorithm.fit(data, spec, Recorder())
+    assert np.array_equal(predictor.predict(data.features.x), before)
+    assert np.isfinite(after.predict(data.features.x)).all()
+    if "rounds" in predictor.parameters():
+        assert after.parameters()["rounds"] == 2 * predictor.parameters()["rounds"]
+    other = example_data(algorithm, data.features.x.shape[1] + 1, data.n_classes)
+    with pytest.raises(TrainingDataError):
+        algorithm.fit(other, spec, Recorder())
 
 
 def check_saved(algorithm: Algorithm, predictor: Predictor, data: TrainingData, folder: Path) -> None:
@@ -127,9 +209,15 @@ def check_saved(algorithm: Algorithm, predictor: Predictor, data: TrainingData, 
     assert predictor.onnx() == again.onnx()
     loaded = algorithm.load(one)
     x = data.features.x
-    assert np.allclose(loaded.predict(x), predictor.predict(x), atol=1e-6)
-    assert np.allclose(loaded.contributions(x[:50]), predictor.contributions(x[:50]), atol=1e-6)
-    assert np.allclose(loaded.importance(), predictor.importance())
+    assert loaded.threads == 1
+    assert np.array_equal(loaded.predict(x), predictor.predict(x))
+    if algorithm.explains:
+        assert np.array_equal(loaded.contributions(x[:50]), predictor.contributions(x[:50]))
+    if algorithm.explains or algorithm.task is Task.PROJECTION:
+        assert np.array_equal(loaded.importance(), predictor.importance())
+    kept, learnt = loaded.parameters(), predictor.parameters()
+    assert kept.keys() == learnt.keys()
+    assert all(np.array_equal(kept[name], learnt[name], equal_nan=True) for name in learnt)
     check_threads(loaded, data)
 
 
@@ -164,7 +252,7 @@ def check_progress(algorithm: Algorithm) -> None:
     assert report.steps
     step, total, figures = report.steps[-1]
     assert 1 <= step <= total
-    assert figures
+    assert figures or algorithm.task is Task.TRANSFORM
     assert all(name.split("_")[0] in ("train", "valid", "heldout") for name in figures)
 
     class Stop(Exception):
@@ -293,10 +381,12 @@ def _check_stopped(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> No
 
 def check_target(target: Target, run: Callable[[str], list[Any]], model: Model) -> None:
     """Every output of a version's functions, in a query.  ``run`` gives the first column of a query's rows."""
-    signature = FunctionSignature(tuple((i.name, i.kind) for i in model.inputs), model.task, model.target, model.classes)
+    signature = model.signature
     arguments = {i.name: "NULL" for i in model.inputs}
-    outputs = ["predict", "reasons:1", "full"]
-    outputs += ["probs", "proba:0"] if model.task is Task.CLASSIFICATION else []
+    outputs = ["predict", "full"]
+    if len(model.heads) == 1:
+        outputs += ["probs", "proba:0"] if model.task is Task.CLASSIFICATION else []
+        outputs += ["reasons:1", "explain:1"] if model.head.explains else []
     for output in outputs:
         call = target.call_sql("someversion", output, signature, lambda: model, arguments)
         assert target.call_sql("someversion", output, signature, lambda: model, arguments) == call

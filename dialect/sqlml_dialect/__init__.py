@@ -6,8 +6,10 @@
 'churn@3'
 """
 
+from sqlml_dialect.call_nodes import Argument, Calls, ModelCall, UnnamedItem
 from sqlml_dialect.calls import find_calls
 from sqlml_dialect.errors import DialectError, point_at
+from sqlml_dialect.formatter import format_sql
 from sqlml_dialect.generator import to_sql
 from sqlml_dialect.names import name_sql, quote_identifier, quote_string
 from sqlml_dialect.nodes import (
@@ -15,9 +17,9 @@ from sqlml_dialect.nodes import (
     NOWHERE,
     AlterEndpoint,
     AlterModel,
-    Argument,
-    Calls,
     CancelJob,
+    Change,
+    CompareModels,
     CreateResource,
     Deploy,
     DescribeModel,
@@ -32,7 +34,6 @@ from sqlml_dialect.nodes import (
     Import,
     Into,
     Limit,
-    ModelCall,
     ModelRef,
     Node,
     Option,
@@ -62,19 +63,23 @@ from sqlml_dialect.nodes import (
     TuneChoice,
     TuneRange,
     Undeploy,
-    UnnamedItem,
+    Unset,
     Value,
 )
 from sqlml_dialect.parser import parse, statement_kind
+from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 
 __all__ = [
     "KINDS",
     "NOWHERE",
+    "TABLE_FUNCTIONS",
     "AlterEndpoint",
     "AlterModel",
     "Argument",
     "Calls",
     "CancelJob",
+    "Change",
+    "CompareModels",
     "CreateResource",
     "Deploy",
     "DescribeModel",
@@ -121,8 +126,10 @@ __all__ = [
     "TuneRange",
     "Undeploy",
     "UnnamedItem",
+    "Unset",
     "Value",
     "find_calls",
+    "format_sql",
     "name_sql",
     "parse",
     "point_at",

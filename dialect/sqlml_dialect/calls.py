@@ -6,17 +6,19 @@ current item of a select list begins, and which calls it holds; a call is built 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, unclosed
+from sqlml_dialect.call_nodes import Argument, Calls, ModelCall, UnnamedItem
+from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, is_star, unclosed
 from sqlml_dialect.errors import DialectError
-from sqlml_dialect.nodes import Argument, Calls, Expression, Ident, ModelCall, ModelRef, QualifiedName, Query, UnnamedItem
-from sqlml_dialect.tokens import Kind, Token, scan, words
+from sqlml_dialect.nodes import Expression, Ident, ModelRef, QualifiedName
+from sqlml_dialect.table_functions import SCHEMA, TABLE_FUNCTIONS, check_function, parse_table_function
+from sqlml_dialect.tokens import Kind, Token, name_value, scan, string_value, words
 
 BUILTINS = ("predict", "predict_proba", "predict_reasons")
-TABLE_FUNCTION = "ml.predict"
 MAX_DEPTH = 50
 _EXTRAS = {"predict_proba": "a class", "predict_reasons": "a number of reasons"}
 
@@ -38,7 +40,9 @@ _OPERATOR_WORDS = words(
     """
 )
 _TWO_WORD_TYPES = frozenset({("DOUBLE", "PRECISION"), ("TIME", "ZONE"), ("CHARACTER", "VARYING"), ("CHAR", "VARYING")})
+_SPANS = frozenset({"span", "value_span"})
 _CONSTANTS = frozenset({"NULL", "TRUE", "FALSE"})
+_SCHEMA = re.compile(rf"\b{SCHEMA}\b")
 
 
 def find_calls(text: str, functions: Collection[str] = (), start: int = 0, *, skip: Collection[str] = ()) -> Calls:
@@ -49,8 +53,8 @@ def find_calls(text: str, functions: Collection[str] = (), start: int = 0, *, sk
     cannot be read; a query that the database cannot read either has no calls.
     """
     lowered = text.lower()
-    names = [*BUILTINS, TABLE_FUNCTION, *functions]
-    if not any(name.rpartition(".")[2].replace('"', '""') in lowered for name in names):
+    names = [*BUILTINS, *functions]
+    if not (any(name.rpartition(".")[2].replace('"', '""') in lowered for name in names) or _SCHEMA.search(lowered)):
         return Calls()
     found = _Finder(text, frozenset(functions), frozenset(skip)).find()
     moved: Calls = _moved(found, start) if start else found
@@ -176,7 +180,7 @@ class _Finder:
         frame.item = None
         if first >= stop or not frame.calls or frame.calls[-1].span[0] < self.tokens[first].start:
             return
-        if not _is_star(self.tokens[first:stop]) and not _has_name(self.tokens[first:stop]):
+        if not is_star(self.tokens[first:stop]) and not _has_name(self.tokens[first:stop]):
             span = (self.tokens[first].start, self.tokens[stop - 1].end)
             self.unnamed.append(UnnamedItem(self.text[span[0] : span[1]], span=span))
 
@@ -207,8 +211,10 @@ class _Finder:
         name = ".".join(part.name for part in parts).lower()
         if name in self.skip:
             return None
-        if name == TABLE_FUNCTION or name in BUILTINS:
+        if name in TABLE_FUNCTIONS or name in BUILTINS:
             return _Head(name, start)
+        if len(parts) == 2 and parts[0].name.lower() == SCHEMA:
+            check_function(Cursor(self.text, self.tokens, opening + 1), parts[1])
         model = self._model_of(parts, name)
         return _Head("model", start, model) if model else None
 
@@ -249,9 +255,8 @@ class _Finder:
         cursor = Cursor(self.text, self.tokens, frame.opening + 1)
         inner = tuple(frame.calls)
         span = (head.start, self.tokens[closing].end)
-        if head.function == TABLE_FUNCTION:
-            model, query = _table_function(cursor, closing)
-            return ModelCall(head.function, model, query=query, inner=inner, span=span)
+        if head.function in TABLE_FUNCTIONS:
+            return replace(parse_table_function(cursor, head.function, closing), inner=inner, span=span)
         if head.model is not None:
             using = () if cursor.position == closing else _arguments(cursor, closing)
             return ModelCall(head.function, head.model, using, inner=inner, span=span)
@@ -267,14 +272,30 @@ class _Finder:
 def _model_argument(cursor: Cursor, head: _Head, closing: int) -> ModelRef:
     """The model's name, which comes first."""
     opening = cursor.position
-    message = f"{head.shown} takes a model name first"
     model = cursor.model_ref() if cursor.at_name() else None
     if model is None or (cursor.position != closing and cursor.peek().key not in {",", "USING"}):
         first = cursor.tokens[opening]
         last = cursor.tokens[max(closing - 1, opening)]
-        hint = f"write it without quotes: {head.shown}({first.text[1:-1]})" if first.kind is Kind.STRING else None
-        raise DialectError(message, cursor.text, (first.start, last.end), "a model's name, such as churn or churn@3", hint)
+        hint = _model_hint(cursor, head, opening, closing)
+        message, expected = f"{head.shown} takes a model name first", "a model's name, such as churn or churn@3"
+        raise DialectError(message, cursor.text, (first.start, last.end), expected, hint)
     return model
+
+
+def _model_hint(cursor: Cursor, head: _Head, opening: int, closing: int) -> str | None:
+    """What was probably meant where a model's name should stand alone."""
+    first, second, third = (cursor.tokens[min(opening + ahead, closing)] for ahead in range(3))
+    if first.kind in (Kind.STRING, Kind.NUMBER) and second.key == "," and third.kind in NAMES and head.function in _EXTRAS:
+        return f"write {head.shown}({third.text}, {first.text})"
+    if first.kind is Kind.STRING:
+        return f"write it without quotes: {head.shown}({string_value(first.text)})"
+    if first.key == "MODEL" and second.kind in NAMES:
+        return f"write it without MODEL: {head.shown}({second.text})"
+    if first.kind in NAMES and second.kind in (Kind.STRING, Kind.NUMBER) and head.function in _EXTRAS:
+        return f"write {head.shown}({first.text}, {second.text})"
+    if first.kind in NAMES and (second.kind in NAMES or second.key in {"(", "*"}):
+        return f"write {head.shown}({first.text} USING column, …)"
+    return None
 
 
 def _extra_argument(cursor: Cursor, head: _Head, closing: int) -> Expression | None:
@@ -282,7 +303,10 @@ def _extra_argument(cursor: Cursor, head: _Head, closing: int) -> Expression | N
     if cursor.peek().key != ",":
         return None
     if head.function not in _EXTRAS:
-        hint = f"write {head.shown}({cursor.tokens[cursor.position - 1].text} USING column, …)"
+        items = (
+            cursor.text[cursor.peek(1).start : cursor.tokens[closing - 1].end] if cursor.position + 1 < closing else "column, …"
+        )
+        hint = f"write {head.shown}({cursor.tokens[cursor.position - 1].text} USING {items if len(items) < 60 else 'column, …'})"
         cursor.fail("USING and the features, or the end of the call", hint=hint)
     cursor.take()
     stop = _using_or(cursor, closing)
@@ -315,10 +339,11 @@ def _arguments(cursor: Cursor, closing: int) -> tuple[Argument, ...]:
 def _argument(cursor: Cursor, first: int, last: int) -> Argument:
     """One feature: a star, a named expression, or an expression."""
     if first == last:
-        cursor.fail("a feature: a column, an expression AS name, * or t.*", cursor.tokens[last])
+        hint = "as in PREDICT(churn USING age, balance * 2 AS balance), or USING * for all columns"
+        cursor.fail("a feature: a column, an expression AS name, * or t.*", cursor.tokens[last], hint=hint)
     tokens = cursor.tokens[first:last]
     whole = cursor.raw(first, last)
-    if _is_star(tokens) and tokens[-1].key == "*":
+    if is_star(tokens) and tokens[-1].key == "*":
         return Argument(whole.text, star=whole.text, span=whole.span)
     if len(tokens) > 2 and tokens[0].kind in NAMES and tokens[1].key in {":=", "=>"}:
         return Argument(cursor.raw(first + 2, last).text, _ident(tokens[0]), named=True, span=whole.span)
@@ -334,39 +359,7 @@ def _column_name(tokens: Sequence[Token]) -> Ident | None:
     return _ident(names[-1]) if is_column and tokens[-1].key not in _CONSTANTS else None
 
 
-def _table_function(cursor: Cursor, closing: int) -> tuple[ModelRef, Query]:
-    """``MODEL m, (query)`` or ``MODEL m, TABLE t``"""
-    cursor.expect("MODEL")
-    model = cursor.model_ref()
-    cursor.expect(",")
-    if cursor.peek().key == "TABLE":
-        start = cursor.take().start
-        name = cursor.qualified_name("a table's name")
-        table = cursor.text[slice(*name.span)]
-        query = Query(f"SELECT * FROM {table}", span=(start, name.span[1]))  # noqa: S608 - a name, as it was written
-    else:
-        stop = cursor.closing() if cursor.peek().key == "(" else 0
-        if not stop:
-            cursor.fail("a query in parentheses, or TABLE and a table's name")
-        cursor.take()
-        query = cursor.query_until(stop)
-        cursor.take()
-    if cursor.position != closing:
-        cursor.fail("the end of the call")
-    return model, query
-
-
 # --- select items -----------------------------------------------------------------------------------------------------
-
-
-def _is_star(tokens: Sequence[Token]) -> bool:
-    """Whether an item is ``*``, ``t.*`` or COLUMNS(…), with or without changes behind: what stands for many columns."""
-    if tokens[0].key == "COLUMNS" and len(tokens) > 1 and tokens[1].key == "(":
-        return True
-    index = 0
-    while index + 1 < len(tokens) and tokens[index].kind in NAMES and tokens[index + 1].key == ".":
-        index += 2
-    return index < len(tokens) and tokens[index].key == "*"
 
 
 def _has_name(tokens: Sequence[Token]) -> bool:
@@ -395,8 +388,7 @@ def _is_alias(tokens: Sequence[Token]) -> bool:
 
 def _ident(token: Token) -> Ident:
     """A name from its token."""
-    quoted = token.kind is Kind.QUOTED
-    return Ident(token.text[1:-1].replace('""', '"') if quoted else token.text, quoted, span=(token.start, token.end))
+    return Ident(name_value(token), token.kind is Kind.QUOTED, span=(token.start, token.end))
 
 
 def _moved(value: Any, by: int) -> Any:
@@ -405,7 +397,7 @@ def _moved(value: Any, by: int) -> Any:
         return tuple(_moved(part, by) for part in value)
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    changes = {part.name: _moved(getattr(value, part.name), by) for part in fields(value) if part.name != "span"}
-    if hasattr(value, "span"):
-        changes["span"] = (value.span[0] + by, value.span[1] + by)
+    changes = {part.name: getattr(value, part.name) for part in fields(value)}
+    for name, part in changes.items():
+        changes[name] = (part[0] + by, part[1] + by) if name in _SPANS else _moved(part, by)
     return replace(value, **changes)

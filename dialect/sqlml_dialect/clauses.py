@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple, NoReturn
 
-from sqlml_dialect.cursor import NAMES, Cursor, describe, either
+from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, describe, either, is_star
 from sqlml_dialect.errors import DialectError
+from sqlml_dialect.names import RESERVED
 from sqlml_dialect.nodes import (
     Expression,
     Ident,
@@ -24,7 +26,7 @@ from sqlml_dialect.nodes import (
     TuneChoice,
     TuneRange,
 )
-from sqlml_dialect.tokens import Kind
+from sqlml_dialect.tokens import Kind, Token
 from sqlml_dialect.values import parse_duration, parse_number, parse_options, parse_size, parse_value
 
 METHODS = ("RANDOM", "GRID", "BAYESIAN")
@@ -38,10 +40,11 @@ _HINTS = {
 
 
 class Clause(NamedTuple):
-    """The node's field that a clause fills, the function that reads it, and the words that may still belong to it behind."""
+    """The node's field that a clause fills, the function that reads it, an example, and the words that may follow in it."""
 
     field: str
     parse: Callable[[Cursor], Any]
+    example: str = ""
     tail: tuple[str, ...] = ()
 
 
@@ -56,11 +59,24 @@ def parse_clauses(cursor: Cursor, clauses: Mapping[str, Clause], *, query: bool 
         if clause.field in found:
             message = f"{token.key} is given twice" if token.key not in _SYNONYMS else "TARGET (or LABEL) is given twice"
             raise DialectError(message, cursor.text, (token.start, token.end), hint="each clause may stand once")
-        cursor.take()
-        found[clause.field] = clause.parse(cursor)
+        cursor.openings.append(cursor.position)
+        cursor.keyword()
+        with teaching(clause.example):
+            found[clause.field] = clause.parse(cursor)
     if query and "query" not in found:
         cursor.fail("AS query")
     return found
+
+
+@contextmanager
+def teaching(example: str) -> Iterator[None]:
+    """Give an error that says what was expected, and has no better hint, an example of how it is written."""
+    try:
+        yield
+    except DialectError as error:
+        if error.hint or not error.expected or not example:
+            raise
+        raise DialectError(error.message, error.text, error.span, error.expected, f"as in {example}") from None
 
 
 def _fail_unknown(cursor: Cursor, clauses: Mapping[str, Clause], found: Mapping[str, Any]) -> NoReturn:
@@ -69,6 +85,8 @@ def _fail_unknown(cursor: Cursor, clauses: Mapping[str, Clause], found: Mapping[
     left = [word for word, clause in clauses.items() if clause.field not in found and word != "LABEL"]
     expected = either(["AS query" if word == "AS" else word for word in left]) if left else "the end of the statement"
     hint = _HINTS.get(token.key) if "AS" in clauses else None
+    if token.key == "(" and cursor.peek(1).key in {"SELECT", "FROM", "WITH", "VALUES", "TABLE"} and "AS" in clauses:
+        hint = _HINTS["SELECT"]
     if token.kind is not Kind.WORD:
         cursor.fail(expected, message=f"expected the next clause, found {describe(token)}", hint=hint)
     tails = [word for clause in clauses.values() if clause.field in list(found)[-1:] for word in clause.tail]
@@ -138,7 +156,7 @@ def parse_path(cursor: Cursor) -> str:
 def parse_into(cursor: Cursor) -> Into:
     """``INTO table [APPEND | REPLACE]``"""
     table = cursor.qualified_name("a table's name")
-    mode = cursor.take().key.lower() if cursor.peek().key in {"APPEND", "REPLACE"} else "create"
+    mode = cursor.keyword().key.lower() if cursor.peek().key in {"APPEND", "REPLACE"} else "create"
     return Into(table, mode, span=cursor.taken_since(table.span[0]))
 
 
@@ -147,7 +165,40 @@ def parse_into(cursor: Cursor) -> Into:
 
 def parse_query(cursor: Cursor) -> Query:
     """``AS query``: everything to the end of the statement, byte for byte."""
+    _check_clauses_behind(cursor)
     return cursor.query_until(len(cursor.tokens))
+
+
+def _check_clauses_behind(cursor: Cursor) -> None:
+    """Raise for a clause of ours behind the query: ``… FROM t TARGET y``, which no database can read either."""
+    depth = 0
+    for index in range(cursor.position, len(cursor.tokens)):
+        token, before = cursor.tokens[index], cursor.tokens[index - 1]
+        depth += (token.key in OPENING) - (token.key in CLOSING)
+        ends_operand = before.key == ")" or (before.kind in NAMES and before.key.lower() not in RESERVED and before.key != "BY")
+        if depth or not ends_operand or token.key not in _BEHIND_QUERY:
+            continue
+        following = [cursor.tokens[at] if at < len(cursor.tokens) else None for at in range(index + 1, index + 4)]
+        if _is_clause(token, following):
+            raise DialectError(
+                f"{token.key} stands behind the query",
+                cursor.text,
+                (token.start, token.end),
+                hint=f"the query comes last: … {token.key} … AS {cursor.tokens[cursor.position].text} …",
+            )
+
+
+def _is_clause(token: Token, following: Sequence[Token | None]) -> bool:
+    """Whether a word behind a query begins a clause: it has a name and then the end or another clause, or WITH (name = …)."""
+    first, second, third = following
+    if token.key == "WITH":
+        return bool(first and first.key == "(" and second and second.kind in NAMES and third and third.key == "=")
+    if first is None or first.kind not in NAMES or first.key.lower() in RESERVED:
+        return False
+    return second is None or second.key in _BEHIND_QUERY
+
+
+_BEHIND_QUERY = frozenset({"TARGET", "LABEL", "USING", "WITH"})
 
 
 def parse_validate(cursor: Cursor) -> Query:
@@ -176,8 +227,12 @@ def _transform_item(cursor: Cursor, first: int, last: int) -> Expression:
     end = last - 2 if named else last
     if end <= first:
         cursor.fail("an expression")
-    cursor.position = last - 1
-    alias = cursor.ident("a feature's name") if named else None
+    cursor.position = last - 2 if named else last
+    alias = cursor.ident("a feature's name") if cursor.accept("AS") else None
+    if alias and is_star(cursor.tokens[first:end]):
+        span = (cursor.tokens[first].start, cursor.tokens[last - 1].end)
+        hint = "give one column's name in its place, or leave out AS"
+        raise DialectError("a star stands for many columns: it takes no name", cursor.text, span, hint=hint)
     return cursor.raw(first, end, alias)
 
 
@@ -196,6 +251,8 @@ def parse_split(cursor: Cursor) -> Split:
 
 def _parse_split_way(cursor: Cursor, start: int) -> Split:
     """What stands behind SPLIT."""
+    if cursor.peek().kind is Kind.NUMBER:
+        cursor.fail("RANDOM, BY, TIME or NONE", hint=f"write SPLIT RANDOM {cursor.peek().text}")
     way = cursor.choose("split", ("RANDOM", "BY", "TIME", "NONE"))
     if way == "NONE":
         return SplitNone(span=cursor.taken_since(start))
@@ -215,7 +272,9 @@ def _parse_fraction(cursor: Cursor) -> float | None:
     value = float(parse_number(cursor))
     if not 0 < value < 1:
         span = cursor.taken_since(token.start)
-        raise DialectError(f"a split of {value:g} is no fraction", cursor.text, span, "a fraction between 0 and 1, such as 0.2")
+        expected = "a fraction between 0 and 1, such as 0.2"
+        hint = f"{value:g} % are written {value / 100:g}" if 2 <= value < 100 else None
+        raise DialectError(f"a split of {value:g} is no fraction", cursor.text, span, expected, hint)
     return value
 
 
@@ -225,7 +284,7 @@ def parse_tune(cursor: Cursor) -> Tune:
     space = cursor.in_parens(lambda: _parse_tune_param(cursor))
     found: dict[str, Any] = {}
     while cursor.peek().key in {"BY", "TRIALS", *DIRECTIONS}:
-        token = cursor.take()
+        token = cursor.keyword()
         if token.key in found or (token.key in DIRECTIONS and not found.keys().isdisjoint(DIRECTIONS)):
             message = "TUNE takes one metric" if token.key in DIRECTIONS else f"{token.key} is given twice"
             raise DialectError(message, cursor.text, (token.start, token.end))
@@ -293,6 +352,9 @@ def _parse_time_limit(cursor: Cursor) -> timedelta:
         length = parse_duration(cursor.string(expected))
     elif token.kind is Kind.NUMBER:
         length = parse_duration(f"{parse_number(cursor):f} s")
+        unit = cursor.peek()
+        if unit.kind is Kind.WORD:
+            cursor.fail('"," or ")"', hint=f"write TIME '{token.text} {unit.text}'")
     elif token.key == "INTERVAL":
         value = parse_value(cursor)
         length = value if isinstance(value, timedelta) else None
@@ -317,34 +379,39 @@ def _parse_memory_limit(cursor: Cursor) -> int:
 # --- which clauses a statement takes ------------------------------------------------------------------------------------
 
 _SYNONYMS = {"TARGET", "LABEL"}
-_AS = Clause("query", parse_query)
-_WITH = Clause("options", parse_options)
-_ON = Clause("runner", parse_runner)
-_INTO = Clause("into", parse_into, ("APPEND", "REPLACE"))
+_AS = Clause("query", parse_query, "AS SELECT * FROM customers")
+_WITH = Clause("options", parse_options, "WITH (seed = 1, note = 'a text')")
+_ON = Clause("runner", parse_runner, "ON process")
+_INTO = Clause("into", parse_into, "INTO scores REPLACE", ("APPEND", "REPLACE"))
 _ASYNC = Clause("asynchronous", parse_async)
+_TARGET = Clause("target", parse_columns, "TARGET left_us")
+_TUNE_EXAMPLE = "TUNE (max_depth IN (3, 5, 7), eta BETWEEN 0.01 AND 0.3 LOG) BY BAYESIAN TRIALS 20 MAXIMIZE roc_auc"
 
 TRAIN_CLAUSES = {
-    "USING": Clause("algorithm", parse_algorithm),
-    "TARGET": Clause("target", parse_columns),
-    "LABEL": Clause("target", parse_columns),
-    "TRANSFORM": Clause("transform", parse_transform),
-    "EXCLUDE": Clause("exclude", parse_exclude),
-    "WEIGHT": Clause("weight", parse_column),
-    "KEY": Clause("key", parse_columns),
-    "SPLIT": Clause("split", parse_split),
-    "VALIDATE": Clause("validate", parse_validate),
-    "TUNE": Clause("tune", parse_tune, ("BY", "TRIALS", *DIRECTIONS)),
-    "WARM": Clause("warm_start", parse_warm_start),
-    "LIMIT": Clause("limit", parse_limit),
+    "USING": Clause("algorithm", parse_algorithm, "USING xgboost_classifier"),
+    "TARGET": _TARGET,
+    "LABEL": _TARGET,
+    "TRANSFORM": Clause("transform", parse_transform, "TRANSFORM (balance * 2 AS twice, *)"),
+    "EXCLUDE": Clause("exclude", parse_exclude, "EXCLUDE (id, name)"),
+    "WEIGHT": Clause("weight", parse_column, "WEIGHT how_much"),
+    "KEY": Clause("key", parse_columns, "KEY id"),
+    "SPLIT": Clause("split", parse_split, "SPLIT RANDOM 0.2, SPLIT TIME day 0.2, SPLIT BY part or SPLIT NONE"),
+    "VALIDATE": Clause("validate", parse_validate, "VALIDATE ON (SELECT * FROM held_out)"),
+    "TUNE": Clause("tune", parse_tune, _TUNE_EXAMPLE, ("BY", "TRIALS", *DIRECTIONS)),
+    "WARM": Clause("warm_start", parse_warm_start, "WARM START FROM churn@3"),
+    "LIMIT": Clause("limit", parse_limit, "LIMIT (TIME '10 min', MEMORY '8 GB', ROWS 100000)"),
     "WITH": _WITH,
     "ON": _ON,
     "ASYNC": _ASYNC,
     "AS": _AS,
 }
-EVALUATE_CLAUSES = {"BY": Clause("by", parse_columns), "WITH": _WITH, "AS": _AS}
+EVALUATE_CLAUSES = {"BY": Clause("by", parse_columns, "BY region"), "WITH": _WITH, "AS": _AS}
+COMPARE_CLAUSES = {"WITH": _WITH, "AS": _AS}
 PREDICT_CLAUSES = {"INTO": _INTO, "WITH": _WITH, "ON": _ON, "ASYNC": _ASYNC, "AS": _AS}
-EXPLAIN_CLAUSES = {"TOP": Clause("top", parse_top), "INTO": _INTO, "AS": _AS}
-DEPLOY_CLAUSES = {"TO": Clause("endpoint", parse_endpoint), "WITH": _WITH, "ON": _ON}
-EXPORT_CLAUSES = {"TO": Clause("path", parse_path), "FORMAT": Clause("format", parse_format), "WITH": _WITH}
-IMPORT_CLAUSES = {"FROM": Clause("path", parse_path), "WITH": _WITH}
-RESOURCE_CLAUSES = {"TYPE": Clause("type", lambda cursor: cursor.ident("a type such as process or spark")), "WITH": _WITH}
+EXPLAIN_CLAUSES = {"TOP": Clause("top", parse_top, "TOP 5"), "INTO": _INTO, "AS": _AS}
+DEPLOY_CLAUSES = {"TO": Clause("endpoint", parse_endpoint, "TO ENDPOINT e"), "WITH": _WITH, "ON": _ON}
+_FORMAT = Clause("format", parse_format, "FORMAT onnx")
+EXPORT_CLAUSES = {"TO": Clause("path", parse_path, "TO 'churn.onnx'"), "FORMAT": _FORMAT, "WITH": _WITH}
+IMPORT_CLAUSES = {"FROM": Clause("path", parse_path, "FROM 'churn.onnx'"), "WITH": _WITH}
+_TYPE = Clause("type", lambda cursor: cursor.ident("a type such as process or spark"), "TYPE process")
+RESOURCE_CLAUSES = {"TYPE": _TYPE, "WITH": _WITH}

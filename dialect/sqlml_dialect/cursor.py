@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import NoReturn, TypeVar
 
 from sqlml_dialect.errors import DialectError
+from sqlml_dialect.names import name_sql
 from sqlml_dialect.nodes import Expression, Ident, ModelRef, QualifiedName, Query, Span
-from sqlml_dialect.tokens import Kind, Token, string_value
+from sqlml_dialect.tokens import Kind, Token, name_value, string_value
 
 OPENING = {"(": ")", "[": "]", "{": "}"}
 CLOSING = frozenset(OPENING.values())
@@ -19,12 +20,19 @@ T = TypeVar("T")
 
 
 class Cursor:
-    """Reads tokens from left to right; every complaint carries the place and what was expected there."""
+    """Reads tokens from left to right; every complaint carries the place and what was expected there.
+
+    It keeps what has been read for whoever lays the statement out anew: the indexes of the tokens that were read as
+    ``keywords``, of those that begin a clause (``openings``), and the ranges that are the database's own text (``raws``).
+    """
 
     def __init__(self, text: str, tokens: Sequence[Token], position: int = 0) -> None:
         self.text = text
         self.tokens = tokens
         self.position = position
+        self.keywords: set[int] = set()
+        self.openings: list[int] = []
+        self.raws: dict[int, int] = {}
 
     # --- looking ---
 
@@ -66,25 +74,31 @@ class Cursor:
         self.position += 1
         return token
 
+    def keyword(self) -> Token:
+        """The next token, read as a keyword."""
+        self.keywords.add(self.position)
+        return self.take()
+
     def accept(self, *words: str) -> bool:
         """Take these keywords if they come next."""
         if not self.at_words(*words):
             return False
-        self.position += len(words)
+        for _ in words:
+            self.keyword()
         return True
 
     def expect(self, *words: str) -> Token:
         """Take these keywords, which must come next; gives the last one."""
         token = self.peek()
         for word in words:
-            token = self.take() if self.peek().key == word else self.fail(_shown(word), words=(word,))
+            token = self.keyword() if self.peek().key == word else self.fail(_shown(word), words=(word,))
         return token
 
     def choose(self, what: str, words: Sequence[str]) -> str:
         """Take one of some keywords."""
         token = self.peek()
         if token.key in words:
-            return self.take().key
+            return self.keyword().key
         if token.kind is Kind.WORD:
             self.fail(either(words), message=f"unknown {what} {token.text}", words=words)
         self.fail(either(words))
@@ -92,13 +106,15 @@ class Cursor:
     def ident(self, what: str) -> Ident:
         """Take one name."""
         if not self.at_name():
-            is_text = self.peek().kind is Kind.STRING
-            self.fail(what, hint="a name stands without quotes or between double quotes" if is_text else None)
+            text = string_value(self.peek().text) if self.peek().kind is Kind.STRING else None
+            self.fail(
+                what, hint=None if text is None else f"a name stands without quotes or between double quotes: {name_sql(text)}"
+            )
         token = self.take()
         quoted = token.kind is Kind.QUOTED
-        if quoted and token.text == '""':
+        name = name_value(token)
+        if not name:
             self.fail(what, token, message="a name cannot be empty")
-        name = token.text[1:-1].replace('""', '"') if quoted else token.text
         return Ident(name, quoted, span=(token.start, token.end))
 
     def qualified_name(self, what: str) -> QualifiedName:
@@ -152,12 +168,20 @@ class Cursor:
         """Take ``(item, …)``, at least one."""
         self.expect("(")
         items = self.listed(item)
-        self.expect(")")
+        self.end_list(")")
         return items
+
+    def end_list(self, closing: str) -> Token:
+        """Take the bracket that ends a list; says so where a comma is missing."""
+        token = self.peek()
+        if token.key != closing and (token.kind in (*NAMES, Kind.STRING, Kind.NUMBER, Kind.PARAM) or token.key in OPENING):
+            self.fail(f'"," or "{closing}"', hint=f"is a comma missing before {describe(token)}?")
+        return self.expect(closing)
 
     def raw(self, first: int, last: int, alias: Ident | None = None) -> Expression:
         """The text of a range of tokens as an expression of the database."""
         start, end = self.tokens[first].start, self.tokens[last - 1].end
+        self.raws[first] = last
         return Expression(self.text[start:end], alias, span=(start, end))
 
     def query_until(self, stop: int) -> Query:
@@ -237,14 +261,25 @@ def nearest(word: str, words: Iterable[str], similarity: float = 0.6) -> str | N
     return next(iter(get_close_matches(word.upper(), list(words), 1, similarity)), None)
 
 
+def is_star(tokens: Sequence[Token]) -> bool:
+    """Whether an item is ``*``, ``t.*`` or COLUMNS(…), with or without changes behind: what stands for many columns."""
+    if tokens[0].key == "COLUMNS" and len(tokens) > 1 and tokens[1].key == "(":
+        return True
+    index = 0
+    while index + 1 < len(tokens) and tokens[index].kind in NAMES and tokens[index + 1].key == ".":
+        index += 2
+    return index < len(tokens) and tokens[index].key == "*"
+
+
 def unclosed(text: str, token: Token) -> DialectError:
     """The error for a bracket, string, name or comment that nothing ends."""
     what = OPENING.get(token.key)
     if what is not None:
         return DialectError(f"this {token.key} is never closed", text, (token.start, token.end), f'"{what}"')
     mark = token.text[: 2 if token.text.startswith(("/*", "E'", "e'")) else 1]
-    kind = {"/*": "comment", '"': "quoted name"}.get(mark, "string")
-    return DialectError(f"this {kind} is never closed", text, (token.start, token.start + len(mark)))
+    kind = {"/*": "comment", '"': "quoted name", "`": "quoted name"}.get(mark, "string")
+    hint = f"a {mark} inside is written twice, and one ends the {kind}" if mark in ("'", '"', "`") else None
+    return DialectError(f"this {kind} is never closed", text, (token.start, token.start + len(mark)), hint=hint)
 
 
 def check_closed(text: str, tokens: Sequence[Token]) -> None:

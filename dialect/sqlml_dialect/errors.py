@@ -41,7 +41,7 @@ class DialectError(Exception):
         if self.expected and self.expected not in self.message:
             lines.append(f"  expected {self.expected}")
         if self.hint:
-            lines.append(f"  {self.hint}")
+            lines += [f"  {line}" for line in self.hint.split("\n")]
         return "\n".join(lines)
 
 

@@ -15,6 +15,8 @@ from sqlml_dialect.nodes import (
     AlterEndpoint,
     AlterModel,
     CancelJob,
+    Change,
+    CompareModels,
     CreateResource,
     Deploy,
     DescribeModel,
@@ -54,6 +56,7 @@ from sqlml_dialect.nodes import (
     TuneChoice,
     TuneRange,
     Undeploy,
+    Unset,
     Value,
 )
 from sqlml_dialect.values import SIZE_UNITS, TIME_UNITS
@@ -95,6 +98,12 @@ def evaluate_sql(node: Evaluate) -> str:
     """``EVALUATE MODEL …``"""
     by, options = _clause("BY", node.by, idents_sql), _clause("WITH", node.options, options_sql)
     return _join(f"EVALUATE MODEL {model_sql(node.model)}", by, options, query_sql(node.query))
+
+
+def compare_sql(node: CompareModels) -> str:
+    """``COMPARE MODELS m@3, m@4``"""
+    models, options = ", ".join(map(model_sql, node.models)), _clause("WITH", node.options, options_sql)
+    return _join(f"COMPARE MODELS {models}", options, query_sql(node.query))
 
 
 def predict_sql(node: Predict) -> str:
@@ -244,7 +253,7 @@ def into_sql(into: Into) -> str:
     return _join(qualified_sql(into.table), "" if into.mode == "create" else into.mode.upper())
 
 
-def change_sql(change: SetAlias | SetTag | SetComment | RenameTo) -> str:
+def change_sql(change: Change) -> str:
     """What ALTER MODEL does."""
     match change:
         case SetAlias(alias, version):
@@ -255,6 +264,8 @@ def change_sql(change: SetAlias | SetTag | SetComment | RenameTo) -> str:
             return f"SET COMMENT {value_sql(comment)}"
         case RenameTo(name):
             return f"RENAME TO {qualified_sql(name)}"
+        case Unset(what, unset):
+            return _join(f"UNSET {what.upper()}", ident_sql(unset) if unset else "")
 
 
 # --- clauses ----------------------------------------------------------------------------------------------------------
@@ -366,6 +377,7 @@ def _clause(word: str, value: T | None, write: Callable[[T], str]) -> str:
 _WRITERS: dict[type, Callable[[Any], str]] = {
     Train: train_sql,
     Evaluate: evaluate_sql,
+    CompareModels: compare_sql,
     Predict: predict_sql,
     ExplainModel: explain_model_sql,
     ExplainPlan: explain_plan_sql,

@@ -213,6 +213,16 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class CompareModels:
+    """``COMPARE MODELS m@3, m@4 [WITH (…)] [AS query]``; at least two models."""
+
+    models: tuple[ModelRef, ...]
+    options: tuple[Option, ...] = ()
+    query: Query | None = None
+    span: Span = at()
+
+
+@dataclass(frozen=True)
 class Into:
     """``INTO table [APPEND | REPLACE]``; mode is ``create``, ``append`` or ``replace``."""
 
@@ -342,9 +352,21 @@ class RenameTo:
 
 
 @dataclass(frozen=True)
+class Unset:
+    """``UNSET ALIAS a``, ``UNSET TAG k`` or ``UNSET COMMENT``; only a comment has no name."""
+
+    what: str  # alias, tag, comment
+    name: Ident | None = None
+    span: Span = at()
+
+
+Change: TypeAlias = SetAlias | SetTag | SetComment | RenameTo | Unset
+
+
+@dataclass(frozen=True)
 class AlterModel:
     model: ModelRef
-    action: SetAlias | SetTag | SetComment | RenameTo
+    action: Change
     span: Span = at()
 
 
@@ -395,6 +417,7 @@ class DropResource:
 Node: TypeAlias = (
     Train
     | Evaluate
+    | CompareModels
     | Predict
     | ExplainModel
     | ExplainPlan
@@ -416,61 +439,6 @@ Node: TypeAlias = (
 )
 
 
-# --- calls inside the database's own queries --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a model call, as written.
-
-    ``star`` is ``"*"`` for a bare star, ``"c.*"`` (the qualifier as written) for a qualified one, else None.
-    ``name`` is the name given by ``AS name`` or ``name := expr`` / ``name => expr``; for a plain column reference without
-    either it is the column's own name; else None.
-    """
-
-    text: str
-    name: Ident | None = None
-    star: str | None = None
-    named: bool = False  # written with := or =>
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class ModelCall:
-    """A call of ours inside a query: the text between ``span`` is what gets replaced, nothing else.
-
-    ``function`` is ``predict``, ``predict_proba``, ``predict_reasons``, ``model`` (the model's own function) or
-    ``ml.predict`` (the table function).  ``using`` is None when the features come from the scope by name.
-    ``extra`` is the text of the second argument: the class of PREDICT_PROBA, the count of PREDICT_REASONS.
-    ``query`` is ML.PREDICT's second argument without its parentheses (or ``TABLE t`` as written, as ``SELECT * FROM t``).
-    ``inner`` are the calls found inside the arguments or the query, with spans in the same text.
-    """
-
-    function: str
-    model: ModelRef
-    using: tuple[Argument, ...] | None = None
-    extra: Expression | None = None
-    query: Query | None = None
-    inner: tuple[ModelCall, ...] = ()
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class UnnamedItem:
-    """A select-list item without an alias that contains one of our calls: the place where an alias keeps its column's name."""
-
-    text: str
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class Calls:
-    """What ``find_calls`` found in a query: the outermost calls, and the select items that would lose their name."""
-
-    calls: tuple[ModelCall, ...] = ()
-    unnamed: tuple[UnnamedItem, ...] = ()
-
-
 @dataclass(frozen=True)
 class Statement:
     """One SQL statement: its text without the ending semicolon, where it stands, what kind it is.
@@ -488,6 +456,7 @@ class Statement:
 KINDS: dict[type, str] = {
     Train: "train",
     Evaluate: "evaluate",
+    CompareModels: "compare",
     Predict: "predict",
     ExplainModel: "explain_model",
     ExplainPlan: "explain_plan",

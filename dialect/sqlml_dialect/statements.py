@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
 
 from sqlml_dialect import clauses
-from sqlml_dialect.clauses import parse_clauses
-from sqlml_dialect.cursor import NAMES, Cursor, describe, nearest
+from sqlml_dialect.clauses import parse_clauses, teaching
+from sqlml_dialect.cursor import NAMES, Cursor
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.nodes import (
     AlterEndpoint,
     AlterModel,
     CancelJob,
+    Change,
+    CompareModels,
     CreateResource,
     Deploy,
     DescribeModel,
@@ -37,6 +38,7 @@ from sqlml_dialect.nodes import (
     ShowLogs,
     Train,
     Undeploy,
+    Unset,
     Value,
 )
 from sqlml_dialect.tokens import Kind, words
@@ -50,9 +52,10 @@ SUBJECTS = ("MODELS", "RUNS", "JOBS", "ENDPOINTS", "ALGORITHMS", "RUNNERS")
 def parse_statement(cursor: Cursor, parse: Parse) -> Node:
     """Read a statement of ours to its end."""
     start = cursor.peek().start
-    node = parse(cursor)
-    if cursor.peek().kind is not Kind.END:
-        cursor.fail("the end of the statement")
+    with teaching(EXAMPLES.get(parse, "")):
+        node = parse(cursor)
+        if cursor.peek().kind is not Kind.END:
+            cursor.fail("the end of the statement")
     return replace(node, span=(start, cursor.last_end()))
 
 
@@ -62,6 +65,7 @@ def parse_statement(cursor: Cursor, parse: Parse) -> Node:
 def parse_train(cursor: Cursor) -> Train:
     """``TRAIN MODEL name … AS query``"""
     cursor.expect("TRAIN", "MODEL")
+    _check_named(cursor)
     model = cursor.model_ref()
     if model.version is not None or model.alias is not None:
         raise DialectError(
@@ -73,10 +77,29 @@ def parse_train(cursor: Cursor) -> Train:
     return Train(model, **parse_clauses(cursor, clauses.TRAIN_CLAUSES, query=True))
 
 
+def _check_named(cursor: Cursor) -> None:
+    """Raise where TRAIN MODEL has no name: a clause's word stands there, and what follows is no clause but that clause's own."""
+    word, follows = cursor.peek().key, cursor.peek(1)
+    is_clause = word in clauses.TRAIN_CLAUSES and word != "AS"
+    if is_clause and (follows.key == "(" or follows.kind in NAMES) and follows.key not in clauses.TRAIN_CLAUSES:
+        cursor.fail("a model's name", hint=f"write the name first: TRAIN MODEL churn {word} …")
+
+
 def parse_evaluate(cursor: Cursor) -> Evaluate:
     """``EVALUATE MODEL m [BY column] [WITH (…)] [AS query]``"""
     cursor.expect("EVALUATE", "MODEL")
     return Evaluate(cursor.model_ref(), **parse_clauses(cursor, clauses.EVALUATE_CLAUSES))
+
+
+def parse_compare(cursor: Cursor) -> CompareModels:
+    """``COMPARE MODELS m@3, m@4 [, …] [WITH (…)] [AS query]``"""
+    cursor.expect("COMPARE", "MODELS")
+    models = cursor.listed(cursor.model_ref)
+    if len(models) < 2:
+        name = models[0].name.text
+        hint = f"name them with a comma between: COMPARE MODELS {name}@1, {name}@2"
+        raise DialectError("COMPARE MODELS takes at least two models", cursor.text, models[0].span, hint=hint)
+    return CompareModels(models, **parse_clauses(cursor, clauses.COMPARE_CLAUSES))
 
 
 def parse_predict(cursor: Cursor) -> Predict:
@@ -93,18 +116,18 @@ def parse_explain_model(cursor: Cursor) -> ExplainModel:
 
 def parse_describe_model(cursor: Cursor) -> DescribeModel:
     """``DESCRIBE MODEL m``"""
-    cursor.position += 2
+    cursor.keyword()
+    cursor.expect("MODEL")
     return DescribeModel(cursor.model_ref())
 
 
 def parse_alter_model(cursor: Cursor) -> AlterModel:
-    """``ALTER MODEL m SET ALIAS … | SET TAG … | SET COMMENT … | RENAME TO …``"""
+    """``ALTER MODEL m SET ALIAS … | SET TAG … | SET COMMENT … | UNSET … | RENAME TO …``"""
     cursor.expect("ALTER", "MODEL")
     model = cursor.model_ref()
     start = cursor.peek().start
-    rename = cursor.choose("change", ("SET", "RENAME")) == "RENAME"
-    action = _parse_rename(cursor) if rename else _parse_setting(cursor)
-    return AlterModel(model, replace(action, span=cursor.taken_since(start)))
+    parse_change = _CHANGES[cursor.choose("change", tuple(_CHANGES))]
+    return AlterModel(model, replace(parse_change(cursor), span=cursor.taken_since(start)))
 
 
 def _parse_rename(cursor: Cursor) -> RenameTo:
@@ -115,7 +138,13 @@ def _parse_rename(cursor: Cursor) -> RenameTo:
 
 def _parse_setting(cursor: Cursor) -> SetAlias | SetTag | SetComment:
     """``ALIAS name = version``, ``TAG name = value`` or ``COMMENT 'text'``"""
-    what = cursor.choose("setting", ("ALIAS", "TAG", "COMMENT"))
+    what = cursor.choose("setting", _SETTINGS)
+    with teaching(f"SET {_SET_EXAMPLES[what]}"):
+        return _parse_set(cursor, what)
+
+
+def _parse_set(cursor: Cursor, what: str) -> SetAlias | SetTag | SetComment:
+    """What stands behind SET ALIAS, SET TAG or SET COMMENT."""
     if what == "COMMENT":
         return SetComment(None if cursor.accept("NULL") else cursor.string("a text in single quotes, or NULL"))
     name = cursor.ident("an alias" if what == "ALIAS" else "a tag's name")
@@ -123,6 +152,19 @@ def _parse_setting(cursor: Cursor) -> SetAlias | SetTag | SetComment:
     if what == "ALIAS":
         return SetAlias(name, cursor.integer("a version's number", least=1))
     return SetTag(name, parse_value(cursor))
+
+
+def _parse_unset(cursor: Cursor) -> Unset:
+    """``ALIAS name``, ``TAG name`` or ``COMMENT``"""
+    what = cursor.choose("setting", _SETTINGS)
+    if what == "COMMENT":
+        return Unset("comment")
+    return Unset(what.lower(), cursor.ident("an alias" if what == "ALIAS" else "a tag's name"))
+
+
+_SETTINGS = ("ALIAS", "TAG", "COMMENT")
+_SET_EXAMPLES = {"ALIAS": "ALIAS champion = 3", "TAG": "TAG owner = 'me'", "COMMENT": "COMMENT 'a text'"}
+_CHANGES: dict[str, Callable[[Cursor], Change]] = {"SET": _parse_setting, "UNSET": _parse_unset, "RENAME": _parse_rename}
 
 
 def parse_drop_model(cursor: Cursor) -> DropModel:
@@ -198,7 +240,7 @@ def parse_cancel(cursor: Cursor) -> CancelJob:
 def parse_create_resource(cursor: Cursor) -> CreateResource:
     """``CREATE RUNNER r TYPE t WITH (…)``, ``CREATE CONNECTION c TYPE t WITH (…)``"""
     cursor.expect("CREATE")
-    what = cursor.take().key.lower()
+    what = cursor.keyword().key.lower()
     name = cursor.ident(f"the {what}'s name")
     found = parse_clauses(cursor, clauses.RESOURCE_CLAUSES)
     if "type" not in found:
@@ -209,7 +251,7 @@ def parse_create_resource(cursor: Cursor) -> CreateResource:
 def parse_drop_resource(cursor: Cursor) -> DropResource:
     """``DROP RUNNER [IF EXISTS] r``, ``DROP CONNECTION [IF EXISTS] c``"""
     cursor.expect("DROP")
-    what = cursor.take().key.lower()
+    what = cursor.keyword().key.lower()
     if_exists = cursor.accept("IF", "EXISTS")
     return DropResource(what, cursor.ident(f"the {what}'s name"), if_exists)
 
@@ -220,7 +262,7 @@ def parse_drop_resource(cursor: Cursor) -> DropResource:
 def parse_show(cursor: Cursor) -> Show:
     """``SHOW MODELS [LIKE '…']``"""
     cursor.expect("SHOW")
-    return Show(cursor.take().key.lower(), like=_parse_like(cursor))
+    return Show(cursor.keyword().key.lower(), like=_parse_like(cursor))
 
 
 def parse_show_versions(cursor: Cursor) -> Show:
@@ -268,7 +310,7 @@ def _parse_explain_option(cursor: Cursor) -> tuple[str, str]:
     name = cursor.choose("option of EXPLAIN", ("FORMAT", "ANALYZE"))
     if name == "FORMAT":
         return name, cursor.ident("a format such as JSON").name.lower()
-    return name, cursor.take().key.lower() if cursor.peek().key in {"TRUE", "FALSE"} else "true"
+    return name, cursor.keyword().key.lower() if cursor.peek().key in {"TRUE", "FALSE"} else "true"
 
 
 # --- recognition --------------------------------------------------------------------------------------------------------
@@ -276,6 +318,7 @@ def _parse_explain_option(cursor: Cursor) -> tuple[str, str]:
 STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("TRAIN", "MODEL"): parse_train,
     ("EVALUATE", "MODEL"): parse_evaluate,
+    ("COMPARE", "MODELS"): parse_compare,
     ("PREDICT", "MODEL"): parse_predict,
     ("EXPLAIN", "MODEL"): parse_explain_model,
     ("DEPLOY", "MODEL"): parse_deploy,
@@ -300,6 +343,32 @@ STATEMENTS: dict[tuple[str, ...], Parse] = {
 }
 """Every statement of ours by the words that open it; EXPLAIN before one of them is the only other form."""
 
+EXAMPLES: dict[Parse, str] = {
+    parse_train: "TRAIN MODEL churn TARGET left_us AS SELECT * FROM customers",
+    parse_evaluate: "EVALUATE MODEL churn AS SELECT * FROM customers",
+    parse_compare: "COMPARE MODELS churn@3, churn@4",
+    parse_predict: "PREDICT MODEL churn INTO scores AS SELECT * FROM customers",
+    parse_explain_model: "EXPLAIN MODEL churn TOP 5",
+    parse_deploy: "DEPLOY MODEL churn TO ENDPOINT e",
+    parse_undeploy: "UNDEPLOY ENDPOINT e",
+    parse_alter_endpoint: "ALTER ENDPOINT e SET TRAFFIC (churn@3 = 90, churn@4 = 10)",
+    parse_rollback: "ROLLBACK ENDPOINT e",
+    parse_show: "SHOW MODELS LIKE 'churn%'",
+    parse_show_versions: "SHOW VERSIONS OF churn",
+    parse_show_logs: "SHOW LOGS FOR JOB 3",
+    parse_show_create: "SHOW CREATE MODEL churn",
+    parse_describe_model: "DESCRIBE MODEL churn",
+    parse_cancel: "CANCEL JOB 3",
+    parse_alter_model: "ALTER MODEL churn SET ALIAS champion = 3",
+    parse_drop_model: "DROP MODEL churn@3",
+    parse_export: "EXPORT MODEL churn TO 'churn.onnx' FORMAT onnx",
+    parse_import: "IMPORT MODEL churn FROM 'churn.onnx'",
+    parse_create_resource: "CREATE RUNNER r TYPE process WITH (cores = 4)",
+    parse_drop_resource: "DROP RUNNER r",
+    parse_explain_plan: "EXPLAIN (FORMAT JSON) TRAIN MODEL churn TARGET left_us AS SELECT * FROM customers",
+}
+"""How each statement is written: the hint of an error that has none of its own."""
+
 SHARED_VERBS = frozenset({"EXPLAIN", "ALTER", "ROLLBACK", "SHOW", "DESCRIBE", "DESC", "DROP", "EXPORT", "IMPORT", "CREATE"})
 OWN_VERBS = {opening[0]: opening[1] for opening in STATEMENTS if opening[0] not in SHARED_VERBS}
 SQL_VERBS = SHARED_VERBS | words(
@@ -309,14 +378,12 @@ SQL_VERBS = SHARED_VERBS | words(
     SELECT SET START SUMMARIZE TABLE TRUNCATE UNPIVOT UPDATE USE VACUUM VALUES WITH
     """
 )
-_CLAUSE_WORDS = frozenset(clauses.TRAIN_CLAUSES) | {"INTO", "BY", "TO"}
-_SIMILARITY = 0.75
 
 
 def find_statement(cursor: Cursor) -> Parse | None:
     """The function that reads the statement standing here, None when it is the database's."""
     parse = _find_unexplained(cursor)
-    if parse is None and cursor.peek().key == "EXPLAIN" and _find_unexplained(_behind_explain(cursor)):
+    if parse is None and cursor.peek().key == "EXPLAIN" and _find_unexplained(behind_explain(cursor)):
         return parse_explain_plan
     return parse
 
@@ -332,50 +399,7 @@ def _find_unexplained(cursor: Cursor) -> Parse | None:
     return parse
 
 
-def check_near_miss(cursor: Cursor) -> None:
-    """Raise for a statement that the database cannot mean and that nearly is one of ours, such as TRIAN MODEL."""
-    _check_unexplained(cursor)
-    if cursor.peek().key == "EXPLAIN":
-        _check_unexplained(_behind_explain(cursor))
-
-
-def _check_unexplained(cursor: Cursor) -> None:
-    """The same for a statement without EXPLAIN in front."""
-    first, second, third = (cursor.peek(ahead) for ahead in range(3))
-    if first.kind is not Kind.WORD:
-        return
-    for opening in STATEMENTS:
-        if (first.key == opening[0] or first.key not in SQL_VERBS) and _nearly_opens(cursor, opening):
-            _fail_near(cursor, opening)
-    noun = OWN_VERBS.get(first.key)
-    if noun and second.kind in (*NAMES, Kind.NUMBER) and (third.kind is Kind.END or third.key in {*_CLAUSE_WORDS, "@", "."}):
-        _fail_near(cursor, (first.key, noun))
-
-
-def _nearly_opens(cursor: Cursor, opening: tuple[str, ...]) -> bool:
-    """Whether each word here is like the one of an opening, not all the same, and then a name or value follows."""
-    follows = cursor.peek(len(opening)).kind in (*NAMES, Kind.NUMBER, Kind.STRING)
-    return (follows and not cursor.at_words(*opening)) and all(
-        token.kind is Kind.WORD and (token.key == word or nearest(token.key, (word,), _SIMILARITY) is not None)
-        for token, word in ((cursor.peek(ahead), word) for ahead, word in enumerate(opening))
-    )
-
-
-def _fail_near(cursor: Cursor, opening: tuple[str, ...]) -> NoReturn:
-    """Point at the first word that is not as it should be."""
-    wrong = next(ahead for ahead, word in enumerate(opening) if cursor.peek(ahead).key != word)
-    token = cursor.peek(wrong)
-    meant = " ".join(opening)
-    raise DialectError(
-        f"expected {opening[wrong]}, found {describe(token)}",
-        cursor.text,
-        (token.start, token.end),
-        opening[wrong],
-        f"did you mean {meant}?",
-    )
-
-
-def _behind_explain(cursor: Cursor) -> Cursor:
+def behind_explain(cursor: Cursor) -> Cursor:
     """The place behind EXPLAIN, ANALYZE and the options in parentheses."""
     inner = Cursor(cursor.text, cursor.tokens, cursor.position + 1)
     inner.accept("ANALYZE")

@@ -2,8 +2,8 @@
 
 The scanner is our own and small, on purpose.  sqlglot's tokenizer cannot be used for text that must reach the database byte
 for byte: it fuses words into one token, refuses texts that DuckDB takes, and changes between releases.  This one follows
-DuckDB's lexer (strings, E'' escapes, dollar quotes, nested comments, names of any script, Unicode spaces) and accepts every
-text: what it cannot end, such as an unclosed string, becomes a token of kind OPEN that runs to the end.
+DuckDB's lexer (strings, E'' escapes, dollar quotes, backticks, nested comments, names of any script, Unicode spaces) and
+accepts every text: what it cannot end, such as an unclosed string, becomes a token of kind OPEN that runs to the end.
 
 Two regular expressions do the work.  ``scan`` yields every token of a statement that may be ours; ``split_statements`` runs
 over boring text in large steps and only finds where statements end, so that a plain script costs little.
@@ -23,7 +23,7 @@ SPACES = "\t\n\v\f\r \u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u200
 _HIGH = r"\x80-\x9f\xa1-\u1fff\u200c-\u202e\u2030-\u205e\u2061-\u2fff\u3001-\ufefe\uff00-\U0010ffff"
 _NUMBER = r"0[xX][0-9a-fA-F_]++|0[bB][01_]++|(?:[0-9][0-9_]*+(?:\.(?!\.)[0-9_]*+)?|\.[0-9][0-9_]*+)(?:[eE][+-]?[0-9][0-9_]*+)?"
 _STRING = r"[eE]'(?:[^'\\]|\\.|'')*+'|'(?:[^']|'')*+'"
-_QUOTED = r'"(?:[^"]|"")*+"'
+_QUOTED = r'"(?:[^"]|"")*+"|`(?:[^`]|``)*+`'
 
 
 class _Patterns:
@@ -41,7 +41,7 @@ class _Patterns:
               | (?P<string>{_STRING}|\$(?P<tag>{tag})\$.*?\$(?P=tag)\$)
               | (?P<quoted>{_QUOTED})
               | (?P<comment>/\*)
-              | (?P<open>[eE]?'.*+|".*+|\${tag}\$.*+)
+              | (?P<open>[eE]?'.*+|["`].*+|\${tag}\$.*+)
               | (?P<param>\?[0-9]*+|\$[0-9]++|\${word})
               | (?P<symbol>::|:=|=>|->>|->|<=|>=|<>|!=|==|\|\||\*\*|//(?!\*)|.)
               | (?P<end>\Z)
@@ -51,11 +51,11 @@ class _Patterns:
         )
         self.step = re.compile(
             rf"""
-              (?P<boring>(?:(?![eE]'){word}|[^'"$;?()/\-A-Za-z_{high}]++|-(?!-)|/(?!\*))++)
+              (?P<boring>(?:(?![eE]'){word}|[^'"`$;?()/\-A-Za-z_{high}]++|-(?!-)|/(?!\*))++)
             | (?P<blank>--[^\r\n]*+)
             | (?P<solid>{_STRING}|{_QUOTED}|\$(?P<tag>{tag})\$.*?\$(?P=tag)\$)
             | (?P<comment>/\*)
-            | (?P<open>[eE]?'.*+|".*+|\${tag}\$.*+)
+            | (?P<open>[eE]?'.*+|["`].*+|\${tag}\$.*+)
             | (?P<param>\?[0-9]*+)
             | (?P<symbol>.)
             """,
@@ -89,7 +89,10 @@ _KINDS = {kind.value: kind for kind in Kind}
 
 
 class Token(NamedTuple):
-    """One token; ``key`` is what grammar compares: an unquoted word in capitals, a symbol itself, else empty."""
+    """One token; ``key`` is what grammar compares: an unquoted word in capitals, a symbol itself, else empty.
+
+    Capitals of ASCII letters only: ``ſet`` is no ``SET``.
+    """
 
     kind: Kind
     text: str
@@ -122,11 +125,11 @@ def scan(text: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
         begin, start = match.span(name)
         written = text[begin:start]
         if name == "comment":
-            start, closed = _comment_end(text, start, stop)
+            start, closed = comment_end(text, start, stop)
             if not closed:
                 yield Token(Kind.OPEN, text[begin:stop], begin, stop)
         elif name == "word":
-            yield Token(Kind.WORD, written, begin, start, written.upper())
+            yield Token(Kind.WORD, written, begin, start, written.upper() if written.isascii() else written)
         elif name == "symbol":
             yield Token(Kind.SYMBOL, written, begin, start, written)
         else:
@@ -146,7 +149,7 @@ def split_statements(text: str) -> list[Piece]:
         if name == "blank":
             continue
         if name == "comment":
-            position, closed = _comment_end(text, position, len(text))
+            position, closed = comment_end(text, position, len(text))
             if closed:
                 continue
         elif name == "symbol":
@@ -174,7 +177,7 @@ def split_statements(text: str) -> list[Piece]:
     return pieces
 
 
-def _comment_end(text: str, position: int, stop: int) -> tuple[int, bool]:
+def comment_end(text: str, position: int, stop: int) -> tuple[int, bool]:
     """Where the block comment that was opened before ``position`` ends, inner ones counted, and whether it does."""
     depth = 1
     while depth:
@@ -194,6 +197,14 @@ def string_value(token_text: str) -> str:
     if token_text.startswith("'"):
         return token_text[1:-1].replace("''", "'")
     return _ESCAPE.sub(_unescape, token_text[2:-1])
+
+
+def name_value(token: Token) -> str:
+    """The name that a word or a quoted name means."""
+    if token.kind is not Kind.QUOTED:
+        return token.text
+    mark = token.text[0]
+    return token.text[1:-1].replace(mark * 2, mark)
 
 
 _ESCAPE = re.compile(r"''|\\(?:x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)", re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from math import isinf
@@ -77,7 +78,7 @@ def parse_value(cursor: Cursor, depth: int = 0) -> Value:
     if token.key == "{":
         return _parse_struct(cursor, depth)
     if token.key in _CONSTANTS:
-        return _CONSTANTS[cursor.take().key]
+        return _CONSTANTS[cursor.keyword().key]
     if token.key == "INTERVAL":
         return _parse_interval(cursor)
     if token.kind is Kind.STRING:
@@ -131,15 +132,19 @@ def _parse_list(cursor: Cursor, depth: int) -> Value:
     """``[a, b, …]``"""
     cursor.expect("[")
     items = () if cursor.peek().key == "]" else cursor.listed(lambda: parse_value(cursor, depth + 1))
-    cursor.expect("]")
+    cursor.end_list("]")
     return items
 
 
 def _parse_struct(cursor: Cursor, depth: int) -> Struct:
     """``{'a': 1, b: 2}``"""
     opening = cursor.expect("{")
-    items = () if cursor.peek().key == "}" else cursor.listed(lambda: _parse_pair(cursor, depth))
-    end = cursor.expect("}").end
+    items = (
+        ()
+        if cursor.peek().key == "}"
+        else cursor.listed(lambda: parse_pair(cursor, lambda inside: parse_value(inside, depth + 1))[:2])
+    )
+    end = cursor.end_list("}").end
     seen: set[str] = set()
     for name, _ in items:
         if name in seen:
@@ -148,12 +153,13 @@ def _parse_struct(cursor: Cursor, depth: int) -> Struct:
     return Struct(items)
 
 
-def _parse_pair(cursor: Cursor, depth: int) -> tuple[str, Value]:
-    """``'key': value``"""
+def parse_pair(cursor: Cursor, parse_item: Callable[[Cursor], Value]) -> tuple[str, Value, int]:
+    """``'key': value``; the third is where the value begins."""
     is_text = cursor.peek().kind is Kind.STRING
     name = cursor.string("a key") if is_text else cursor.ident("a key such as 'a'").name
     cursor.expect(":")
-    return name, parse_value(cursor, depth + 1)
+    start = cursor.peek().start
+    return name, parse_item(cursor), start
 
 
 def _parse_interval(cursor: Cursor) -> timedelta:
@@ -165,7 +171,7 @@ def _parse_interval(cursor: Cursor) -> timedelta:
     cursor.take()
     amount = string_value(token.text) if token.kind is Kind.STRING else token.text.replace("_", "")
     if cursor.peek().key.lower() in _MICROSECONDS:
-        amount = f"{amount} {cursor.take().text}"
+        amount = f"{amount} {cursor.keyword().text}"
     length = parse_duration(amount)
     if length is None:
         raise DialectError(

@@ -24,7 +24,7 @@ class InlineRunner:
     type = "inline"
 
     def submit(self, spec: JobSpec) -> InlineJob:
-        if spec.limits.memory:
+        if spec.plan.limits.memory:
             raise NotSupportedError(
                 "the runner inline cannot hold a memory limit", hint="leave out LIMIT (MEMORY …), or take ON process"
             )
@@ -79,7 +79,7 @@ class _Following(EventWriter):
         super().__init__(spec.folder, log)
         self._follow = follow
         self._cancelled = cancelled
-        self._seconds = spec.limits.seconds
+        self._seconds = spec.plan.limits.seconds
         self._started = time.monotonic()
 
     def write(self, event: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class ProcessRunner:
     def submit(self, spec: JobSpec) -> ProcessJob:
         """Start the job's process."""
         document = spec.folder / "job.json"
-        document.write_text(json.dumps(spec.to_json(), ensure_ascii=False), encoding="utf-8")
+        document.write_text(json.dumps(spec.to_json(), ensure_ascii=False, default=str), encoding="utf-8")
         (spec.folder / EVENTS).touch()
         with (spec.folder / "job.log").open("ab") as log:
             process = subprocess.Popen(
@@ -43,10 +43,10 @@ class ProcessRunner:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=_environment(spec.limits.threads),
+                env=_environment(spec.plan.limits.threads),
                 start_new_session=True,  # a Ctrl-C in the terminal is the session's to handle
             )
-        memory = spec.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
+        memory = spec.plan.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
         try:
             return ProcessJob(spec, process, limit_memory(process.pid, memory), memory)
         except BaseException:
@@ -68,7 +68,7 @@ class ProcessJob:
         self._limit = limit
         self._memory = memory
         self._cancelled = threading.Event()
-        self._deadline = time.monotonic() + spec.limits.seconds if spec.limits.seconds else None
+        self._deadline = time.monotonic() + spec.plan.limits.seconds if spec.plan.limits.seconds else None
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -113,7 +113,7 @@ class ProcessJob:
             raise JobCancelled("cancelled")
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise JobTimeout(
-                f"job {self._spec.id} passed its time limit of {self._spec.limits.seconds:g} s and was stopped",
+                f"job {self._spec.id} passed its time limit of {self._spec.plan.limits.seconds:g} s and was stopped",
                 hint="give it more with LIMIT (TIME '…'), or less to do: LIMIT (ROWS n), fewer rounds",
             )
         if self._limit.exceeded():

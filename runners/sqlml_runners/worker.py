@@ -1,8 +1,9 @@
 """What runs in a job's process: ``python -m sqlml_runners.worker job.json``.
 
 In: the job's document and Arrow files in its folder.  Out: a line of JSON per event in ``events.jsonl``, text in the log
-(standard output and error), and for a training ``bundle/``, ``heldout.arrow`` and ``result.json``.  Standard input is a pipe
-held by whoever started the job: when it closes, that process is dead and this one ends.
+(standard output and error), and at the end ``result.json``; a training also leaves ``bundle/``, ``heldout.arrow`` and
+``sample.arrow``.  Standard input is a pipe held by whoever started the job: when it closes, that process is dead and this one
+ends.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class EventWriter:
 def run_job(spec: JobSpec, report: EventWriter) -> bool:
     """Carry out a job; True when it is done.  Every outcome is an event, none an exception."""
     try:
-        from sqlml.training import run_training
+        from sqlml.training import run_folds, run_training
 
-        outcome = run_training(spec, report)
+        outcome = run_folds(spec, report) if spec.kind == "folds" else run_training(spec, report)
         write_atomically(spec.folder / RESULT, json.dumps(outcome.to_json(), ensure_ascii=False))
     except Error as error:
         return _failed(report, type(error).__name__, error.message, error.hint)

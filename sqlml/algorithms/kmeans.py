@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sqlml.contracts import FitSpec, OptionSpec, Report, TrainingData
-from sqlml.errors import TrainingDataError
+from sqlml.errors import TrainingDataError, count_of
 from sqlml.types import Task
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class KMeans:
     task = Task.CLUSTERING
     encoding = "dense"
     early_stopping: str | None = None
+    warm_start = True
+    explains = True
     doc = "k-means clusters of standardised features (scikit-learn)"
     libraries = ("scikit-learn",)
     options = (
@@ -37,7 +40,7 @@ class KMeans:
     )
 
     def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> CentrePredictor:
-        """Find the centres; the first one has most rows."""
+        """Find the centres, in one run from ``spec.start``'s where it is given; the first one has most rows."""
         from sklearn.cluster import KMeans as Solver
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -45,6 +48,8 @@ class KMeans:
         x = data.features.x
         _check_different(x if data.weight is None else x[data.weight > 0], options["n_clusters"])
         options["n_init"] = options["n_init"] or "auto"
+        if isinstance(spec.start, CentrePredictor):
+            options |= {"init": _start(spec.start, options["n_clusters"], x.shape[1]), "n_init": 1}
         solver = Solver(**options, random_state=spec.seed)
         with threadpool_limits(spec.threads or None):
             labels = solver.fit_predict(x, sample_weight=data.weight)
@@ -58,6 +63,19 @@ class KMeans:
         """Read what ``save`` wrote."""
         document = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         return CentrePredictor(np.array(document["centres"]))
+
+
+def _start(start: CentrePredictor, clusters: int, k: int) -> NDArray[np.float64]:
+    """Centres to go on from, in the number that is asked for."""
+    centres = start.parameters()["centers"]
+    if centres.shape[1] != k:
+        raise TrainingDataError("the model to go on from has other features")
+    if len(centres) != clusters:
+        raise TrainingDataError(
+            f"the model to go on from has {count_of(len(centres), 'cluster')}, not n_clusters = {clusters}",
+            hint=f"WITH (n_clusters = {len(centres)})",
+        )
+    return centres
 
 
 def _check_different(x: NDArray[np.float32], clusters: int) -> None:
@@ -97,6 +115,10 @@ class CentrePredictor:
         """How far the centres lie apart along each feature (their variance), as shares."""
         apart = self._centres.var(0)
         return np.asarray(apart / apart.sum() if apart.sum() > 0 else apart)
+
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        """``centers`` (clusters, k), in the space of the features."""
+        return {"centers": self._centres.copy()}
 
     def save(self, folder: Path) -> None:
         """Write ``centres.json``; floats survive exactly."""

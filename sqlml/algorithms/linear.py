@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqlml.algorithms.losses import final_losses
 from sqlml.contracts import FitSpec, OptionSpec, Report, TrainingData
-from sqlml.errors import count_of
+from sqlml.errors import TrainingDataError, count_of
 from sqlml.types import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FILE = "linear.json"
+_NEVER = -1e4
+"""A margin that no row makes up for."""
 
 
 class LogisticRegression:
@@ -28,6 +31,8 @@ class LogisticRegression:
     task = Task.CLASSIFICATION
     encoding = "dense"
     early_stopping: str | None = None
+    warm_start = True
+    explains = True
     doc = "logistic regression on standardised features (scikit-learn)"
     libraries = ("scikit-learn",)
     options = (
@@ -36,7 +41,6 @@ class LogisticRegression:
         OptionSpec("tol", "float", 1e-4, "when to stop", low=0, open_low=True),
         OptionSpec("max_iter", "int", 100, "most iterations", low=1),
         OptionSpec("fit_intercept", "bool", True, "add a constant"),
-        OptionSpec("class_weight", "str", None, "'balanced': every class weighs the same", choices=("balanced",)),
         OptionSpec(
             "solver",
             "str",
@@ -52,11 +56,14 @@ class LogisticRegression:
 
         options = {o.name: spec.options[o.name] for o in self.options}
         options["solver"] = options["solver"] or ("saga" if options["l1_ratio"] else "lbfgs")
-        solver = Solver(**options, random_state=spec.seed)
+        solver = Solver(**options, random_state=spec.seed, warm_start=spec.start is not None)
         x = data.features.x.astype(np.float64)
+        if isinstance(spec.start, LinearPredictor):
+            solver.coef_, solver.intercept_ = _start(spec.start, data)
         _fit_quietly(solver, x, data, spec, report, options["max_iter"])
-        predictor = _predictor(self.task, solver.coef_, np.broadcast_to(solver.intercept_, len(solver.coef_)), x, data.weight)
-        report.step(1, 1, _losses(predictor, data, "logloss", _log_loss))
+        coef, intercept = _every_class(solver, data.n_classes)
+        predictor = _predictor(self.task, coef, intercept, x, data.weight)
+        report.step(1, 1, final_losses(predictor, data))
         return predictor
 
     def load(self, folder: Path) -> LinearPredictor:
@@ -65,33 +72,58 @@ class LogisticRegression:
 
 
 class LinearRegression:
-    """Linear regression by least squares."""
+    """Linear regression by least squares, plain or regularised."""
 
     name = "linear_regression"
     task = Task.REGRESSION
     encoding = "dense"
     early_stopping: str | None = None
-    doc = "least squares on standardised features (scikit-learn)"
+    warm_start = False
+    explains = True
+    doc = "least squares on standardised features, plain, ridge, lasso or elastic net (scikit-learn)"
     libraries = ("scikit-learn",)
     options = (
+        OptionSpec("alpha", "float", 0.0, "strength of the regularisation; 0: none", low=0),
+        OptionSpec("l1_ratio", "float", 0.5, "0: L2 regularisation (ridge), 1: L1 (lasso), between: both", low=0, high=1),
         OptionSpec("fit_intercept", "bool", True, "add a constant"),
         OptionSpec("positive", "bool", False, "no coefficient below 0"),
+        OptionSpec("max_iter", "int", 1000, "most iterations, where alpha is above 0", low=1),
+        OptionSpec("tol", "float", 1e-4, "when to stop, where alpha is above 0", low=0, open_low=True),
     )
 
     def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> LinearPredictor:
-        """Minimise the squared error."""
-        from sklearn.linear_model import LinearRegression as Solver
-
-        solver = Solver(**{o.name: spec.options[o.name] for o in self.options})
+        """Minimise the squared error, regularised as scikit-learn's ElasticNet has it, whatever solves it:
+        mean((y - x·w)²) / 2 + alpha · (l1_ratio · ‖w‖₁ + (1 - l1_ratio) / 2 · ‖w‖²), the mean weighted.
+        """
+        solver = _least_squares(spec.options, len(data.features.x) if data.weight is None else data.weight.sum())
         x = data.features.x.astype(np.float64)
-        _fit_quietly(solver, x, data, spec, report, None)
-        predictor = _predictor(self.task, solver.coef_[None, :], np.array([solver.intercept_]), x, data.weight)
-        report.step(1, 1, _losses(predictor, data, "rmse", _rmse))
+        _fit_quietly(solver, x, data, spec, report, spec.options["max_iter"])
+        coef, intercept = solver.coef_[None, :], np.array([solver.intercept_], np.float64)
+        predictor = _predictor(self.task, coef, intercept, x, data.weight)
+        report.step(1, 1, final_losses(predictor, data))
         return predictor
 
     def load(self, folder: Path) -> LinearPredictor:
         """Read what ``save`` wrote."""
         return LinearPredictor.load(folder)
+
+
+def _least_squares(options: Mapping[str, Any], weight: float) -> Any:
+    """scikit-learn's solver for the options: exact where there is no L1.  ``weight`` is the sum over the rows.
+
+    Ridge minimises the sum of squares, not their mean: its alpha is as many times larger.
+    """
+    from sklearn.linear_model import ElasticNet, Ridge
+    from sklearn.linear_model import LinearRegression as Solver
+
+    common = {name: options[name] for name in ("fit_intercept", "positive")}
+    alpha, l1_ratio = options["alpha"], options["l1_ratio"]
+    if alpha == 0:
+        return Solver(**common)
+    common |= {name: options[name] for name in ("max_iter", "tol")}
+    if l1_ratio == 0:
+        return Ridge(alpha=alpha * weight, **common)
+    return ElasticNet(alpha=alpha, l1_ratio=l1_ratio, **common)
 
 
 @dataclass(frozen=True)
@@ -143,6 +175,10 @@ class LinearPredictor:
         weight = np.abs(self._coef).mean(0) * np.array(self._state.spread)
         return np.asarray(weight / weight.sum() if weight.sum() > 0 else weight)
 
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        """``coef`` (outputs, k) and ``intercept`` (outputs,): one output for two classes and for a regression."""
+        return {"coef": self._coef.copy(), "intercept": self._intercept.copy()}
+
     def save(self, folder: Path) -> None:
         """Write ``linear.json``; floats survive exactly."""
         (folder / _FILE).write_text(json.dumps(asdict(self._state), indent=1), encoding="utf-8")
@@ -177,10 +213,42 @@ def _fit_quietly(
 
     with threadpool_limits(spec.threads or None), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        solver.fit(x, data.y, sample_weight=data.weight)
+        try:
+            solver.fit(x, data.y, sample_weight=data.weight)
+        except ValueError as error:
+            raise TrainingDataError(f"scikit-learn: {str(error).splitlines()[0]}") from error
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         rounds = count_of(max_iter or 0, "iteration")
         report.notice(f"not converged in {rounds}: a larger max_iter may give a better model")
+
+
+def _start(start: LinearPredictor, data: TrainingData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients and intercepts to go on from, of the classes that have rows.
+
+    ``TrainingDataError`` where they are of other features or classes.
+    """
+    learnt = start.parameters()
+    outputs = 1 if data.n_classes == 2 else data.n_classes
+    if learnt["coef"].shape != (outputs, len(data.features.names)):
+        raise TrainingDataError("the model to go on from has other features or classes")
+    present = np.unique(np.asarray(data.y))
+    coef, intercept = learnt["coef"], learnt["intercept"]
+    if outputs == 1 or len(present) == outputs:
+        return coef, intercept
+    coef, intercept = coef[present], intercept[present]
+    return (coef[1:] - coef[:1], intercept[1:] - intercept[:1]) if len(present) == 2 else (coef, intercept)
+
+
+def _every_class(solver: Any, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """One function per class, or one for two classes; a class without rows gets a constant that leaves it no probability."""
+    coef, intercept = solver.coef_, np.broadcast_to(solver.intercept_, len(solver.coef_))
+    if len(solver.classes_) == classes:
+        return coef, intercept
+    if len(coef) == 1:  # two classes of more: the first has the function 0
+        coef, intercept = np.stack([np.zeros_like(coef[0]), coef[0]]), np.array([0.0, intercept[0]])
+    every, constants = np.zeros((classes, coef.shape[1])), np.full(classes, _NEVER)
+    every[solver.classes_], constants[solver.classes_] = coef, intercept
+    return every, constants
 
 
 def _predictor(
@@ -189,18 +257,3 @@ def _predictor(
     mean = np.average(x, axis=0, weights=weight)
     spread = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
     return LinearPredictor(LinearState(task.value, coef.tolist(), intercept.tolist(), mean.tolist(), spread.tolist()))
-
-
-def _losses(predictor: LinearPredictor, data: TrainingData, name: str, loss: Any) -> Mapping[str, float]:
-    figures = {f"train_{name}": loss(predictor.predict(data.features.x), data.y)}
-    if data.heldout_x is not None and len(data.heldout_x):
-        figures[f"heldout_{name}"] = loss(predictor.predict(data.heldout_x), data.heldout_y)
-    return figures
-
-
-def _log_loss(p: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    return float(-np.log(np.clip(p[np.arange(len(y)), y], 1e-16, 1)).mean())
-
-
-def _rmse(values: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean((values - y) ** 2)))

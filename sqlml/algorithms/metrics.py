@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,13 +23,20 @@ HEADLINES: dict[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: ("roc_auc", "log_loss", "f1"),
     Task.REGRESSION: ("rmse", "mae", "r2"),
     Task.CLUSTERING: ("davies_bouldin", "silhouette", "mean_squared_distance"),
+    Task.PROJECTION: ("total_explained_variance_ratio", "reconstruction_error"),
+    Task.ANOMALY: ("anomalies", "mean_score"),
+    Task.TRANSFORM: (),
 }
 """What TRAIN shows of them."""
 
-_CLASSIFICATION = ("roc_auc", "log_loss", "accuracy", "precision", "recall", "f1", "pr_auc")
-_REGRESSION = ("rmse", "mae", "r2", "medae", "mape", "explained_variance")
+_CLASSIFICATION = ("roc_auc", "log_loss", "accuracy", "precision", "recall", "f1", "pr_auc", "mcc", "balanced_accuracy")
+_REGRESSION = ("rmse", "mae", "r2", "medae", "mape", "explained_variance", "mse", "msle")
 _CLUSTERING = ("davies_bouldin", "silhouette", "mean_squared_distance")
+_PROJECTION = ("total_explained_variance_ratio", "reconstruction_error")
+_ANOMALY = ("anomalies", "mean_score")
 _SILHOUETTE_ROWS = 5_000
+_BLOCK = 16_384
+"""Rows taken at a time where a copy of the features is made."""
 
 
 def measure(
@@ -40,16 +47,25 @@ def measure(
     *,
     x: NDArray[np.float32] | None = None,
     threshold: float | None = None,
+    parameters: Mapping[str, NDArray[Any]] | None = None,
 ) -> Metrics:
     """The figures of a task for what ``Predictor.predict`` gave.
 
-    ``actual`` are class codes, or the values of a regression; ``x`` is the feature matrix (clusters only); ``threshold`` is the
-    probability from which the second of two classes is predicted (otherwise the likelier one is).
+    ``actual`` are class codes, or the values of a regression; ``x`` is the feature matrix (clusters and components only);
+    ``threshold`` is the probability from which the second of two classes is predicted (otherwise the likelier one is), or the
+    score above which a row is an anomaly (otherwise the model's own); ``parameters`` are ``Predictor.parameters()``, needed for
+    components and anomalies.
     """
     if task is Task.CLASSIFICATION:
         return classification_metrics(np.asarray(actual), raw, weight, threshold)
     if task is Task.REGRESSION:
         return regression_metrics(np.asarray(actual), raw, weight)
+    if task is Task.PROJECTION:
+        return projection_metrics(x, parameters or {}, weight) if x is not None else {}
+    if task is Task.ANOMALY:
+        return anomaly_metrics(raw, parameters or {}, weight, threshold)
+    if task is Task.TRANSFORM:
+        return {}
     return clustering_metrics(raw, x)
 
 
@@ -80,13 +96,15 @@ def classification_metrics(
         "recall": lambda: m.recall_score(actual, chosen, **many),
         "f1": lambda: m.f1_score(actual, chosen, **many),
         "pr_auc": lambda: _pr_auc(actual, p, weight),
+        "mcc": lambda: m.matthews_corrcoef(actual, chosen, **one),
+        "balanced_accuracy": lambda: m.balanced_accuracy_score(actual, chosen, **one),
         "brier": lambda: m.brier_score_loss(actual, p[:, 1], pos_label=1, **one),
     }
     return {name: _figure(pick[name]) for name in names}
 
 
 def regression_metrics(actual: NDArray[np.float64], raw: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Metrics:
-    """Of values (n,).  ``mape`` is a fraction, over the rows whose true value is not 0."""
+    """Of values (n,).  ``mape`` is a fraction, over the rows whose true value is not 0; with values of -1 or less no ``msle``."""
     from sklearn import metrics as m
 
     if not len(actual):
@@ -102,6 +120,8 @@ def regression_metrics(actual: NDArray[np.float64], raw: NDArray[Any], weight: N
         "medae": lambda: m.median_absolute_error(actual, predicted, **one),
         "mape": lambda: m.mean_absolute_percentage_error(actual[nonzero], predicted[nonzero], sample_weight=share),
         "explained_variance": lambda: m.explained_variance_score(actual, predicted, force_finite=False, **one),
+        "mse": lambda: m.mean_squared_error(actual, predicted, **one),
+        "msle": lambda: m.mean_squared_log_error(actual, predicted, **one),
     }
     return {name: _figure(pick[name]) for name in _REGRESSION}
 
@@ -120,6 +140,46 @@ def clustering_metrics(raw: NDArray[Any], x: NDArray[np.float32] | None) -> Metr
     }
     names = _CLUSTERING if x is not None else _CLUSTERING[2:]
     return {name: _figure(pick[name]) for name in names}
+
+
+def projection_metrics(
+    x: NDArray[np.float32], parameters: Mapping[str, NDArray[Any]], weight: NDArray[np.float64] | None = None
+) -> Metrics:
+    """Of the rows (n, k) themselves and the components: what is lost by putting the components in their place.
+
+    ``reconstruction_error`` is the mean squared difference, over rows and features, between a row and what its components give
+    back; ``total_explained_variance_ratio`` is 1 - that error / the same between a row and the mean in training.
+    """
+    if not len(x):
+        return dict.fromkeys(_PROJECTION)
+    components, mean = parameters["components"], parameters["mean"]
+    total, lost = np.empty(len(x)), np.empty(len(x))
+    for start in range(0, len(x), _BLOCK):
+        apart = x[start : start + _BLOCK] - mean
+        total[start : start + _BLOCK] = (apart**2).mean(1)
+        lost[start : start + _BLOCK] = ((apart - apart @ components.T @ components) ** 2).mean(1)
+    pick: dict[str, Callable[[], Any]] = {
+        "total_explained_variance_ratio": lambda: 1 - np.average(lost, weights=weight) / np.average(total, weights=weight),
+        "reconstruction_error": lambda: np.average(lost, weights=weight),
+    }
+    return {name: _figure(pick[name]) for name in _PROJECTION}
+
+
+def anomaly_metrics(
+    raw: NDArray[Any],
+    parameters: Mapping[str, NDArray[Any]],
+    weight: NDArray[np.float64] | None = None,
+    threshold: float | None = None,
+) -> Metrics:
+    """Of anomaly scores (n,): the share of the rows above the threshold, the model's own if none is given; the mean score."""
+    if not len(raw):
+        return dict.fromkeys(_ANOMALY)
+    limit = float(parameters["threshold"][0]) if threshold is None else threshold
+    pick: dict[str, Callable[[], Any]] = {
+        "anomalies": lambda: np.average(raw > limit, weights=weight),
+        "mean_score": lambda: np.average(raw, weights=weight),
+    }
+    return {name: _figure(pick[name]) for name in _ANOMALY}
 
 
 def _roc_auc(actual: NDArray[np.int64], p: NDArray[np.float64], weight: NDArray[np.float64] | None) -> float:
@@ -149,6 +209,6 @@ def _figure(compute: Callable[[], Any]) -> float | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             value = float(compute())
-    except ValueError:
+    except (ValueError, ZeroDivisionError):  # the latter: weights that sum to 0
         return None
     return value if math.isfinite(value) else None

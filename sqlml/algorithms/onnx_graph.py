@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OPSET = 17
+_ML_OPSET = 3
 _IR = 8
 
 
@@ -17,6 +18,8 @@ class Graph:
     """Nodes from the input ``x``, float32 (n, k), to one output ``y``, float64."""
 
     DOUBLE = 11  # onnx.TensorProto.DOUBLE
+    INT64 = 7
+    ML = "ai.onnx.ml"  # the domain of trees
 
     def __init__(self, k: int) -> None:
         self._k = k
@@ -47,5 +50,8 @@ class Graph:
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, self._k])
         y = helper.make_tensor_value_info("y", TensorProto.DOUBLE, [None] * rank)
         graph = helper.make_graph(self._nodes, "model", [x], [y], self._constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+        opsets = [helper.make_opsetid("", _OPSET)]
+        if any(node.domain == self.ML for node in self._nodes):
+            opsets.append(helper.make_opsetid(self.ML, _ML_OPSET))
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR)
         return bytes(model.SerializeToString(deterministic=True))

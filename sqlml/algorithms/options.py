@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlml.contracts import Algorithm, OptionSpec
 from sqlml.errors import BindError, did_you_mean
+from sqlml.types import UNSUPERVISED, Task, label_text
 
 SEED = OptionSpec("seed", "int", 0, "what every random choice starts from", low=0, high=2**31 - 1)
 VALIDATION_FRACTION = OptionSpec(
@@ -29,12 +30,28 @@ MAX_CATEGORIES = OptionSpec(
     "how many values of a text column are told apart, the most frequent ones (1000; 100 where each becomes a feature of its own)",
     low=1,
 )
+CLASS_WEIGHT = OptionSpec(
+    "class_weight",
+    "class_weight",
+    None,
+    "what a row of each class weighs; 'balanced': each class the same in all; a class left out weighs 1",
+)
+REFIT = OptionSpec("refit", "bool", False, "fit again on all rows, those held out included, once the figures are taken")
+
+_UNIONS = {"int | float": ("int", "part"), "float | str": ("float", "str"), "int | float | str": ("int", "part", "str")}
+"""Options of several types, each with the plain types that are tried in turn."""
 
 
 def all_options(algorithm: Algorithm) -> tuple[OptionSpec, ...]:
-    """Its own options, then those that every algorithm takes."""
-    early = (VALIDATION_FRACTION,) if algorithm.early_stopping else ()
-    return (*algorithm.options, *early, MAX_CATEGORIES, SEED)
+    """Its own options, then those that all of its kind take."""
+    more: list[OptionSpec] = [VALIDATION_FRACTION] if algorithm.early_stopping else []
+    if algorithm.task is Task.CLASSIFICATION:
+        more.append(CLASS_WEIGHT)
+    if algorithm.task not in UNSUPERVISED or algorithm.task is Task.CLUSTERING:
+        more.append(REFIT)
+    if algorithm.task is not Task.TRANSFORM:
+        more.append(MAX_CATEGORIES)
+    return (*algorithm.options, *more, SEED)
 
 
 def check_options(algorithm: Algorithm, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,23 +83,30 @@ def check_value(spec: OptionSpec, value: Any, owner: str) -> Any:
 
 
 def expectation(spec: OptionSpec) -> str:
-    """``an integer ≥ 0``, ``a number > 0 and ≤ 1``, ``one of 'k-means++', 'random'``."""
-    if spec.choices:
-        words = ", ".join(f"'{choice}'" for choice in spec.choices)
+    """``an integer ≥ 0``, ``a number > 0 and ≤ 1``, ``one of 'k-means++', 'random'``, ``a number > 0 and ≤ 0.5, or 'auto'``."""
+    if spec.type == "class_weight":
+        return "'balanced' or a positive number for each class, as in {'yes': 5, 'no': 1}"
+    words = ", ".join(f"'{choice}'" for choice in spec.choices)
+    if spec.type == "str" and words:
         return words if len(spec.choices) == 1 else f"one of {words}"
-    kind = {
-        "int": "an integer",
-        "float": "a number",
-        "bool": "true or false",
-        "str": "a text",
-        "list[float]": "a list of numbers",
-    }[spec.type]
+    if spec.type.startswith("int | float"):
+        numbers = f"an integer ≥ 1 or a part {_ends(spec)}".rstrip()
+    else:
+        numbers = f"{_KINDS[spec.type.split(' | ')[0]]} {_ends(spec)}".rstrip()
+    return f"{numbers}, or {words}" if words else numbers
+
+
+_KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text", "list[float]": "a list of numbers"}
+
+
+def _ends(spec: OptionSpec) -> str:
+    """``> 0 and ≤ 1``"""
     ends = []
     if spec.low is not None:
         ends.append(f"{'>' if spec.open_low else '≥'} {spec.low:.15g}")
     if spec.high is not None:
         ends.append(f"{'<' if spec.open_high else '≤'} {spec.high:.15g}")
-    return f"{kind} {' and '.join(ends)}".rstrip()
+    return " and ".join(ends)
 
 
 def got(value: Any) -> str:
@@ -99,22 +123,40 @@ def got(value: Any) -> str:
         return "an interval"
     if isinstance(value, list | tuple):
         return "a list"
+    if isinstance(value, Mapping):
+        return "a struct"
     return f"a {type(value).__name__}"
 
 
 def _convert(kind: str, value: Any) -> Any:
     """The value in the option's type, or None."""
+    if kind in _UNIONS:
+        return next((plain for plain in (_convert(one, value) for one in _UNIONS[kind]) if plain is not None), None)
     if kind == "bool":
         return value if isinstance(value, bool) else None
     if kind == "str":
         return value if isinstance(value, str) else None
+    if kind == "class_weight":
+        return value if value == "balanced" else _class_weights(value)
     if kind == "list[float]":
         items = [_number(item) for item in value] if isinstance(value, list | tuple) else [None]
         return None if None in items else items
     number = _number(value)
     if number is None or kind == "float":
         return number
-    return int(value) if number == math.floor(number) else None
+    whole = number == math.floor(number)
+    if kind == "part":  # of all rows or features
+        return None if whole else number
+    return int(value) if whole else None
+
+
+def _class_weights(value: Any) -> dict[str, float] | None:
+    """A struct from classes, as text, to positive numbers."""
+    if not isinstance(value, Mapping) or not value:
+        return None
+    weights = {label_text(name): _number(weight) for name, weight in value.items()}
+    kept = {name: weight for name, weight in weights.items() if weight is not None and weight > 0}
+    return kept if len(kept) == len(value) else None
 
 
 def _number(value: Any) -> float | None:
@@ -124,8 +166,12 @@ def _number(value: Any) -> float | None:
 
 
 def _within(spec: OptionSpec, value: Any) -> bool:
-    if spec.choices and value not in spec.choices:
-        return False
+    if isinstance(value, str):
+        return not spec.choices or value in spec.choices
+    if spec.type.startswith("int | float") and isinstance(value, int):
+        return value >= 1
+    if spec.type == "class_weight":
+        return True
     items = value if isinstance(value, list) else [value]
     if spec.low is not None and not all(item > spec.low if spec.open_low else item >= spec.low for item in items):
         return False

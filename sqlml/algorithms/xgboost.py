@@ -5,14 +5,15 @@ xgboost is imported when a model is fitted or loaded, so that the options can be
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sqlml.contracts import FitSpec, OptionSpec, Report, TrainingData
+from sqlml.contracts import FeatureMatrix, FitSpec, OptionSpec, Report, TrainingData
 from sqlml.errors import TrainingDataError
 from sqlml.types import Task
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _FILE = "model.ubj"
 
-_TREE_OPTIONS = (
+TREE_OPTIONS = (
     OptionSpec("n_estimators", "int", 100, "number of boosting rounds", low=1),
     OptionSpec("max_depth", "int", 6, "depth of a tree; 0: no limit", low=0),
     OptionSpec("learning_rate", "float", 0.3, "what each tree adds is multiplied by this", low=0, high=1, open_low=True),
@@ -69,10 +70,12 @@ class XgboostClassifier:
     task = Task.CLASSIFICATION
     encoding = "codes"
     early_stopping: str | None = "early_stopping_rounds"
+    warm_start = True
+    explains = True
     doc = "gradient-boosted trees for classes (XGBoost)"
     libraries = ("xgboost",)
     options = (
-        *_TREE_OPTIONS,
+        *TREE_OPTIONS,
         OptionSpec("scale_pos_weight", "float", 1.0, "weight of the second of two classes", low=0, open_low=True),
         OptionSpec("eval_metric", "str", "logloss", "what is followed and decides when to stop", choices=_CLASSIFIER_METRICS),
     )
@@ -81,10 +84,10 @@ class XgboostClassifier:
         """Boost with a logistic loss, or a softmax for more than two classes."""
         metric = spec.options["eval_metric"]
         if data.n_classes == 2:
-            return _boost(data, spec, report, {"objective": "binary:logistic"}, metric, "auc")
+            return boost(data, spec, report, {"objective": "binary:logistic"}, metric, "auc")
         params = {"objective": "multi:softprob", "num_class": data.n_classes}
         metric = {"logloss": "mlogloss", "error": "merror"}.get(metric, metric)
-        return _boost(data, spec, report, params, metric, None, drop=("scale_pos_weight",))
+        return boost(data, spec, report, params, metric, None, drop=("scale_pos_weight",))
 
     def load(self, folder: Path) -> TreePredictor:
         """Read what ``save`` wrote."""
@@ -98,10 +101,12 @@ class XgboostRegressor:
     task = Task.REGRESSION
     encoding = "codes"
     early_stopping: str | None = "early_stopping_rounds"
+    warm_start = True
+    explains = True
     doc = "gradient-boosted trees for a number (XGBoost)"
     libraries = ("xgboost",)
     options = (
-        *_TREE_OPTIONS,
+        *TREE_OPTIONS,
         OptionSpec("objective", "str", "reg:squarederror", "the loss", choices=_OBJECTIVES),
         OptionSpec("tweedie_variance_power", "float", 1.5, "of reg:tweedie", low=1, high=2, open_low=True, open_high=True),
         OptionSpec("huber_slope", "float", 1.0, "of reg:pseudohubererror", low=0, open_low=True),
@@ -113,7 +118,7 @@ class XgboostRegressor:
         objective = spec.options["objective"]
         own = {"reg:tweedie": "tweedie_variance_power", "reg:pseudohubererror": "huber_slope"}.get(objective)
         drop = tuple(name for name in ("tweedie_variance_power", "huber_slope") if name != own)
-        return _boost(data, spec, report, {"objective": objective}, spec.options["eval_metric"], None, drop=drop)
+        return boost(data, spec, report, {"objective": objective}, spec.options["eval_metric"], None, drop=drop)
 
     def load(self, folder: Path) -> TreePredictor:
         """Read what ``save`` wrote."""
@@ -124,7 +129,7 @@ class TreePredictor:
     """A booster.  One thread for each call unless ``threads`` is raised: the callers are parallel themselves."""
 
     def __init__(self, booster: xgboost.Booster) -> None:
-        self._booster = booster
+        self.booster = booster
         self._objective = booster.attr("objective") or ""
         self.threads = 1
 
@@ -136,19 +141,19 @@ class TreePredictor:
     @threads.setter
     def threads(self, count: int) -> None:
         self._threads = count
-        self._booster.set_param({"nthread": count})
+        self.booster.set_param({"nthread": count})
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """float32 (n, k) → float64 (n, classes), or (n,) for a regression."""
         classes = self._objective.startswith(("binary:", "multi:"))
         if not len(x):
             return np.empty((0, self._outputs) if classes else 0)
-        raw = np.asarray(self._booster.inplace_predict(np.ascontiguousarray(x)), np.float64)
+        raw = np.asarray(self.booster.inplace_predict(np.ascontiguousarray(x)), np.float64)
         return np.column_stack([1.0 - raw, raw]) if self._objective.startswith("binary:") else raw
 
     @property
     def _outputs(self) -> int:
-        return int(self._booster.attr("outputs") or 1)
+        return int(self.booster.attr("outputs") or 1)
 
     def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """(n, outputs, k + 1): exact TreeSHAP values in the margin, which is a logarithm for poisson, gamma and tweedie."""
@@ -157,23 +162,48 @@ class TreePredictor:
         k = x.shape[1]
         if not len(x):
             return np.empty((0, self._outputs if self._objective.startswith("multi:") else 1, k + 1))
-        rows = xgboost.DMatrix(x, feature_types=self._booster.feature_types, nthread=self._threads)
-        values = self._booster.predict(rows, pred_contribs=True)
+        rows = xgboost.DMatrix(x, feature_types=self.booster.feature_types, nthread=self._threads)
+        values = self.booster.predict(rows, pred_contribs=True)
         return np.asarray(values, np.float64).reshape(len(x), -1, k + 1)
 
     def importance(self) -> NDArray[np.float64]:
         """Each feature's share of the total gain of all splits."""
-        gain = np.zeros(self._booster.num_features())
-        for name, value in self._booster.get_score(importance_type="total_gain").items():
+        gain = np.zeros(self.booster.num_features())
+        for name, value in self.booster.get_score(importance_type="total_gain").items():
             gain[int(name[1:])] = value
         return gain / gain.sum() if gain.sum() > 0 else gain
 
+    def parameters(self) -> Mapping[str, NDArray[Any]]:
+        """``weight``, ``gain`` and ``cover`` (k,): splits on each feature, and averages over them; ``rounds`` (1,)."""
+        return self.split_figures() | {"rounds": np.array([self.booster.num_boosted_rounds()], np.float64)}
+
+    def _trees_per_round(self) -> int:
+        """Of each class; more than one in a forest."""
+        config = json.loads(self.booster.save_config())
+        return int(config["learner"]["gradient_booster"]["gbtree_model_param"]["num_parallel_tree"])
+
+    def split_figures(self) -> dict[str, NDArray[Any]]:
+        """``weight``, ``gain`` and ``cover`` of the splits on each feature, each (k,); 0 where there is none."""
+        figures = {name: np.zeros(self.booster.num_features()) for name in ("weight", "gain", "cover")}
+        for name, values in figures.items():
+            for feature, value in self.booster.get_score(importance_type=name).items():
+                values[int(feature[1:])] = value
+        return figures
+
+    def continued(self, features: FeatureMatrix, objective: str) -> xgboost.Booster:
+        """The booster to go on from.  ``TrainingDataError`` where it was learnt from other features, or with another loss."""
+        if self.booster.num_features() != len(features.names):
+            raise TrainingDataError("the model to go on from has other features")
+        if self._objective != objective:
+            raise TrainingDataError(f"the model to go on from was trained for {self._objective}, and this is {objective}")
+        return self.booster
+
     def save(self, folder: Path) -> None:
         """Write ``model.ubj``, XGBoost's own UBJSON."""
-        self._booster.save_model(folder / _FILE)
+        self.booster.save_model(folder / _FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> TreePredictor:
+    def load(cls, folder: Path) -> Self:
         """Read ``model.ubj``."""
         import xgboost
 
@@ -186,18 +216,28 @@ class TreePredictor:
         from onnxmltools.convert import convert_xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        k = self._booster.num_features()
+        k = self.booster.num_features()
         try:
-            graph = convert_xgboost(self._booster, name="model", initial_types=[("x", FloatTensorType([None, k]))])
+            graph = convert_xgboost(self.booster, name="model", initial_types=[("x", FloatTensorType([None, k]))])
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError):
             return None  # whatever shape of model it does not know
+        if self._objective.startswith("multi:"):
+            _mend_classes(graph, self._outputs, self._trees_per_round())
         wanted = [output for output in graph.graph.output if output.name != "label"]
         del graph.graph.output[:]
         graph.graph.output.extend(wanted)
         return bytes(graph.SerializeToString(deterministic=True))
 
 
-def _boost(
+def _mend_classes(graph: Any, classes: int, trees: int) -> None:
+    """Give each tree its class: the converter takes them to be in turn, and a round has all ``trees`` of a class together."""
+    for node in graph.graph.node:
+        named = {attribute.name: attribute for attribute in node.attribute}
+        if "class_treeids" in named:
+            named["class_ids"].ints[:] = [tree // trees % classes for tree in named["class_treeids"].ints]
+
+
+def boost(
     data: TrainingData,
     spec: FitSpec,
     report: Report,
@@ -206,11 +246,18 @@ def _boost(
     ranked: str | None,
     drop: tuple[str, ...] = (),
 ) -> TreePredictor:
-    """Train.  ``metric`` decides when to stop; ``ranked`` is shown beside it where the held-out rows are few enough."""
+    """Train, from ``spec.start`` on where it is given: ``n_estimators`` more rounds.
+
+    ``metric`` decides when to stop; ``ranked`` is shown beside it where the held-out rows are few enough.
+    """
     import xgboost
+
+    start = spec.start.continued(data.features, str(params["objective"])) if isinstance(spec.start, TreePredictor) else None
 
     apart = {"n_estimators", "early_stopping_rounds", "eval_metric", *drop}
     options = {name: value for name, value in spec.options.items() if name not in apart and value is not None}
+    if start is not None:
+        options.pop("base_score", None)  # the trees so far were grown upon theirs
     metrics = [metric]
     if ranked and ranked != metric and data.heldout_x is not None and len(data.heldout_x) <= _RANKED_ROWS:
         metrics.append(ranked)
@@ -222,8 +269,9 @@ def _boost(
     if patience and data.valid_x is not None:
         callbacks.append(xgboost.callback.EarlyStopping(rounds=patience, metric_name=metric, data_name="valid"))
     try:
-        train, evals = _matrices(data, spec, binned=options["tree_method"] == "hist")
-        booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks)
+        # the trees so far answer exactly for plain rows only, not for binned ones
+        train, evals = _matrices(data, spec, binned=options["tree_method"] == "hist" and start is None)
+        booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks, xgb_model=start)
     except xgboost.core.XGBoostError as error:
         raise TrainingDataError(f"xgboost: {_reason(error)}") from error
     if len(callbacks) > 1:

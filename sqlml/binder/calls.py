@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier
 
+from sqlml.binder.table_calls import ROW_FUNCTIONS, TablePiece, check_call_options, row_table
 from sqlml.binder.text import Piece, Sql, fill, hole, made, replace_calls
 from sqlml.catalog import Version
 from sqlml.errors import BindError, count_of, did_you_mean, listing
+from sqlml.registry import get_algorithm
 from sqlml.types import Task, label_text
 
 DEFAULT_REASONS = 3
@@ -25,12 +27,17 @@ BOOLEAN_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromk
 
 @dataclass(frozen=True)
 class CallBinder:
-    """Turns calls into SQL.  ``missing``: inputs to take as NULL, by the place of the call, to find out what else is missing."""
+    """Turns calls into SQL.
+
+    ``missing``: inputs to take as NULL, by the place of the call, to find out what else is missing.  ``table`` gives the piece
+    that stands for a call whose table is computed before the statement runs, from its query with the calls in it bound.
+    """
 
     source: str
     resolve: Callable[[ModelRef], Version]
     call_sql: Callable[[ModelRef, Version, str, Mapping[str, str]], str]
     missing: Mapping[Span, frozenset[str]] = field(default_factory=dict)
+    table: Callable[[ModelCall, Version, Sql | None], TablePiece] | None = None
 
     def bind(self, span: Span, found: Calls) -> Sql:
         """A stretch of the source with its calls bound."""
@@ -39,7 +46,9 @@ class CallBinder:
     def _bind_call(self, call: ModelCall, found: Calls) -> Sql:
         version = self.resolve(call.model)
         inner = Calls(call.inner, found.unnamed)
-        if call.function == "ml.predict":
+        if call.function in ROW_FUNCTIONS:
+            return self._bind_rows(call, version, inner)
+        if call.function.startswith("ml."):
             return self._bind_table(call, version, inner)
         arguments = bind_arguments(self.source, call, version, lambda span: self.bind(span, inner))
         for name in self.missing.get(call.span, frozenset()):
@@ -54,11 +63,13 @@ class CallBinder:
             case "predict_proba":
                 return self._proba(call, version, arguments)
             case "predict_reasons":
+                check_explains(version, self.source, call.span)
                 return self.call_sql(call.model, version, f"reasons:{_count(self.source, call)}", arguments)
             case _:
                 return self.call_sql(call.model, version, "predict", arguments)
 
     def _proba(self, call: ModelCall, version: Version, arguments: Mapping[str, str]) -> str:
+        check_one_target(version, "PREDICT_PROBA", self.source, call.span)
         if version.task is not Task.CLASSIFICATION:
             raise BindError(
                 f"model {version.name} is a {version.task} model: it has no probabilities",
@@ -75,26 +86,76 @@ class CallBinder:
         return f"({self.call_sql(call.model, version, 'probs', arguments)})[CAST(({label}) AS VARCHAR)]"
 
     def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
+        """A call whose table is computed first."""
+        if self.table is None:
+            message = f"{call.function.upper()} cannot stand here"
+            raise BindError(message, source=self.source, span=call.span, hint="it stands where a table does, in a query")
+        return Sql(self.source, (self.table(call, version, self._bind_query(call, inner)),))
+
+    def _bind_rows(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
+        """A call that answers each row of its query by itself: a SELECT in its place."""
+        query = self._bind_query(call, inner)
+        shown = call.function.upper()
+        if query is None:
+            message = f"{shown} takes a model and a query: {shown}(MODEL m, (SELECT …))"
+            raise BindError(message, source=self.source, span=call.span)
+        options = check_call_options(call, ROW_FUNCTIONS[call.function], self.source)
+        if call.function == "ml.predict":
+            return self.predict_table(call.model, version, query, call.span)
+        output = "transform"
+        drop: tuple[str, ...] = ()
+        if call.function == "ml.explain_predict":
+            check_explains(version, self.source, call.span, shown)
+            output = f"explain:{options['top_k_features']}"
+        elif call.function == "ml.detect_anomalies":
+            output = f"anomalies:{options['contamination'] if options['contamination'] is not None else ''}"
+        arguments = self._all_inputs(version, call.span)
+        if output == "transform":
+            drop = tuple(name for name, sql in arguments.items() if sql != "NULL")
+        try:
+            made_call = self.call_sql(call.model, version, output, arguments)
+        except BindError as error:
+            raise error.located(self.source, call.span) from None
+        return row_table(self.source, made_call, query, call.span, drop=drop)
+
+    def _bind_query(self, call: ModelCall, inner: Calls) -> Sql | None:
+        """A call's own query with the calls in it bound; of ``TABLE t`` all its rows."""
         query = call.query
         if query is None:
-            message = "ML.PREDICT takes a model and a query: ML.PREDICT(MODEL m, (SELECT …))"
-            raise BindError(message, source=self.source, span=call.span)
+            return None
         whole = query.text.startswith("SELECT * FROM ") and self.source[query.span[0] : query.span[1]] != query.text
-        body = Sql(self.source, (Piece(query.text, query.span),)) if whole else self.bind(query.span, inner)
-        return self.predict_table(call.model, version, body, call.span)
+        return Sql(self.source, (Piece(query.text, query.span),)) if whole else self.bind(query.span, inner)
+
+    def _all_inputs(self, version: Version, span: Span) -> dict[str, str]:
+        """Every input by its name, those that are missing as NULL."""
+        arguments = {column.name: quote_identifier(column.name) for column in version.inputs}
+        return arguments | dict.fromkeys(self.missing.get(span, frozenset()), "NULL")
 
     def predict_table(self, ref: ModelRef, version: Version, query: Sql, span: Span) -> Sql:
         """``(SELECT the query's columns, the prediction's columns FROM (query))``"""
-        arguments = {column.name: quote_identifier(column.name) for column in version.inputs}
-        for name in self.missing.get(span, frozenset()):
-            arguments[name] = "NULL"
-        call = self.call_sql(ref, version, "full", arguments)
-        head = (
-            Piece("(SELECT * EXCLUDE (__sqlml_prediction), unnest(__sqlml_prediction) FROM (SELECT *, "),
-            Piece(call, span),
-            Piece(" AS __sqlml_prediction FROM ("),
-        )
-        return Sql(self.source, (*head, *query.pieces, Piece("\n)))")))
+        call = self.call_sql(ref, version, "full", self._all_inputs(version, span))
+        return row_table(self.source, call, query, span)
+
+
+def check_one_target(version: Version, what: str, source: str, span: Span) -> None:
+    """``BindError`` for a model of several targets, whose answers must be told apart."""
+    if len(version.targets) > 1:
+        names = [target.name for target in version.targets]
+        raise BindError(
+            f"{what} is for models of one target; {version.name} has {count_of(len(names), 'target')}: {listing(names)}",
+            source=source, span=span,
+            hint=f"PREDICT({version.model}).{names[0]}, or PREDICT MODEL {version.model} AS …, gives each",
+        )  # fmt: skip
+
+
+def check_explains(version: Version, source: str, span: Span, what: str = "PREDICT_REASONS") -> None:
+    """``BindError`` unless the model's predictions can be taken apart into contributions."""
+    check_one_target(version, what, source, span)
+    if version.task is Task.TRANSFORM or not get_algorithm(version.algorithm).explains:
+        raise BindError(
+            f"the predictions of {version.algorithm} have no contributions to explain them by", source=source, span=span,
+            hint="trees, linear models, naive_bayes and kmeans have: SHOW ALGORITHMS lists all",
+        )  # fmt: skip
 
 
 def bind_arguments(source: str, call: ModelCall, version: Version, bind: Callable[[Span], Sql]) -> dict[str, Sql]:
@@ -227,7 +288,9 @@ def macro_name(output: str, ref: ModelRef) -> str:
 
 def parse_macro_name(name: str) -> tuple[str, str, int | None, str | None] | None:
     """(output, model, version, alias) of a macro's name; None where it is not one of ours."""
-    match = re.fullmatch(r"(predict|probs|full|reasons:\d+):(.+?)(?:@(\d+)|@([^@]+))?", name, re.DOTALL)
+    match = re.fullmatch(
+        r"(predict|probs|full|transform|reasons:\d+|explain:\d+|anomalies:[\d.e-]*):(.+?)(?:@(\d+)|@([^@]+))?", name, re.DOTALL
+    )
     if match is None:
         return None
     return match[1], match[2], int(match[3]) if match[3] else None, match[4]

@@ -7,7 +7,6 @@ import unicodedata
 from sqlml_dialect import ModelRef
 
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import FunctionSignature
 from sqlml.errors import BindError, Error
 
 LONGEST_NAME = 128
@@ -48,9 +47,3 @@ def check_name(name: str, source: str, span: tuple[int, int], what: str) -> None
     if len(name) > LONGEST_NAME:
         message = f"the name of {what} can have {LONGEST_NAME} characters, this one has {len(name)}"
         raise BindError(message, source=source, span=span)
-
-
-def signature(version: Version) -> FunctionSignature:
-    """What the version's functions take and give."""
-    columns = tuple((column.name, column.kind) for column in version.inputs)
-    return FunctionSignature(columns, version.task, version.target, version.classes)

@@ -5,53 +5,62 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlml_dialect import Ident, Option, Query, SplitBy, SplitNone, SplitRandom, SplitTime, Train, quote_identifier
+from sqlml_dialect import Option, Query, SplitNone, Train, quote_identifier
 
 from sqlml.algorithms.options import SEED, check_options
+from sqlml.binder.columns import Columns
 from sqlml.binder.models import check_new_name
 from sqlml.binder.parameters import Parameters
+from sqlml.binder.split import bind_split
+from sqlml.binder.start import bind_start, start_algorithm, start_version
+from sqlml.binder.transform import Models, bind_transform
+from sqlml.binder.tune import bind_tune
 from sqlml.contracts import Algorithm
-from sqlml.errors import BindError, Error, did_you_mean, listing, not_yet
-from sqlml.plan import Limits, SplitPlan, TrainPlan
-from sqlml.registry import get, get_algorithm
-from sqlml.types import Column, Kind, Task
+from sqlml.errors import BindError, Error, listing
+from sqlml.plan import Limits, SplitPlan, TrainPlan, TransformPlan
+from sqlml.registry import candidates, get
+from sqlml.types import UNSUPERVISED, Column, Kind, Task
 
-DEFAULT_SPLIT = 0.2
 DEFAULT_RUNNER = "process"
+_UNLEARNABLE = (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.NUMBERS, Kind.TEXTS)
+_FINDS = {Task.CLUSTERING: "clusters", Task.PROJECTION: "components", Task.ANOMALY: "anomalies", Task.TRANSFORM: "features"}
 
 
-def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], Sequence[Column]]) -> TrainPlan:
+def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], Sequence[Column]], models: Models) -> TrainPlan:
     """Settle a TRAIN statement.  ``describe`` gives the columns of a query without running it.
 
-    Raises ``BindError`` (a name, an option, a type), ``NotSupportedError`` (a clause that cannot be carried out yet) or the
-    database's own error about the query.
+    Raises ``BindError`` (a name, an option, a type) that points at the clause, or the database's own error about the query.
     """
     source = parameters.source
-    _refuse_later_clauses(node, source)
     model = check_new_name(node.model, source)
-    algorithm = _algorithm(node, source)
+    start = start_version(node, source, models)
+    able = _algorithms(node, source)
+    if start is not None:
+        able = start_algorithm(node, source, start, able if node.algorithm else None)
     options = bind_options(node.options, parameters)
-    resolved = _check_options(node, source, algorithm, options)
+    resolved = _check_options(node, source, able, options)
     _check_runner(node, source)
-    columns = _Columns(describe(node.query), node.query, source)
-    target = columns.find(node.target[0]) if node.target else None
+    columns = Columns(describe(node.query), node.query, source)
+    targets = _targets(node, source, able, columns)
     weight = columns.find(node.weight) if node.weight else None
-    _check_target(node, source, algorithm, target)
-    key = tuple(columns.find(name).name for name in node.key)
-    excluded = tuple(columns.find(name).name for name in node.exclude)
-    features = columns.without({c.name for c in (target, weight) if c} | set(key) | set(excluded))
-    _check_features(features, source, node)
+    key = columns.find_all(node.key, "KEY")
+    excluded = columns.find_all(node.exclude, "EXCLUDE")
+    split = _split(node, source, able, columns, targets)
+    others = _others(targets, weight, key, excluded, split)
+    made = bind_transform(node, parameters, columns, others, models)
+    transform = made[0] if made else None
+    features = _features(node, source, able, columns, others, transform)
     if node.validate is not None:
-        _check_validation(node, source, describe(node.validate), features, target, weight)
+        _check_validation(node, source, describe(node.validate), [*features, *targets, *([weight] if weight else []), *key])
     return TrainPlan(
         model=model,
-        algorithm=algorithm.name if algorithm else None,
-        target=target.name if target else None,
+        algorithm=start.algorithm if start else node.algorithm.name.lower() if node.algorithm else None,
+        targets=tuple(c.name for c in targets),
         features=features,
-        key=key,
-        excluded=excluded,
+        key=tuple(c.name for c in key),
+        excluded=tuple(c.name for c in excluded),
         weight=weight.name if weight else None,
-        split=_split(node, source),
+        split=split,
         sample_rows=node.limit.rows if node.limit else None,
         options=resolved,
         seed=int(resolved["seed"]),
@@ -60,6 +69,9 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
         query=node.query.text,
         statement=source[parameters.statement[0] : parameters.statement[1]],
         parameters=tuple(parameters.values.values() if isinstance(parameters.values, Mapping) else parameters.values),
+        transform=transform,
+        tune=bind_tune(node, parameters, able, len(targets)),
+        start=bind_start(node, source, start, models, targets, features, transform) if start else None,
     )
 
 
@@ -70,8 +82,13 @@ def extraction(plan: TrainPlan, sample: str) -> tuple[str, str]:
 
 
 def needed_columns(plan: TrainPlan) -> tuple[str, ...]:
-    """Features, target and weight, in this order."""
-    return (*(c.name for c in plan.features), *(name for name in (plan.target, plan.weight) if name))
+    """Features, targets, weight, key and the column that splits, in this order; for cross-validation no key."""
+    key = () if plan.split.method == "fold" else plan.key
+    names = (*(c.name for c in plan.features), *plan.targets, plan.weight, *key, plan.split.column)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+# --- options and algorithms ---------------------------------------------------------------------------------------------
 
 
 def bind_options(options: Sequence[Option], parameters: Parameters) -> dict[str, Any]:
@@ -79,17 +96,16 @@ def bind_options(options: Sequence[Option], parameters: Parameters) -> dict[str,
     return {option.name.name.lower(): parameters.resolve(option.value) for option in options}
 
 
-def _check_options(node: Train, source: str, algorithm: Algorithm | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _check_options(node: Train, source: str, able: Sequence[Algorithm], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options given, checked one by one so that an error points at its own.
 
-    Without USING the algorithm is chosen from the target's values later; an option must then suit one of the two candidates.
+    Where the target's values choose between two algorithms, an option must suit one of them.
     """
-    candidates = [algorithm] if algorithm else [get_algorithm("xgboost_classifier"), get_algorithm("xgboost_regressor")]
     checked: dict[str, Any] = {"seed": SEED.default}
     for option in node.options:
         name = option.name.name.lower()
         failures: list[Error] = []
-        for candidate in candidates:
+        for candidate in able:
             try:
                 checked[name] = check_options(candidate, {name: options[name]})[name]
                 break
@@ -97,22 +113,29 @@ def _check_options(node: Train, source: str, algorithm: Algorithm | None, option
                 failures.append(error)
         else:
             raise failures[0].located(source, _option_place(option, failures[0]))
-    if algorithm:
-        check_options(algorithm, options)
+        if name == "refit" and checked[name]:
+            _check_refit(node, option, source)
+    if len(able) == 1:
+        check_options(able[0], options)
     return checked
+
+
+def _check_refit(node: Train, option: Option, source: str) -> None:
+    if node.validate is not None or isinstance(node.split, SplitNone):
+        why = "the rows of VALIDATE ON are another query's" if node.validate is not None else "SPLIT NONE holds no rows out"
+        raise BindError(f"refit = true has no rows to add: {why}", source=source, span=option.span, hint="leave out refit")
 
 
 def _option_place(option: Option, error: Error) -> tuple[int, int]:
     return option.name.span if "has no option" in error.message else option.value_span or option.span
 
 
-def _algorithm(node: Train, source: str) -> Algorithm | None:
-    if node.algorithm is None:
-        return None
+def _algorithms(node: Train, source: str) -> tuple[Algorithm, ...]:
+    """What USING may mean; without it the default's classifier and regressor."""
     try:
-        return get_algorithm(node.algorithm.name)
+        return candidates(node.algorithm.name if node.algorithm else None)
     except BindError as error:
-        raise error.located(source, node.algorithm.span) from None
+        raise (error.located(source, node.algorithm.span) if node.algorithm else error) from None
 
 
 def _check_runner(node: Train, source: str) -> None:
@@ -124,39 +147,94 @@ def _check_runner(node: Train, source: str) -> None:
         raise error.located(source, node.runner.span) from None
 
 
-def _check_target(node: Train, source: str, algorithm: Algorithm | None, target: Column | None) -> None:
-    span = node.target[0].span if node.target else node.model.span
-    if target is None:
-        if algorithm is not None and algorithm.task is Task.CLUSTERING:
-            return
-        what = algorithm.name if algorithm else "TRAIN MODEL"
+# --- targets ------------------------------------------------------------------------------------------------------------
+
+
+def _targets(node: Train, source: str, able: Sequence[Algorithm], columns: Columns) -> tuple[Column, ...]:
+    """The columns to predict, each of a type that can be."""
+    alone = next((algorithm for algorithm in able if algorithm.task in UNSUPERVISED), None)
+    if not node.target:
+        if alone is None:
+            raise _no_target(node, source, able)
+        return ()
+    targets = columns.find_all(node.target, "TARGET")
+    if alone is not None:
+        names = ", ".join(c.name for c in targets)
         raise BindError(
-            f"{what} needs a TARGET: the column to predict",
-            source=source,
-            span=node.algorithm.span if node.algorithm else span,
-            hint=f"TRAIN MODEL {node.model.text} TARGET column AS …, or USING kmeans to find clusters without one",
-        )
-    if algorithm is not None and algorithm.task is Task.CLUSTERING:
-        raise BindError(
-            f"{algorithm.name} finds clusters without a target", source=source, span=span,
-            hint=f"leave out TARGET {target.name}; EXCLUDE ({target.name}) keeps it out of the clusters",
+            f"{alone.name} finds {_FINDS[alone.task]} without a target", source=source, span=node.target[0].span,
+            hint=f"leave out TARGET {names}; EXCLUDE ({names}) keeps it out of the {_FINDS[alone.task]}",
         )  # fmt: skip
-    regression = algorithm is not None and algorithm.task is Task.REGRESSION
-    if target.kind is None or target.kind in (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ):
+    for name, target in zip(node.target, targets, strict=True):
+        _check_target(target, able, source, name.span)
+    return targets
+
+
+def _no_target(node: Train, source: str, able: Sequence[Algorithm]) -> BindError:
+    what = able[0].name if len(able) == 1 else node.algorithm.name if node.algorithm else "TRAIN MODEL"
+    return BindError(
+        f"{what} needs a TARGET: the column to predict",
+        source=source,
+        span=node.algorithm.span if node.algorithm else node.model.span,
+        hint=f"TRAIN MODEL {node.model.text} TARGET column AS …, or USING kmeans to find clusters without one",
+    )
+
+
+def _check_target(target: Column, able: Sequence[Algorithm], source: str, span: tuple[int, int]) -> None:
+    if target.kind is None or target.kind in _UNLEARNABLE:
         raise BindError(
             f"the target {target.name} has the type {target.sql_type}, which cannot be predicted", source=source, span=span,
             hint=f"turn it into a number or text in the query, as in SELECT …, epoch({target.name}) AS {target.name}",
         )  # fmt: skip
-    if regression and target.kind is not Kind.NUMBER:
+    if all(algorithm.task is Task.REGRESSION for algorithm in able) and target.kind is not Kind.NUMBER:
         raise BindError(
-            f"{algorithm.name if algorithm else ''} predicts numbers; the target {target.name} has the type {target.sql_type}",
+            f"{able[0].name} predicts numbers; the target {target.name} has the type {target.sql_type}",
             source=source,
             span=span,
             hint="take a classifier, such as xgboost_classifier, or a numeric target",
         )
 
 
-def _check_features(features: Sequence[Column], source: str, node: Train) -> None:
+# --- rows and features --------------------------------------------------------------------------------------------------
+
+
+def _split(node: Train, source: str, able: Sequence[Algorithm], columns: Columns, targets: tuple[Column, ...]) -> SplitPlan:
+    if able[0].task is not Task.TRANSFORM:
+        return bind_split(node, source, columns, targets)
+    clause = node.split or node.validate or node.tune
+    if clause is not None and not isinstance(clause, SplitNone):
+        raise BindError(
+            "transform_only predicts nothing, so no rows are held out to measure it on", source=source, span=clause.span,
+            hint="leave the clause out",
+        )  # fmt: skip
+    return SplitPlan("none")
+
+
+def _others(
+    targets: Sequence[Column], weight: Column | None, key: Sequence[Column], excluded: Sequence[Column], split: SplitPlan
+) -> dict[str, str]:
+    """The columns that are no features, each with what it is."""
+    others = dict.fromkeys((c.name for c in excluded), "excluded")
+    others |= dict.fromkeys((c.name for c in key), "the key")
+    others |= {split.column: f"the column of SPLIT {split.method.upper()}"} if split.column else {}
+    others |= {weight.name: "the weight"} if weight else {}
+    return others | dict.fromkeys((c.name for c in targets), "the target" if len(targets) == 1 else "a target")
+
+
+def _features(
+    node: Train, source: str, able: Sequence[Algorithm], columns: Columns, others: Mapping[str, str], plan: TransformPlan | None
+) -> tuple[Column, ...]:
+    """What is learnt from, or what TRANSFORM reads."""
+    if plan is not None:
+        if not plan.inputs:
+            raise BindError("TRANSFORM reads no column of the query", source=source, span=node.transform[0].span)
+        return plan.inputs
+    if able[0].task is Task.TRANSFORM:
+        raise BindError(
+            "transform_only keeps the features of TRANSFORM, and there is none", source=source,
+            span=node.algorithm.span if node.algorithm else node.model.span,
+            hint="TRANSFORM (ML.STANDARD_SCALER(x) OVER () AS x_scaled, …)",
+        )  # fmt: skip
+    features = columns.without(others)
     unusable = [c for c in features if c.kind is None]
     if unusable:
         names = ", ".join(f"{c.name} ({c.sql_type})" for c in unusable)
@@ -171,13 +249,12 @@ def _check_features(features: Sequence[Column], source: str, node: Train) -> Non
             "there is no column left to learn from", source=source, span=node.model.span,
             hint="the query must give at least one column besides TARGET, WEIGHT, KEY and EXCLUDE",
         )  # fmt: skip
+    return features
 
 
-def _check_validation(
-    node: Train, source: str, columns: Sequence[Column], features: Sequence[Column], target: Column | None, weight: Column | None
-) -> None:
+def _check_validation(node: Train, source: str, columns: Sequence[Column], needed: Sequence[Column]) -> None:
     have = {c.name.lower() for c in columns}
-    missing = [c.name for c in (*features, *(x for x in (target, weight) if x)) if c.name.lower() not in have]
+    missing = [c.name for c in needed if c.name.lower() not in have]
     if missing and node.validate is not None:
         raise BindError(
             f"the query of VALIDATE ON lacks columns that the training query has: {listing(missing)}",
@@ -187,73 +264,7 @@ def _check_validation(
         )
 
 
-def _split(node: Train, source: str) -> SplitPlan:
-    if node.validate is not None:
-        if node.split is not None and not isinstance(node.split, SplitNone):
-            raise BindError(
-                "VALIDATE ON gives the held-out rows, so SPLIT has nothing to do", source=source, span=node.split.span,
-                hint="leave out one of the two",
-            )  # fmt: skip
-        return SplitPlan("query")
-    if isinstance(node.split, SplitNone):
-        return SplitPlan("none")
-    fraction = node.split.fraction if isinstance(node.split, SplitRandom) else None
-    if fraction is not None and not 0 < fraction < 1:
-        raise BindError(
-            f"SPLIT RANDOM takes a share between 0 and 1 (got {fraction:g})", source=source,
-            span=node.split.span if node.split else (0, 0), hint="as in SPLIT RANDOM 0.2; SPLIT NONE holds nothing out",
-        )  # fmt: skip
-    return SplitPlan("random", DEFAULT_SPLIT if fraction is None else fraction)
-
-
 def _limits(node: Train) -> Limits:
     if node.limit is None:
         return Limits()
     return Limits(node.limit.time.total_seconds() if node.limit.time else None, node.limit.memory)
-
-
-def _refuse_later_clauses(node: Train, source: str) -> None:
-    later: list[tuple[str, Any]] = [
-        ("TRANSFORM", node.transform[0] if node.transform else None),
-        ("TUNE", node.tune),
-        ("WARM START", node.warm_start),
-        ("several targets", node.target[1] if len(node.target) > 1 else None),
-        ("SPLIT BY", node.split if isinstance(node.split, SplitBy) else None),
-        ("SPLIT TIME", node.split if isinstance(node.split, SplitTime) else None),
-    ]
-    for name, clause in later:
-        if clause is not None:
-            raise not_yet(name, source, clause.span)
-    if node.asynchronous:
-        raise not_yet("ASYNC", source, node.model.span)
-
-
-class _Columns:
-    """The columns of a query, found by name whatever the case."""
-
-    def __init__(self, columns: Sequence[Column], query: Query, source: str) -> None:
-        self._columns = columns
-        self._source = source
-        self._by_key = {c.name.lower(): c for c in columns}
-        if len(self._by_key) < len(columns):
-            keys = [c.name.lower() for c in columns]
-            twice = next(c.name for index, c in enumerate(columns) if keys[index] in keys[:index])
-            raise BindError(
-                f"the query has two columns called {twice}", source=source, span=query.span,
-                hint=f"give one another name: … AS {twice}_2",
-            )  # fmt: skip
-
-    def find(self, name: Ident) -> Column:
-        column = self._by_key.get(name.name.lower())
-        if column is None:
-            names = [c.name for c in self._columns]
-            raise BindError(
-                f"the query has no column {name.name}",
-                source=self._source,
-                span=name.span,
-                hint=did_you_mean(name.name, names) or f"it has: {listing(names, 20)}",
-            )
-        return column
-
-    def without(self, names: set[str]) -> tuple[Column, ...]:
-        return tuple(c for c in self._columns if c.name not in names)

@@ -1,27 +1,29 @@
 """A model that is ready to predict: a bundle read from its folder.
 
-columns by name → canonical Arrow → feature matrix → predictor → labels, probabilities, reasons …
+columns by name → canonical Arrow → transform → each head: feature matrix → predictor → labels, probabilities, reasons …
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sqlml.algorithms.metrics import Metrics, measure
-from sqlml.bundles.manifest import NATIVE, ONNX, Manifest
-from sqlml.contracts import Predictor
+from sqlml.algorithms.metrics import Metrics
+from sqlml.bundles.answers import ATTRIBUTION, REASON, structs, texts
+from sqlml.bundles.head import Head
+from sqlml.bundles.manifest import Manifest
+from sqlml.contracts import FunctionSignature, Predictor
 from sqlml.errors import BindError, listing
 from sqlml.features.dataset import Values, canonical
 from sqlml.features.encode import FeatureEncoder
-from sqlml.features.target import encode_classes, label_type, nothing_to_measure, plain_target
-from sqlml.registry import get_algorithm
-from sqlml.types import SQL_TYPE, Kind, Task, label_text
+from sqlml.features.transform import Transform
+from sqlml.types import SQL_TYPE, Kind, Task, arrow_type, sql_type
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,47 +31,110 @@ if TYPE_CHECKING:
 Data: TypeAlias = pa.StructArray | pa.RecordBatch | pa.Table | Mapping[str, Values]
 """Rows to predict for, in any of these forms; columns are found by name, others ignored."""
 
-PROB = pa.struct([("label", pa.string()), ("prob", pa.float64())])
-REASON = pa.struct([("feature", pa.string()), ("value", pa.string()), ("contribution", pa.float64())])
-DISTANCE = pa.struct([("centroid_id", pa.int64()), ("distance", pa.float64())])
-
 _CHUNK = 16_384
-"""Rows of which reasons are computed at a time: contributions take features x outputs numbers for each row."""
+"""Rows of which reasons are computed at a time, at most."""
+_NUMBERS = 1 << 24
+"""Contributions of so many features x outputs x rows are computed at a time: 128 MiB."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Some rows as the heads read them: canonical columns by name, and how many rows there are."""
+
+    columns: Mapping[str, Values]
+    n: int
+
+    def slice(self, start: int, length: int) -> Features:
+        """Some of the rows."""
+        n = max(0, min(length, self.n - start))
+        return Features({name: values.slice(start, n) for name, values in self.columns.items()}, n)
 
 
 class Model:
     """A loaded bundle: immutable, safe to use from many threads.  Every method takes 0 rows as well."""
 
-    def __init__(self, folder: Path, manifest: Manifest, predictor: Predictor) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, heads: Sequence[Head]) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.predictor = predictor
-        self.encoder = FeatureEncoder.from_json(manifest.encoder)
+        self.heads = tuple(heads)
         self.inputs = manifest.inputs
-        self.task = manifest.task
-        self.target = manifest.target
-        self.classes = manifest.classes
-        self.class_names = tuple(label_text(value) for value in manifest.classes)
+        self.transform = None if manifest.transform is None else Transform.from_json(manifest.transform)
+        if self.transform is None:
+            self.features = tuple((i.name, i.kind) for i in self.inputs)
+        else:
+            self.features = tuple((c.name, c.kind) for c in self.transform.outputs)
 
     @classmethod
     def open(cls, folder: Path, sha256: str | None = None) -> Model:
         """Check every file of a bundle and load it.  ``BundleError`` names the file that is missing or damaged."""
         manifest = Manifest.read(folder, sha256)
-        return cls(folder, manifest, get_algorithm(manifest.algorithm).load(folder / NATIVE))
+        return cls(folder, manifest, [Head.load(head, folder) for head in manifest.heads])
+
+    # --- what it is ---
+
+    @property
+    def head(self) -> Head:
+        """The only head.  ``BindError`` for several targets, and for a model that only transforms."""
+        if len(self.heads) == 1:
+            return self.heads[0]
+        if not self.heads:
+            raise BindError("the model only transforms: it predicts nothing", hint="use PREDICT MODEL or ML.TRANSFORM")
+        names = listing(head.target or "" for head in self.heads)
+        raise BindError(f"the model has several targets ({names})", hint="PREDICT gives them all, as a struct")
+
+    @property
+    def task(self) -> Task:
+        """What was learnt; of several targets that of the first."""
+        return self.heads[0].task if self.heads else Task.TRANSFORM
+
+    @property
+    def target(self) -> str | None:
+        return self.head.target
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        return self.head.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.head.class_names
+
+    @property
+    def encoder(self) -> FeatureEncoder:
+        return self.head.encoder
+
+    @property
+    def predictor(self) -> Predictor:
+        return self.head.predictor
 
     @property
     def onnx_path(self) -> Path | None:
         """The ONNX file (feature matrix → raw scores), where the converter was found exact."""
-        return self.folder / ONNX if self.manifest.onnx else None
+        name = self.head.manifest.onnx
+        return self.folder / name if name else None
+
+    @cached_property
+    def label_type(self) -> pa.DataType:
+        """The Arrow type of ``predict``'s answers: of several targets, and of a transform, a struct."""
+        if len(self.heads) == 1:
+            return self.head.label_type
+        if self.heads:
+            return pa.struct([(head.target or "", head.label_type) for head in self.heads])
+        return pa.struct([(name, arrow_type(kind)) for name, kind in self.features])
+
+    @cached_property
+    def full_schema(self) -> pa.Schema:
+        """The columns of ``full``: BigQuery's names."""
+        if not self.heads:
+            return pa.schema([(name, arrow_type(kind)) for name, kind in self.features])
+        return pa.schema([field for head in self.heads for field in head.added])
 
     @property
-    def label_type(self) -> pa.DataType:
-        """The Arrow type of ``predict``'s answers."""
-        return {
-            Task.CLASSIFICATION: label_type(self.classes),
-            Task.REGRESSION: pa.float64(),
-            Task.CLUSTERING: pa.int64(),
-        }[self.task]
+    def signature(self) -> FunctionSignature:
+        """What its functions take and give."""
+        columns = tuple((i.name, i.kind) for i in self.inputs)
+        added = tuple((field.name, sql_type(field.type)) for field in self.full_schema)
+        return FunctionSignature(columns, sql_type(self.label_type), added)
 
     # --- rows in ---
 
@@ -88,167 +153,150 @@ class Model:
             )
         return {i.name: _cast(given[names[i.name] or ""], i.name, i.kind) for i in self.inputs}
 
+    def prepare(self, data: Data) -> Features:
+        """The rows as the heads read them: the inputs, or what TRANSFORM makes of them."""
+        columns, n = self.columns(data), _length(data)
+        return Features(columns if self.transform is None else self.transform.apply(columns, n), n)
+
     def encode(self, data: Data) -> NDArray[np.float32]:
         """The feature matrix of the rows: float32 (n, k)."""
-        return self.encoder.transform(self.columns(data), _length(data))
+        rows = self.prepare(data)
+        return self.head.encode(rows.columns, rows.n)
 
     def raw(self, data: Data) -> NDArray[Any]:
-        """Probabilities (n, classes), values (n,) or distances (n, clusters)."""
+        """Raw scores of the only head: probabilities (n, classes), values (n,), distances (n, clusters) …"""
         return self.predictor.predict(self.encode(data))
 
     # --- answers out ---
 
     def labels(self, raw: NDArray[Any]) -> pa.Array:
-        """From raw scores: the likeliest class in the target's own type; the value; the nearest centre, counted from 1."""
-        if self.task is Task.REGRESSION:
-            return pa.array(np.asarray(raw, np.float64))
-        if self.task is Task.CLUSTERING:
-            return pa.array(raw.argmin(1) + 1, pa.int64())
-        return pa.array(self.classes, self.label_type).take(pa.array(raw.argmax(1)))
+        """From raw scores of the only head: its answers."""
+        return self.head.labels(raw)
 
     def predict(self, data: Data) -> pa.Array:
         """The answer for each row, in ``label_type``."""
-        return self.labels(self.raw(data))
+        rows = self.prepare(data)
+        if len(self.heads) == 1:
+            return self.head.labels(self.head.raw(rows.columns, rows.n))
+        if self.heads:
+            arrays = [head.labels(head.raw(rows.columns, rows.n)) for head in self.heads]
+        else:
+            arrays = [_whole(rows.columns[name]) for name, _ in self.features]
+        return pa.StructArray.from_arrays(arrays, fields=list(self.label_type))
 
     def probabilities(self, data: Data) -> NDArray[Any]:
         """(n, classes), in the order of ``classes``.  ``BindError`` for a model without classes."""
-        self._need_classes("probabilities")
+        self.head.need_classes("probabilities")
         return self.raw(data)
 
     def probs_map(self, raw: NDArray[Any]) -> pa.MapArray:
         """From raw scores: each row's map from class name to probability, in the order of ``classes``."""
-        self._need_classes("probabilities")
-        n, c = raw.shape
-        names = pa.array(self.class_names, pa.string()).take(pa.array(np.tile(np.arange(c), n)))
-        return pa.MapArray.from_arrays(_offsets(n, c), names, pa.array(np.asarray(raw, np.float64).ravel()))
-
-    def probs_list(self, raw: NDArray[Any]) -> pa.ListArray:
-        """From raw scores: each row's list of (label, prob), highest first."""
-        self._need_classes("probabilities")
-        order = np.argsort(-raw, axis=1, kind="stable")
-        labels = pa.array(self.class_names, pa.string()).take(pa.array(order.ravel()))
-        return _structs(PROB, raw.shape, labels, pa.array(np.take_along_axis(raw, order, 1).astype(np.float64).ravel()))
-
-    def centroids_list(self, raw: NDArray[Any]) -> pa.ListArray:
-        """From raw distances: each row's list of (centroid_id, distance), nearest first."""
-        order = np.argsort(raw, axis=1, kind="stable")
-        distances = np.take_along_axis(raw, order, 1)
-        return _structs(DISTANCE, raw.shape, pa.array(order.ravel() + 1, pa.int64()), pa.array(distances.ravel()))
-
-    @property
-    def full_schema(self) -> pa.Schema:
-        """The columns of ``full``: BigQuery's names."""
-        if self.task is Task.CLUSTERING:
-            return pa.schema([("centroid_id", pa.int64()), ("nearest_centroids_distance", pa.list_(DISTANCE))])
-        fields = [(f"predicted_{self.target}", self.label_type)]
-        if self.task is Task.CLASSIFICATION:
-            fields.append((f"predicted_{self.target}_probs", pa.list_(PROB)))
-        return pa.schema(fields)
+        return self.head.probs_map(raw)
 
     def full(self, data: Data) -> pa.RecordBatch:
         """Everything that PREDICT MODEL adds to a row."""
-        raw = self.raw(data)
-        arrays = [self.labels(raw)]
-        if self.task is Task.CLASSIFICATION:
-            arrays.append(self.probs_list(raw))
-        elif self.task is Task.CLUSTERING:
-            arrays.append(self.centroids_list(raw))
+        rows = self.prepare(data)
+        if self.heads:
+            arrays = [array for head in self.heads for array in head.add(head.raw(rows.columns, rows.n))]
+        else:
+            arrays = [_whole(rows.columns[name]) for name, _ in self.features]
         return pa.RecordBatch.from_arrays(arrays, schema=self.full_schema)
 
     # --- why ---
 
     def contributions(self, data: Data) -> NDArray[np.float64]:
-        """What each input adds to the row's raw score: (n, inputs + 1), the last column being the base value.
-
-        The score is that of the second of two classes, of the predicted class among more, of the value, or of the nearest centre.
-        """
-        columns = self.columns(data)
-        return self._contributions(self.encoder.transform(columns, _length(data)))
-
-    def _contributions(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        values = self.predictor.contributions(x)
-        if values.shape[1] > 1:
-            raw = self.predictor.predict(x)
-            chosen = raw.argmin(1) if self.task is Task.CLUSTERING else raw.argmax(1)
-            values = values[np.arange(len(values)), chosen]
-        else:
-            values = values[:, 0]
-        return np.column_stack([self.encoder.sum_to_inputs(values[:, :-1]), values[:, -1]])
+        """What each feature column adds to the row's raw score: (n, columns + 1), as ``Head.contributions``."""
+        return self.head.contributions(self.encode(data))
 
     def reasons(self, data: Data, top: int) -> pa.ListArray:
-        """Each row's ``top`` inputs that move its score most: a list of (feature, value, contribution), largest first."""
-        columns = self.columns(data)
-        n = _length(data)
-        pieces = [
-            self._reasons({name: values.slice(start, _CHUNK) for name, values in columns.items()}, min(_CHUNK, n - start), top)
-            for start in range(0, n, _CHUNK)
-        ]
+        """Each row's ``top`` features that move its score most: a list of (feature, value, contribution), largest first."""
+        rows = self.prepare(data)
+        pieces = [self._reasons(piece, top) for piece in self._pieces(rows)]
         return pa.concat_arrays(pieces) if pieces else pa.array([], pa.list_(REASON))
 
-    def _reasons(self, columns: Mapping[str, Values], n: int, top: int) -> pa.ListArray:
-        values = self._contributions(self.encoder.transform(columns, n))[:, :-1]
-        top = min(max(top, 0), len(self.inputs))
-        order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
-        texts = pa.chunked_array([_texts(columns[i.name], i.kind) for i in self.inputs], pa.string()).combine_chunks()
-        shown = texts.take(pa.array((order * n + np.arange(n)[:, None]).ravel()))
-        names = pa.array([i.name for i in self.inputs], pa.string()).take(pa.array(order.ravel()))
-        return _structs(REASON, (n, top), names, shown, pa.array(np.take_along_axis(values, order, 1).ravel()))
+    def _pieces(self, rows: Features) -> Iterator[Features]:
+        step = max(1, min(_CHUNK, _NUMBERS // (len(self.encoder.names) + 1) // max(1, len(self.classes))))
+        return (rows.slice(start, step) for start in range(0, rows.n, step))
+
+    def _reasons(self, rows: Features, top: int) -> pa.ListArray:
+        values = self.head.contributions(self.head.encode(rows.columns, rows.n))[:, :-1]
+        order = _largest(values, top)
+        kinds = dict(self.features)
+        shown = pa.chunked_array([texts(rows.columns[name], kinds[name]) for name in self.encoder.inputs], pa.string())
+        picked = shown.combine_chunks().take(pa.array((order * rows.n + np.arange(rows.n)[:, None]).ravel()))
+        return structs(REASON, order.shape, self._names(order), picked, _picked(values, order))
+
+    def explain_schema(self) -> pa.Schema:
+        """The columns of ``explain``: those that BigQuery's ML.EXPLAIN_PREDICT adds."""
+        head = self.head
+        fields = [head.added.field(0)]
+        fields += [pa.field("probability", pa.float64())] if head.classes else []
+        fields += [pa.field("top_feature_attributions", pa.list_(ATTRIBUTION))]
+        names = ("baseline_prediction_value", "prediction_value", "approximation_error")
+        return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in names)])
+
+    def explain(self, data: Data, top: int) -> pa.RecordBatch:
+        """Each row's answer with the ``top`` attributions, the baseline and the score that they lead to.
+
+        Values are raw scores (see ``Head.contributions``); they add up exactly, so the approximation error is 0.
+        """
+        rows = self.prepare(data)
+        pieces = [self._explain(piece, top) for piece in self._pieces(rows)]
+        if not pieces:
+            return pa.RecordBatch.from_pylist([], schema=self.explain_schema())
+        table = pa.Table.from_batches(pieces).combine_chunks()
+        return table.to_batches()[0]
+
+    def _explain(self, rows: Features, top: int) -> pa.RecordBatch:
+        x = self.head.encode(rows.columns, rows.n)
+        raw = self.predictor.predict(x)
+        values = self.head.contributions(x)
+        order = _largest(values[:, :-1], top)
+        attributions = structs(ATTRIBUTION, order.shape, self._names(order), _picked(values, order))
+        arrays = [self.head.labels(raw)]
+        arrays += [pa.array(np.asarray(raw.max(1), np.float64))] if self.head.classes else []
+        arrays += [attributions, pa.array(values[:, -1]), pa.array(values.sum(1)), pa.array(np.zeros(rows.n))]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.explain_schema())
+
+    def _names(self, order: NDArray[np.intp]) -> pa.Array:
+        return pa.array(self.encoder.inputs, pa.string()).take(pa.array(order.ravel()))
 
     def importance(self) -> list[tuple[str, float]]:
-        """Every input with its share of the model's decisions, the most important first; shares sum to 1 (or are all 0)."""
-        shares = self.encoder.sum_to_inputs(self.predictor.importance())
-        return sorted(((i.name, float(share)) for i, share in zip(self.inputs, shares, strict=True)), key=lambda item: -item[1])
+        """Every feature column with its share of the model's decisions, the most important first."""
+        return self.head.importance()
 
     # --- how good ---
 
     def evaluate(
         self, data: Data, actual: Values | None = None, weight: Values | None = None, threshold: float | None = None
     ) -> Metrics:
-        """The task's figures on rows whose true target is known; rows without one, or of a class never seen, are left out.
-
-        ``known_rows`` tells how many are not.  ``TrainingDataError`` where no row is left of those given.
-        """
+        """The only head's figures on rows whose true target is known, as ``Head.evaluate``."""
         x = self.encode(data)
-        raw = self.predictor.predict(x)
-        if self.task is Task.CLUSTERING:
-            return measure(self.task, raw, x=x)
-        if actual is None:
-            raise BindError(f"the model is measured against the column {self.target}, which is not there")
-        return self.evaluate_scores(raw, actual, weight, threshold)
+        return self.head.evaluate(self.predictor.predict(x), actual, weight, threshold, x)
 
     def evaluate_scores(
         self, raw: NDArray[Any], actual: Values, weight: Values | None = None, threshold: float | None = None
     ) -> Metrics:
         """The same from raw scores, as ``heldout.arrow`` keeps them."""
-        truth = self._truth(actual)
-        known = self._known(truth)
-        if len(known) and not known.any():
-            raise nothing_to_measure(self.target or "", actual, self.classes)
-        weights = None if weight is None else np.asarray(weight.to_numpy(zero_copy_only=False), np.float64)[known]
-        return measure(self.task, raw[known], truth[known], weights, threshold=threshold)
+        return self.head.evaluate(raw, actual, weight, threshold)
 
     def known_rows(self, actual: Values) -> int:
         """How many rows ``evaluate`` measures: those whose target is a class of the model, or a finite number."""
-        return int(self._known(self._truth(actual)).sum())
+        return int(self.head.known(self.head.truth(actual)).sum())
 
-    def _known(self, truth: NDArray[Any]) -> NDArray[np.bool_]:
-        return np.asarray(truth >= 0 if self.task is Task.CLASSIFICATION else np.isfinite(truth))
 
-    def _truth(self, actual: Values) -> NDArray[Any]:
-        if self.task is Task.CLASSIFICATION:
-            try:
-                return encode_classes(actual, self.classes)
-            except pa.ArrowNotImplementedError:
-                raise BindError(f"{self.target} is a class; the column given is {actual.type}") from None
-        plain = plain_target(actual)
-        if plain is None or pa.types.is_string(plain.type):
-            raise BindError(f"{self.target} is a number; the column given is {actual.type}")
-        return np.asarray(pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+def _largest(values: NDArray[np.float64], top: int) -> NDArray[np.intp]:
+    """(n, top): the columns of the values furthest from 0, first the furthest."""
+    top = min(max(top, 0), values.shape[1])
+    return np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
 
-    def _need_classes(self, what: str) -> None:
-        if self.task is not Task.CLASSIFICATION:
-            kind = {Task.REGRESSION: "a number", Task.CLUSTERING: "clusters"}.get(self.task)
-            raise BindError(f"the model predicts {kind}: it has no {what}", hint="use PREDICT")
+
+def _picked(values: NDArray[np.float64], order: NDArray[np.intp]) -> pa.Array:
+    return pa.array(np.take_along_axis(values, order, 1).ravel())
+
+
+def _whole(values: Values) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _by_name(data: Data) -> Mapping[str, Values]:
@@ -272,22 +320,3 @@ def _cast(values: Values, name: str, kind: Kind) -> Values:
         return canonical(values, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise BindError(f"column {name} is {SQL_TYPE[kind]} to the model: {str(error).splitlines()[0]}") from error
-
-
-def _offsets(n: int, width: int) -> pa.Array:
-    return pa.array(np.arange(0, (n + 1) * width, width) if width else np.zeros(n + 1), pa.int32())
-
-
-def _structs(kind: pa.StructType, shape: tuple[int, ...], *fields: pa.Array) -> pa.ListArray:
-    """n lists of equally many structs."""
-    n, width = shape
-    return pa.ListArray.from_arrays(_offsets(n, width), pa.StructArray.from_arrays(list(fields), fields=list(kind)))
-
-
-def _texts(values: Values, kind: Kind) -> pa.Array:
-    """Canonical values as people write them: ``41``, ``2026-11-20 09:00:00``."""
-    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    texts = pc.cast(whole, pa.string())
-    if kind in (Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ):
-        return pc.replace_substring_regex(texts, r"\.000000(Z?)$", r"\1")
-    return texts

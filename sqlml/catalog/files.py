@@ -19,7 +19,7 @@ from sqlml.home import Home
 ORPHAN_SECONDS = 3600
 """A bundle without a version is removed when it is older than this: a training that ends now may be about to publish it."""
 
-HELDOUT = "heldout.arrow"
+HELDOUT = ("heldout.arrow", "sample.arrow")
 ROWS = ("train.arrow", "validation.arrow")
 
 
@@ -81,7 +81,8 @@ def remove_job_data(folder: Path) -> None:
 def remove_heldout(home: Home, job_ids: Collection[int]) -> None:
     """Remove the held-out rows' labels and scores of versions that were dropped; the jobs' logs stay."""
     for job_id in job_ids:
-        (home.jobs / str(job_id) / HELDOUT).unlink(missing_ok=True)
+        for name in HELDOUT:
+            (home.jobs / str(job_id) / name).unlink(missing_ok=True)
 
 
 def jobs_with_data(home: Home) -> list[int]:

@@ -17,14 +17,15 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from sqlml.bundles.manifest import Manifest
+from sqlml.bundles.model import Model
 from sqlml.catalog import files, rows
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import Watch, open_database, parse_url, reading, writing
 from sqlml.catalog.rows import now, user
+from sqlml.contracts import FunctionSignature
 from sqlml.errors import BindError, UnknownModel, UnknownVersion, did_you_mean
 from sqlml.home import Home
-from sqlml.plan import InputColumn, TrainOutcome, TrainPlan
+from sqlml.plan import InputColumn, TargetColumn, TrainOutcome, TrainPlan
 from sqlml.types import Kind, Task
 
 
@@ -37,9 +38,11 @@ class Version:
     version: int
     algorithm: str
     task: Task
-    target: str | None
-    classes: tuple[Any, ...]
+    targets: tuple[TargetColumn, ...]
+    key: tuple[str, ...]
     inputs: tuple[InputColumn, ...]
+    result: str  # the SQL type of PREDICT
+    added: tuple[tuple[str, str], ...]  # the columns that PREDICT MODEL adds, with their SQL types
     bundle: Path
     sha256: str
     job_id: int
@@ -53,6 +56,21 @@ class Version:
     def name(self) -> str:
         """``churn@3``"""
         return f"{self.model}@{self.version}"
+
+    @property
+    def target(self) -> str | None:
+        """The only target, or the first of several."""
+        return self.targets[0].name if self.targets else None
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The classes of the only target, in the order of the probabilities; empty where there are none, or several targets."""
+        return self.targets[0].classes if len(self.targets) == 1 else ()
+
+    @property
+    def signature(self) -> FunctionSignature:
+        """What its functions take and give."""
+        return FunctionSignature(tuple((i.name, i.kind) for i in self.inputs), self.result, self.added)
 
 
 @dataclass(frozen=True)
@@ -169,16 +187,20 @@ class Catalog:
 
     # --- versions ---------------------------------------------------------------------------------------------------
 
-    def publish(self, plan: TrainPlan, outcome: TrainOutcome, job: Job) -> Version:
-        """Make a finished job's bundle the next version of its model: all of it, or nothing."""
-        manifest = Manifest.read(job.folder / "bundle", outcome.bundle_sha256)
+    def publish(self, plan: TrainPlan, outcome: TrainOutcome, job: Job, origin: str | None = None) -> Version:
+        """Make a finished job's bundle the next version of its model: all of it, or nothing.
+
+        ``origin`` says where an imported version came from.
+        """
+        model = Model.open(job.folder / "bundle", outcome.bundle_sha256)
         with writing(self._engine) as c:
             files.place_bundle(self.home, job.folder / "bundle", outcome.bundle_sha256)
             model_id, number = _next_version(c, plan.model)
-            version_id = _insert_one(c, t.versions, rows.version_row(plan, outcome, manifest, job.id, model_id, number))
-            _insert(c, t.inputs, rows.input_rows(version_id, manifest.inputs, outcome.encodings))
+            version_id = _insert_one(c, t.versions, rows.version_row(plan, outcome, model, job.id, model_id, number, origin))
+            _insert(c, t.inputs, rows.input_rows(version_id, model.inputs, outcome.encodings))
             _insert(c, t.metrics, rows.metric_rows(version_id, outcome.metrics))
             _insert(c, t.curves, [rows.curve_row(version_id, *point) for point in outcome.curves])
+            _insert(c, t.trials, rows.trial_rows(version_id, outcome.trials))
             c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state="done", version=number, finished_at=now()))
             _count_up(c, "models_revision")
         return self.resolve(plan.model, number)
@@ -243,8 +265,10 @@ class Catalog:
             version=row["version"],
             algorithm=row["algorithm"],
             task=Task(row["task"]),
-            target=row["target"],
-            classes=tuple(row["classes"]),
+            targets=tuple(TargetColumn(c["name"], c["sql_type"], Task(c["task"]), tuple(c["classes"])) for c in row["targets"]),
+            key=tuple(row["key_columns"]),
+            result=row["result"],
+            added=tuple((name, sql_type) for name, sql_type in row["added"]),
             inputs=tuple(InputColumn(i["name"], i["sql_type"], Kind(i["kind"])) for i in inputs),
             bundle=self.home.bundles / row["bundle_sha256"],
             sha256=row["bundle_sha256"],
@@ -277,6 +301,89 @@ class Catalog:
         [row] = self.rows(sa.select(t.versions).where(t.versions.c.uid == uid))
         row["inputs"] = self.rows(sa.select(t.inputs).where(t.inputs.c.version_id == row["id"]).order_by("position"))
         return row
+
+    def plan(self, uid: str) -> TrainPlan:
+        """How a version was trained.  ``BindError`` for one made before plans were kept."""
+        [row] = self.rows(sa.select(t.versions.c.plan, t.versions.c.version).where(t.versions.c.uid == uid))
+        if row["plan"] is None:
+            raise BindError(f"version {row['version']} was trained by an older sqlml, which kept no plan", hint="train it again")
+        return TrainPlan.from_json(row["plan"])
+
+    def outcome(self, uid: str) -> TrainOutcome:
+        """What a version's job left behind."""
+        [row] = self.rows(sa.select(t.versions).where(t.versions.c.uid == uid))
+
+        def own(table: sa.Table, *order: Any) -> list[dict[str, Any]]:
+            return self.rows(sa.select(table).where(table.c.version_id == row["id"]).order_by(*order))
+
+        curves = own(t.curves, t.curves.c.step, t.curves.c.split, t.curves.c.metric)
+        metrics = own(t.metrics, sa.desc(t.metrics.c.split), t.metrics.c.position)
+        return rows.read_outcome(row, own(t.inputs, t.inputs.c.position), metrics, curves, own(t.trials, t.trials.c.trial))
+
+    def unset_alias(self, name: str, alias: str) -> None:
+        """Take an alias away.  ``UnknownVersion`` where there is none of that name."""
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            self._number(c, model, alias)  # says which there are
+            c.execute(sa.delete(t.aliases).where(t.aliases.c.model_id == model["id"], t.aliases.c.alias == alias.lower()))
+            _count_up(c, "models_revision")
+
+    def set_tag(self, name: str, version: int | None, tag: str, value: str) -> None:
+        """Give a model, or one of its versions, a tag; an earlier value of it is replaced."""
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            mine = self._tag(c, model, version, tag)
+            c.execute(sa.delete(t.tags).where(mine))
+            row = {"model_id": model["id"], "version": version or 0, "tag": tag.lower(), "value": value}
+            c.execute(sa.insert(t.tags).values(row | {"owner": user(), "created_at": now()}))
+
+    def unset_tag(self, name: str, version: int | None, tag: str) -> None:
+        """Take a tag away.  ``BindError`` where there is none of that name."""
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            if c.execute(sa.delete(t.tags).where(self._tag(c, model, version, tag))).rowcount == 0:
+                known = c.execute(
+                    sa.select(t.tags.c.tag).where(t.tags.c.model_id == model["id"], t.tags.c.version == (version or 0))
+                ).scalars()
+                what = model["name"] if version is None else f"{model['name']}@{version}"
+                raise BindError(
+                    f"{what} has no tag {tag}", hint=did_you_mean(tag, list(known)) or "SELECT * FROM sqlml.tags lists all"
+                )
+
+    def _tag(self, c: sa.Connection, model: Mapping[str, Any], version: int | None, tag: str) -> Any:
+        self._need_version(c, model, version)
+        return sa.and_(t.tags.c.model_id == model["id"], t.tags.c.version == (version or 0), t.tags.c.tag == tag.lower())
+
+    def _need_version(self, c: sa.Connection, model: Mapping[str, Any], version: int | None) -> None:
+        own = sa.select(t.versions.c.id).where(t.versions.c.model_id == model["id"], t.versions.c.version == version)
+        if version is not None and c.execute(own).first() is None:
+            raise UnknownVersion(f"model {model['name']} has no version {version}")
+
+    def set_comment(self, name: str, version: int | None, comment: str | None) -> None:
+        """Say something about a model, or about one of its versions; None takes it away."""
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            self._need_version(c, model, version)
+            table = t.models if version is None else t.versions
+            mine = table.c.id == model["id"]
+            if version is not None:
+                mine = sa.and_(t.versions.c.model_id == model["id"], t.versions.c.version == version)
+            c.execute(sa.update(table).where(mine).values(comment=comment))
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a model another name, under which its versions, aliases, tags and endpoints go on."""
+        with writing(self._engine) as c:
+            model = self._model(c, name)
+            taken = c.execute(sa.select(t.models.c.name).where(t.models.c.key == new.lower())).scalar()
+            if taken is not None and new.lower() != name.lower():
+                raise BindError(f"there is a model {taken} already", hint="choose another name, or DROP MODEL it first")
+            dropped = c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == _dropped(new))).scalar() or 0
+            values = {"name": new, "key": new.lower(), "last_version": max(model["last_version"], dropped)}
+            c.execute(sa.update(t.models).where(t.models.c.id == model["id"]).values(values))
+            if new.lower() != name.lower():
+                _remember_last(c, model)
+            _count_up(c, "models_revision")
+            _count_up(c, "endpoints_revision")
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version that exists."""
@@ -316,13 +423,16 @@ class Catalog:
         bundles = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(which)).scalars())
         jobs = set(c.execute(sa.select(t.versions.c.job_id).where(which)).scalars())
         ids = sa.select(t.versions.c.id).where(which)
-        for table in (t.inputs, t.metrics, t.curves):
+        for table in (t.inputs, t.metrics, t.curves, t.trials):
             c.execute(sa.delete(table).where(table.c.version_id.in_(ids)))
         c.execute(sa.delete(t.versions).where(which))
         gone = t.aliases.c.model_id == model["id"]
         c.execute(sa.delete(t.aliases).where(gone if version is None else sa.and_(gone, t.aliases.c.version == version)))
+        tagged = t.tags.c.model_id == model["id"]
+        c.execute(sa.delete(t.tags).where(tagged if version is None else sa.and_(tagged, t.tags.c.version == version)))
         if c.execute(sa.select(t.versions.c.id).where(own)).first() is None:
             c.execute(sa.delete(t.aliases).where(gone))
+            c.execute(sa.delete(t.tags).where(tagged))
             c.execute(sa.delete(t.models).where(t.models.c.id == model["id"]))
             _remember_last(c, model)
         used = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(t.versions.c.bundle_sha256.in_(bundles))).scalars())

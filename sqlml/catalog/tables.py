@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Float,
@@ -48,9 +49,16 @@ versions = Table(
     Column("job_id", Integer, nullable=False),
     Column("algorithm", String, nullable=False),
     Column("task", String, nullable=False),
-    Column("target", String),
-    Column("target_sql_type", String),
-    Column("classes", JSON, nullable=False),  # in the order of the probabilities
+    Column("target", String),  # several: the first
+    Column("targets", JSON, nullable=False),  # name, sql_type, task, classes (in the order of the probabilities) of each
+    Column("key_columns", JSON, nullable=False),
+    Column("result", Text, nullable=False),  # the SQL type of PREDICT
+    Column("added", JSON, nullable=False),  # (name, SQL type) of each column that PREDICT MODEL adds
+    Column("transform", JSON, nullable=False),  # name, kind, sql and state of each column that TRANSFORM makes
+    Column("feature_info", JSON, nullable=False),  # the rows of ML.FEATURE_INFO
+    Column("plan", JSON),  # TrainPlan; None: made before plans were kept
+    Column("origin", Text),  # where an imported version came from
+    Column("comment", Text),
     Column("example", JSON, nullable=False),  # one row of inputs
     Column("statement", Text, nullable=False),
     Column("parameters", JSON, nullable=False),  # values of prepared parameters, as text
@@ -101,6 +109,29 @@ curves = Table(
     Column("split", String, primary_key=True),
     Column("metric", String, primary_key=True),
     Column("value", Float, nullable=False),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("trial", Integer, primary_key=True),
+    Column("options", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("seconds", Float),
+    Column("state", String, nullable=False),  # done, failed, pruned
+    Column("chosen", Boolean, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),  # 0: the model's own
+    Column("tag", String, primary_key=True),  # lower case
+    Column("value", Text, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
 )
 
 aliases = Table(

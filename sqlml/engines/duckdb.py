@@ -7,6 +7,7 @@ neither holds them back nor takes them away when it rolls back.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -106,10 +107,16 @@ _KINDS = {
 )  # fmt: skip
 
 
+_LISTS = {Kind.NUMBER: Kind.NUMBERS, Kind.TEXT: Kind.TEXTS}
+
+
 def kind_of_type(sql_type: str) -> Kind | None:
-    """What a column of a DuckDB type is to a model; None for nested, binary and interval types."""
+    """What a column of a DuckDB type is to a model; None for structs, lists of lists, binary and interval types."""
     name = sql_type.upper()
-    if name.endswith("]") or name.startswith(("STRUCT", "MAP", "UNION")):
+    if name.endswith("]"):
+        item = kind_of_type(name[: name.rindex("[")])
+        return None if item is None else _LISTS.get(item)
+    if name.startswith(("STRUCT", "MAP", "UNION")):
         return None
     if name.startswith("DECIMAL"):
         return Kind.NUMBER
@@ -266,6 +273,14 @@ class DuckDBEngine:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise BindError("the query after AS must be one SELECT (or FROM, WITH, VALUES, TABLE)")
 
+    def estimate_rows(self, query: str, parameters: Any = ()) -> int | None:
+        """How many rows DuckDB expects of a query: exact for a whole table, else its optimizer's estimate."""
+        try:
+            rows = self.connection.execute(f"EXPLAIN (FORMAT JSON) {query}", _bound(parameters)).fetchall()
+        except duckdb.Error as error:
+            raise engine_error(error, "") from None
+        return _expected_rows(json.loads(rows[0][1])[0]) if rows else None
+
     def transaction(self) -> int | None:
         """The number of the user's open transaction, or None: within one, the number stays the same."""
         try:
@@ -312,6 +327,21 @@ class DuckDBEngine:
         connection = self.connection if transaction else self.side
         how: dict[str, Any] = {"type": "arrow", "null_handling": "special"} if arrow else {"side_effects": True}
         _functions.create(self._key, body, lambda: connection.create_function(name, body, list(parameters), result, **how))
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Let statements of this connection read an Arrow table under a name, until ``unregister``."""
+        try:
+            self.connection.register(name, table)
+        except duckdb.Error as error:
+            raise engine_error(error, "") from None
+
+    def unregister(self, name: str) -> bool:
+        """Forget a table of ``register``; False where the connection is busy, or its transaction aborted."""
+        try:
+            self.connection.unregister(name)
+        except duckdb.Error:
+            return False
+        return True
 
     def define(self, statement: str) -> None:
         """Make or drop something of ours that all connections share: a view of the schema ``sqlml``, a macro."""
@@ -366,6 +396,19 @@ _SCOPE = re.compile(r"'abs\((STRUCT\(.*\))\)'")
 
 def _macro_sql(schema: str, name: str) -> str:
     return f"{quote_identifier(schema)}.main.{quote_identifier(name)}"
+
+
+def _expected_rows(node: dict[str, Any]) -> int | None:
+    """The estimate of a plan's operator.  One that says nothing, or 0 for a LIMIT, passes on what its only child gives."""
+    name, info, children = node["name"], node["extra_info"], node["children"]
+    if name == "EMPTY_RESULT":
+        return 0
+    limit = info.get("Limit" if "LIMIT" in name else "Top", "")
+    if "Estimated Cardinality" in info and "LIMIT" not in name:
+        told = int(info["Estimated Cardinality"])
+    else:
+        told = _expected_rows(children[0]) if len(children) == 1 else None
+    return min(int(limit), told) if told is not None and limit.isdigit() else told
 
 
 def _shifted(error: DatabaseError, text: str) -> DatabaseError:

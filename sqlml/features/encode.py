@@ -4,6 +4,9 @@
 
 With the encoding ``codes`` a part is a feature.  With ``dense`` numbers are filled with their mean and standardised, codes become
 one column per category, and a column that had missing values in training gets one more that says so; no NaN is left.
+
+A vector of numbers gives a feature for each position, standardised by itself with ``dense``; a list of texts one feature of 0
+or 1 for each category.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import pyarrow.compute as pc
 
 from sqlml.errors import count_of
 from sqlml.features.dataset import Values
+from sqlml.features.vectors import fit_set, fit_vector, position_names, vector_blocks, write_set
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
 
@@ -40,6 +44,7 @@ _PARTS: dict[Kind, tuple[str, ...]] = {
     Kind.TIMESTAMP: (*_DATE_PARTS, "hour", "minute"),
     Kind.TIMESTAMPTZ: (*_DATE_PARTS, "hour", "minute"),
 }
+_LISTS = (Kind.NUMBERS, Kind.TEXTS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class ColumnCode:
     """How one input becomes features.  ``parts`` empty: it gives none, and ``note`` says why.
 
     ``categories`` in the order of their codes; ``others`` counts the values of the training rows that got no code; ``missing``:
-    training rows had NULLs (or such values); ``means`` and ``scales``, one per part, only with ``dense``.
+    training rows had NULLs (or such values); ``means`` and ``scales``, one per part, only with ``dense``.  The parts of a vector
+    of ``width`` numbers are the positions that vary, counted from 0; ``labels`` are their names, where they have any.
     """
 
     name: str
@@ -59,11 +65,18 @@ class ColumnCode:
     means: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
     note: str = ""
+    width: int = 0
+    labels: tuple[str, ...] = ()
 
     @cached_property
     def lookup(self) -> pa.Array:
         """The categories as Arrow values."""
         return pa.array(self.categories, pa.string())
+
+    @cached_property
+    def _positions(self) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        """Of a vector: the positions used, and the mean and scale of each."""
+        return np.array([int(part) for part in self.parts], np.intp), np.array(self.means), np.array(self.scales)
 
     def part_values(self, values: Values) -> list[NDArray[np.float64]]:
         """Each part of a column in its canonical type as float64 (n,), NaN where missing."""
@@ -75,6 +88,11 @@ class ColumnCode:
 
     def features(self, encoding: str) -> list[str]:
         """The names of its features."""
+        if self.kind in _LISTS and self.parts:
+            flag = [f"{self.name} is missing"] if self.missing and encoding == DENSE else []
+            if self.kind is Kind.NUMBERS:
+                return [*position_names(self.name, self.labels, self.parts), *flag]
+            return [*(f"{self.name} = {category}" for category in self.categories), *flag]
         if encoding == CODES or not self.parts:
             return [_feature_name(self.name, part) for part in self.parts]
         if self.kind is Kind.TEXT:
@@ -91,6 +109,29 @@ class ColumnCode:
         elif parts:
             self._write_dense(parts, out)
 
+    def write_list(self, values: Values, rows: NDArray[np.int64] | None, out: NDArray[np.float32], encoding: str) -> None:
+        """The same for a column of lists; ``rows`` None: all of them.  ``BindError`` for a vector of another length."""
+        features = out[:, : len(self.categories) or len(self.parts)]
+        if self.kind is Kind.TEXTS:
+            write_set(values, rows, self.lookup, features)
+            if encoding == DENSE:
+                absent = np.isnan(features[:, 0])
+                features[absent] = 0
+                if self.missing:
+                    out[:, -1] = absent
+            return
+        kept, means, scales = self._positions
+        for place, block in vector_blocks(self.name, values, rows, self.width):
+            part = block[:, kept] if len(kept) < self.width else block
+            if encoding == DENSE:
+                part -= means
+                part /= scales
+                unknown = np.isnan(part)
+                part[unknown] = 0.0
+                if self.missing:
+                    out[place, -1] = unknown.any(1)
+            features[place] = part
+
     def _write_dense(self, parts: Sequence[NDArray[np.float64]], out: NDArray[np.float32]) -> None:
         absent = np.isnan(parts[0])
         if self.kind is Kind.TEXT:
@@ -106,6 +147,8 @@ class ColumnCode:
         """One line for people: ``12 categories; NULL as missing``."""
         if not self.parts:
             return self.note
+        if self.kind in _LISTS:
+            return self._describe_list(encoding)
         filled = {CODES: "NULL as missing", DENSE: "NULL as the mean and a flag"}[encoding]
         if self.kind is Kind.TEXT:
             text = count_of(len(self.categories), "category", "categories")
@@ -123,6 +166,17 @@ class ColumnCode:
             text += ", ".join(self.parts)
         scaled = ", standardised" if encoding == DENSE and self.kind is not Kind.TEXT else ""
         return f"{text}{scaled}; {filled}" if self.missing else text + scaled
+
+    def _describe_list(self, encoding: str) -> str:
+        if self.kind is Kind.TEXTS:
+            rest = f" ({count_of(self.others, 'rarer one')} left out)" if self.others else ""
+            text = f"list of {count_of(len(self.categories), 'category', 'categories')}{rest}, one feature each"
+            filled = "NULL as missing" if encoding == CODES else "NULL as a flag"
+        else:
+            used = f", {len(self.parts):,} of them used" if len(self.parts) < self.width else ""
+            text = f"vector of {count_of(self.width, 'number')}{used}" + (", standardised" if encoding == DENSE else "")
+            filled = {CODES: "NULL as missing", DENSE: "NULL as the mean and a flag"}[encoding]
+        return f"{text}; {filled}" if self.missing else text
 
 
 class FeatureEncoder:
@@ -155,15 +209,23 @@ class FeatureEncoder:
         rows: NDArray[np.int64],
         encoding: str,
         max_categories: int,
+        positions: Mapping[str, Sequence[str]] | None = None,
     ) -> FeatureEncoder:
-        """Learn from the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives."""
-        return cls([_fit_column(i, column(i.name), rows, encoding, max_categories) for i in inputs], encoding)
+        """Learn from the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives.
+
+        ``positions`` names the positions of vectors, by input.  ``TrainingDataError`` for vectors of several lengths.
+        """
+        named = positions or {}
+        codes = [_fit_column(i, column(i.name), rows, encoding, max_categories, named.get(i.name, ())) for i in inputs]
+        return cls(codes, encoding)
 
     def transform(self, columns: Mapping[str, Values], n: int) -> NDArray[np.float32]:
         """Canonical columns of n rows, by input name → float32 (n, k)."""
         out = self._matrix(n)
         for column, (start, end) in zip(self.columns, self._spans, strict=True):
-            if start < end:
+            if start < end and column.kind in _LISTS:
+                column.write_list(columns[column.name], None, out[:, start:end], self.encoding)
+            elif start < end:
                 column.write(column.part_values(columns[column.name]), out[:, start:end], self.encoding)
         return out
 
@@ -171,6 +233,11 @@ class FeatureEncoder:
         """One matrix for each array of row numbers, column by column, so that no second copy of the table is made."""
         matrices = [self._matrix(len(rows)) for rows in parts]
         for code, (start, end) in zip(self.columns, self._spans, strict=True):
+            if start < end and code.kind in _LISTS:
+                lists = column(code.name)
+                for rows, out in zip(parts, matrices, strict=True):
+                    code.write_list(lists, rows, out[:, start:end], self.encoding)
+                continue
             values = code.part_values(column(code.name)) if start < end else []
             for rows, out in zip(parts, matrices, strict=True):
                 code.write([value[rows] for value in values], out[:, start:end], self.encoding)
@@ -197,10 +264,10 @@ class FeatureEncoder:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> FeatureEncoder:
         """The inverse of ``to_json``, after a trip through JSON."""
-        lists = ("parts", "categories", "means", "scales")
+        lists = ("parts", "categories", "means", "scales", "labels")  # the last is younger than the rest
         return cls(
             [
-                ColumnCode(**{**column, **{name: tuple(column[name]) for name in lists}, "kind": Kind(column["kind"])})
+                ColumnCode(**{**column, **{name: tuple(column.get(name, ())) for name in lists}, "kind": Kind(column["kind"])})
                 for column in document["columns"]
             ],
             document["encoding"],
@@ -247,9 +314,20 @@ def _time_part(days: NDArray[np.int64], micros: NDArray[np.int64], part: str) ->
     return np.asarray(number // 12 + 1970 if part == "year" else number % 12 + 1)
 
 
-def _fit_column(column: InputColumn, values: Values, rows: NDArray[np.int64], encoding: str, max_categories: int) -> ColumnCode:
+def _fit_column(
+    column: InputColumn,
+    values: Values,
+    rows: NDArray[np.int64],
+    encoding: str,
+    max_categories: int,
+    names: Sequence[str],
+) -> ColumnCode:
     if column.kind is Kind.TEXT:
         return _fit_text(column, values, rows, max_categories)
+    if column.kind is Kind.TEXTS:
+        return _fit_texts(column, values, rows, max_categories)
+    if column.kind is Kind.NUMBERS:
+        return _fit_numbers(column, values, rows, encoding, names)
     parts = _PARTS[column.kind]
     read = [part[rows] for part in read_parts(values, column.kind, parts)]
     absent = np.isnan(read[0])
@@ -267,6 +345,41 @@ def _fit_column(column: InputColumn, values: Values, rows: NDArray[np.int64], en
     means = tuple(float(value.mean()) for _, value in kept)
     scales = tuple(float(value.std()) or 1.0 for _, value in kept)
     return ColumnCode(code.name, code.kind, code.parts, code.missing, means=means, scales=scales)
+
+
+def _fit_numbers(column: InputColumn, values: Values, rows: NDArray[np.int64], encoding: str, names: Sequence[str]) -> ColumnCode:
+    """Every position of a vector that varies; the first, where all there is to learn is that it is missing."""
+    fit = fit_vector(column.name, values, rows)
+    if not fit.known:
+        return ColumnCode(column.name, column.kind, (), note="not used: every training row is NULL")
+    if not fit.width:
+        return ColumnCode(column.name, column.kind, (), note="not used: its lists are empty")
+    kept = np.flatnonzero(fit.varies)
+    if not len(kept):
+        if not fit.missing:
+            return ColumnCode(column.name, column.kind, (), note="not used: one value only in the training rows")
+        kept = np.zeros(1, np.intp)
+    dense = encoding == DENSE
+    return ColumnCode(
+        column.name,
+        column.kind,
+        tuple(str(i) for i in kept),
+        fit.missing,
+        means=tuple(fit.means[kept].tolist()) if dense else (),
+        scales=tuple(np.where(fit.deviations[kept] > 0, fit.deviations[kept], 1.0).tolist()) if dense else (),
+        width=fit.width,
+        labels=tuple(names[int(i)] for i in kept) if len(names) == fit.width else (),
+    )
+
+
+def _fit_texts(column: InputColumn, values: Values, rows: NDArray[np.int64], max_categories: int) -> ColumnCode:
+    """The categories that most lists have, at most ``max_categories``."""
+    fit = fit_set(values, rows, max_categories)
+    if not fit.known:
+        return ColumnCode(column.name, column.kind, (), note="not used: every training row is NULL")
+    if not fit.categories:
+        return ColumnCode(column.name, column.kind, (), note="not used: one value only in the training rows")
+    return ColumnCode(column.name, column.kind, ("set",), fit.missing, fit.categories, fit.others)
 
 
 def _fit_text(column: InputColumn, values: Values, rows: NDArray[np.int64], max_categories: int) -> ColumnCode:

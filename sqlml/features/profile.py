@@ -64,6 +64,7 @@ def profile_notices(
     picked = rows[:_SAMPLE]
     known = None if y is None or task is Task.CLUSTERING else np.asarray(y[:_SAMPLE], np.float64)
     classes = int(known.max()) + 1 if known is not None and task is Task.CLASSIFICATION else 0
+    inputs = [i for i in inputs if i.kind not in (Kind.NUMBERS, Kind.TEXTS)]  # of lists there is nothing to say here
     sample = _Sample(data, inputs, target, picked, known, classes)
     texts = {i.name: _Words.of(sample.values(i.name)) for i in inputs if i.kind is Kind.TEXT}
     numbers = _numbers_as_text(texts)

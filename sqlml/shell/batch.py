@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlml_dialect.errors import line_and_column
+
 from sqlml.errors import Error, OperationalError
 from sqlml.shell.run import Piece, run_statement, split
 
@@ -24,7 +26,11 @@ class Script:
 
 
 class ScriptError(Exception):
-    """A statement of a file failed; the text names file and line, then says why."""
+    """A statement of a file failed; ``place`` is ``road.sql:12:5: statement 4``, the text says why."""
+
+    def __init__(self, place: str, text: str) -> None:
+        super().__init__(text)
+        self.place = place
 
 
 def read_script(path: str) -> Script:
@@ -40,15 +46,14 @@ def read_script(path: str) -> Script:
 
 def run_script(connection: Connection, script: Script, output: Output) -> None:
     """Run the statements one after the other, printing each result."""
-    for piece in split(script.text):
+    for number, piece in enumerate(split(script.text), 1):
         try:
             result = run_statement(connection, piece.text)
         except Error as error:
             located = _in_script(error, piece, script)
             if script.name is None:
                 raise located from None
-            line = _line_of(located, piece, script)
-            raise ScriptError(f"{script.name}, line {line}: {located}") from error
+            raise ScriptError(f"{script.name}:{_place_of(located, piece, script)}: statement {number}", str(located)) from error
         output.result(result)
         if result.interrupted:
             raise KeyboardInterrupt
@@ -61,6 +66,8 @@ def _in_script(error: Error, piece: Piece, script: Script) -> Error:
     return error
 
 
-def _line_of(error: Error, piece: Piece, script: Script) -> int:
+def _place_of(error: Error, piece: Piece, script: Script) -> str:
+    """``line:column`` of the fault, of its statement's beginning where nobody knows better."""
     place = error.span[0] if error.source == script.text and error.span is not None else piece.start
-    return script.text.count("\n", 0, place) + 1
+    line, column = line_and_column(script.text, place)
+    return f"{line}:{column}"

@@ -1,6 +1,7 @@
 """The command ``sqlml``.
 
     sqlml [DATABASE] [-c SQL]… [-f FILE]… [--format table|csv|json|markdown] …
+    sqlml fmt [--check] FILE…
     sqlml serve DATABASE …
     sqlml stop DATABASE
 
@@ -28,6 +29,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 DESCRIPTION = "A SQL shell with models in it: TRAIN, EVALUATE, PREDICT and DEPLOY beside everything DuckDB knows."
 EPILOG = """\
+sqlml fmt FILE…         lay out files of SQL in place; --check only says which would change
 sqlml serve DATABASE    run the endpoints' server of a database here, in the foreground
 sqlml stop DATABASE     stop the server that DEPLOY started
 
@@ -37,7 +39,8 @@ csv, json and markdown print the rows and nothing else, each statement's apart: 
 empty line between two results, json one document (a list of objects) after the other, as jq reads them.
 json keeps every digit of a number; NaN and the infinities, which JSON does not have, become null.
 
-A database file that is called serve or stop is opened as ./serve or ./stop.
+A database file that is called fmt, serve or stop is opened as ./fmt, ./serve or ./stop.
+An error in a file is told as road.sql:12:5: statement 4: error: …, line and column counted in the file.
 Exit status: 0, 1 after an error (the first one stops), 2 for wrong usage, 130 after Ctrl-C.
 """
 
@@ -45,7 +48,7 @@ Exit status: 0, 1 after an error (the first one stops), 2 for wrong usage, 130 a
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console entry; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    verbs = {"serve": _serve, "stop": _stop}
+    verbs = {"fmt": _fmt, "serve": _serve, "stop": _stop}
     run = verbs.get(words[0]) if words else None
     _prepare_streams()
     try:
@@ -141,7 +144,7 @@ def _run_scripts(connection: Connection, scripts: Sequence[tuple[str, str]], out
         for what, value in scripts:
             run_script(connection, Script(value) if what == "sql" else read_script(value), output)
     except ScriptError as error:
-        output.error(str(error))
+        output.error(str(error), error.place)
         return 1
     except (Cancelled, KeyboardInterrupt):
         output.cancelled()
@@ -158,6 +161,24 @@ def _failed(error: Exception, output: Output) -> int:
 
     output.error(error_text(error))
     return 1
+
+
+# --- sqlml fmt ------------------------------------------------------------------------------------------------------
+
+
+def _fmt(words: Sequence[str]) -> int:
+    """``sqlml fmt [--check] FILE…``"""
+    parser = argparse.ArgumentParser(
+        prog="sqlml fmt",
+        description="Lay out the statements about models in files of SQL, in place; everything else stays as it is.",
+        epilog="The names of the files that changed are printed.  Exit status: 0, 1 where --check found one, 2 after an error.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file of SQL; - is standard input, written to standard output")
+    parser.add_argument("--check", action="store_true", help="change nothing, print which files would change")
+    options = parser.parse_args(words)
+    from sqlml.shell.fmt import run_fmt
+
+    return run_fmt(options.files, check=options.check)
 
 
 # --- sqlml serve, sqlml stop ----------------------------------------------------------------------------------------

@@ -69,10 +69,10 @@ class Output:
         for line in render(result.table, self.format, look, kind=result.kind):
             self.line(line)
 
-    def error(self, text: str) -> None:
-        """``error: …`` on stderr."""
+    def error(self, text: str, place: str = "") -> None:
+        """``error: …`` on stderr, behind the place in a file."""
         self._end_progress()
-        _tell(f"{coloured('error:', RED, sys.stderr)} {text}")
+        _tell(f"{place}{': ' if place else ''}{coloured('error:', RED, sys.stderr)} {text}")
 
     def notice(self, text: str) -> None:
         """``notice: …`` on stderr."""

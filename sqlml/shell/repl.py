@@ -72,7 +72,9 @@ class Repl:
                 self._output.result(run_statement(self._connection, piece.text))
         except (Cancelled, KeyboardInterrupt):
             self._output.cancelled()
-        except (Error, ScriptError) as error:
+        except ScriptError as error:
+            self._output.error(str(error), error.place)
+        except Error as error:
             self._output.error(str(error))
         except Leave:
             raise

@@ -1,52 +1,84 @@
-"""EVALUATE MODEL: the field's figures for the held-out rows, or for the rows of a query."""
+"""EVALUATE MODEL: the field's figures for the held-out rows or the rows of a query, as a whole, by slice, or by fold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from sqlml_dialect import Evaluate, Query, quote_identifier
+from sqlml_dialect import Evaluate, Ident
 
+from sqlml.algorithms.metrics import Metrics
 from sqlml.algorithms.options import check_value
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.train import bind_options
-from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import OptionSpec
-from sqlml.errors import BindError, BundleError, Error, TrainingDataError, count_of, did_you_mean, listing, not_yet
-from sqlml.statements.missing import missing_columns_error
+from sqlml.contracts import Event, JobHandle, OptionSpec
+from sqlml.errors import BindError, Error, count_of, did_you_mean, listing
+from sqlml.evaluation.scores import Measured, Scores
+from sqlml.evaluation.subject import Subject
+from sqlml.statements.folds import run_folds
 from sqlml.statements.queries import Queries
-from sqlml.statements.result import Result, rows_result
+from sqlml.statements.result import Result
+from sqlml.statements.scoring import (
+    check_threshold,
+    measured_heldout,
+    measured_query,
+    open_model,
+    subject_of,
+    table_result,
+)
 from sqlml.types import Task
+
+__all__ = ["OPTIONS", "open_model", "run_evaluate"]
 
 OPTIONS = (
     OptionSpec("threshold", "float", None, "the probability from which the second of two classes is predicted", low=0, high=1),
+    OptionSpec("folds", "int", None, "train again on all parts but one of so many, and measure on that one", low=2, high=50),
 )
+MOST_SLICES = 1_000
+"""EVALUATE … BY gives so many rows at most."""
 
 
-def run_evaluate(node: Evaluate, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
-    """One row of figures."""
-    source = parameters.source
-    if node.by:
-        raise not_yet("EVALUATE … BY", source, node.by[0].span)
-    version = resolve_model(catalog, node.model, source)
-    threshold = _options(node, parameters, version).get("threshold")
+def run_evaluate(
+    node: Evaluate,
+    parameters: Parameters,
+    queries: Queries,
+    catalog: Catalog,
+    on_event: Callable[[Event], None] = lambda event: None,
+    follow: Callable[[JobHandle | None], None] = lambda job: None,
+) -> Result:
+    """One row of figures; of several targets, and of slices, a row each.  ``follow`` is told the job of cross-validation."""
+    version = resolve_model(catalog, node.model, parameters.source)
+    options = _options(node, parameters, version)
+    _check_task(node, version, parameters.source)
+    if options.get("folds") is not None:
+        return run_folds(node, version, options, parameters, queries, catalog, on_event, follow)
+    subject = subject_of(version, catalog)
+    threshold = options.get("threshold")
+    if not node.by and node.query is None and threshold is None and not subject.several and version.heldout_rows:
+        figures = catalog.metrics(version.uid, "heldout")
+        return _result(version, [({}, None, version.heldout_rows, figures)], _heldout_note(version, version.heldout_rows))
+    measured = _measure(node, subject, parameters, queries, catalog, version)
+    slices = _slices(node, measured.kept, parameters.source) if node.by else [({}, None)]
+    rows = [_row(values, head, picked, threshold) for values, picked in slices for head in measured.heads]
     if node.query is None:
-        metrics, rows = _heldout(node, version, catalog, threshold, source)
-        footer = f"{version.name} on its {rows:,} held-out rows"
-    else:
-        metrics, rows = _on_query(version, node.query, parameters, queries, threshold)
-        footer = f"{version.name} on {count_of(rows, 'row')}"
-    columns = [("model", "string"), ("version", "int64"), ("rows", "int64"), *((name, "double") for name in metrics)]
-    row = {"model": version.model, "version": version.version, "rows": rows} | dict(metrics)
-    return rows_result([row], columns, footer)
+        return _result(version, rows, _heldout_note(version, measured.rows), measured.kept.schema)
+    weighted = f", weighted by {subject.weight}" if any(head.weight is not None for head in measured.heads) else ""
+    return _result(version, rows, f"{version.name} on {count_of(measured.rows, 'row')}{weighted}", measured.kept.schema)
+
+
+def _check_task(node: Evaluate, version: Version, source: str) -> None:
+    if version.task is Task.TRANSFORM:
+        raise BindError(
+            f"{version.name} only transforms: it answers nothing that could be measured", source=source, span=node.model.span
+        )
 
 
 def _options(node: Evaluate, parameters: Parameters, version: Version) -> dict[str, Any]:
-    given = bind_options(node.options, parameters)
     specs = {spec.name: spec for spec in OPTIONS}
+    given: dict[str, Any] = {}
     for option in node.options:
         name = option.name.name.lower()
         if name not in specs:
@@ -54,69 +86,129 @@ def _options(node: Evaluate, parameters: Parameters, version: Version) -> dict[s
                 f"EVALUATE has no option {option.name.name}", source=parameters.source, span=option.name.span,
                 hint=did_you_mean(name, specs) or f"it has: {listing(specs)}",
             )  # fmt: skip
-        if version.task is not Task.CLASSIFICATION or len(version.classes) != 2:
-            raise BindError(
-                f"a threshold is for models of two classes; {version.name} is none", source=parameters.source, span=option.span
-            )
+        if name == "threshold":
+            check_threshold(version, parameters.source, option.span)
         try:
-            given[name] = check_value(specs[name], given[name], "EVALUATE")
+            given[name] = check_value(specs[name], parameters.resolve(option.value), "EVALUATE")
         except Error as error:
             raise error.located(parameters.source, option.value_span) from None
+    if given.get("folds") is not None and node.by:
+        raise BindError(
+            "EVALUATE gives figures by slice or by fold, not both", source=parameters.source, span=node.by[0].span,
+            hint="leave out BY, or folds",
+        )  # fmt: skip
     return given
 
 
-def _heldout(
-    node: Evaluate, version: Version, catalog: Catalog, threshold: float | None, source: str
-) -> tuple[Mapping[str, float | None], int]:
-    if version.heldout_rows == 0:
-        raise BindError(
-            f"{version.name} was trained with SPLIT NONE: there are no held-out rows to evaluate it on", source=source,
-            span=node.model.span, hint=f"give rows: EVALUATE MODEL {node.model.text} AS SELECT …",
-        )  # fmt: skip
-    if threshold is None:
-        return catalog.metrics(version.uid, "heldout"), version.heldout_rows
-    path = catalog.home.jobs / str(version.job_id) / "heldout.arrow"
-    if not path.is_file():
-        raise BundleError(
-            f"the held-out scores of {version.name} are missing: {path}",
-            hint=f"give rows: EVALUATE MODEL {version.name} AS SELECT …",
-        )
-    with pa.memory_map(str(path)) as file:
-        table = pa.ipc.open_file(file).read_all()
-    scores = table["raw"].combine_chunks()
-    raw = scores.flatten().to_numpy().reshape(len(scores), -1)
-    weight = table["weight"] if "weight" in table.column_names else None
-    return open_model(version).evaluate_scores(raw, table["actual"], weight, threshold), version.heldout_rows
-
-
-def _on_query(
-    version: Version, query: Query, parameters: Parameters, queries: Queries, threshold: float | None
-) -> tuple[Mapping[str, float | None], int]:
+def _measure(
+    node: Evaluate, subject: Subject, parameters: Parameters, queries: Queries, catalog: Catalog, version: Version
+) -> Measured:
     source = parameters.source
-    sql = queries.bind(source, query.span)
-    have = queries.describe(sql, parameters.within(query.span))
-    present = {c.name.lower() for c in have}
-    needed = [c.name for c in version.inputs] + ([version.target] if version.target else [])
-    missing = frozenset(name for name in needed if name.lower() not in present)
-    if version.target in missing:
+    if node.query is None:
+        what = f"EVALUATE MODEL {node.model.text} AS SELECT …"
+        measured = measured_heldout(subject, version, catalog, source, node.model.span, what)
+        names = [_kept_column(by, measured.kept.column_names, version, source) for by in node.by]
+        if node.by and version.task in (Task.CLUSTERING, Task.PROJECTION):
+            raise BindError(
+                f"of the held-out rows {version.name} keeps no features, which its figures are made from", source=source,
+                span=node.by[0].span, hint=f"give rows: EVALUATE MODEL {version.name} BY {node.by[0].name} AS SELECT …",
+            )  # fmt: skip
+        return Measured(measured.heads, measured.kept.select(names))
+    sql, values = queries.bind(source, node.query.span), parameters.within(node.query.span)
+    kept: list[str] = []
+    if node.by:
+        have = [column.name for column in queries.describe(sql, values)]
+        kept = [_query_column(by, have, source) for by in node.by]
+    return measured_query(subject, version, sql, node.query.span, values, queries, kept)
+
+
+def _query_column(by: Ident, have: Sequence[str], source: str) -> str:
+    for name in have:
+        if name.lower() == by.name.lower():
+            return name
+    near = did_you_mean(by.name, have)
+    raise BindError(
+        f"the query has no column {by.name}", source=source, span=by.span, hint=near or f"it has: {listing(have, 20)}"
+    )
+
+
+def _kept_column(by: Ident, kept: Sequence[str], version: Version, source: str) -> str:
+    for name in kept:
+        if name.lower() == by.name.lower():
+            return name
+    have = f"it keeps {listing(kept)}" if kept else "it was trained without KEY, so it keeps none"
+    raise BindError(
+        f"{version.name} keeps no column {by.name} with its held-out rows: {have}", source=source, span=by.span,
+        hint=f"give rows that have it: EVALUATE MODEL {version.name} BY {by.name} AS SELECT …",
+    )  # fmt: skip
+
+
+# --- slices ------------------------------------------------------------------------------------------------------------
+
+
+def _slices(node: Evaluate, kept: pa.Table, source: str) -> list[tuple[dict[str, Any], Any]]:
+    """The different values of the slice columns, ascending, NULL last, each with the numbers of its rows."""
+    names = kept.column_names
+    plain = pa.table([_storable(kept[name]) for name in names], names=[f"c{i}" for i in range(len(names))])
+    keys = plain.column_names
+    try:
+        numbered = plain.append_column("row", pa.array(np.arange(plain.num_rows)))
+        grouped = numbered.group_by(keys, use_threads=False).aggregate([("row", "list")])
+        grouped = grouped.sort_by([(key, "ascending") for key in keys])
+    except (pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise BindError(
-            f"to evaluate {version.name} the query must give its target {version.target}", source=source, span=query.span,
-            hint=f"it has: {listing((c.name for c in have), 20)}",
+            f"rows cannot be told apart by {listing(names)}: {str(error).splitlines()[0]}", source=source, span=node.by[0].span
+        ) from None
+    if grouped.num_rows > MOST_SLICES:
+        raise BindError(
+            f"{listing(names)} has {grouped.num_rows:,} different values: too many slices", source=source, span=node.by[0].span,
+            hint=f"take a column of {MOST_SLICES:,} values at most, or group them in the query",
         )  # fmt: skip
-    if missing:
-        raise missing_columns_error(source, query.span, version, missing, tuple(c.name for c in have))
-    columns = ", ".join(quote_identifier(name) for name in needed)
-    stream = queries.run(sql.wrapped(f"SELECT {columns} FROM (", "\n)"), parameters.within(query.span))  # noqa: S608
-    table = pa.Table.from_batches(list(stream.batches), stream.schema)
-    if table.num_rows == 0:
-        raise TrainingDataError("the query gave no rows to evaluate on", source=source, span=query.span)
-    data = {column.name: table[index] for index, column in enumerate(version.inputs)}
-    actual = table[len(version.inputs)] if version.target else None
-    model = open_model(version)
-    metrics = model.evaluate(data, actual, threshold=threshold)
-    return metrics, table.num_rows if actual is None else model.known_rows(actual)
+    rows = grouped["row_list"].to_pylist()
+    values = [grouped[key].to_pylist() for key in keys]
+    return [(dict(zip(names, key, strict=True)), np.array(own)) for *key, own in zip(*values, rows, strict=True)]
 
 
-def open_model(version: Version) -> Model:
-    """A version's bundle, loaded."""
-    return Model.open(version.bundle, version.sha256)
+def _storable(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """An enum as its text: Arrow cannot group by dictionaries of several batches."""
+    return values.cast(values.type.value_type) if isinstance(values.type, pa.DictionaryType) else values
+
+
+def _row(
+    values: Mapping[str, Any], head: Scores, picked: Any, threshold: float | None
+) -> tuple[Mapping[str, Any], str | None, int, Metrics]:
+    own = head if picked is None else head.pick(picked)
+    return values, head.target.name if head.target else None, own.known.rows, own.measure(threshold)
+
+
+# --- the answer --------------------------------------------------------------------------------------------------------
+
+
+def _heldout_note(version: Version, rows: int) -> str:
+    return f"{version.name} on its {rows:,} held-out rows"
+
+
+def _result(
+    version: Version,
+    rows: Sequence[tuple[Mapping[str, Any], str | None, int, Mapping[str, float | None]]],
+    footer: str,
+    slices: pa.Schema | None = None,
+) -> Result:
+    """Of several targets the column ``target`` first; then the slice, or the model and its version; rows; figures."""
+    figures = dict.fromkeys(name for _, _, _, metrics in rows for name in metrics)
+    columns: dict[str, pa.Array] = {}
+    if len(version.targets) > 1:
+        columns["target"] = pa.array([target for _, target, _, _ in rows], pa.string())
+    for field in slices or ():
+        columns[field.name] = pa.array([values[field.name] for values, _, _, _ in rows], _value_type(field.type))
+    if not slices:
+        columns["model"] = pa.array([version.model] * len(rows), pa.string())
+        columns["version"] = pa.array([version.version] * len(rows), pa.int64())
+    columns["rows"] = pa.array([count for _, _, count, _ in rows], pa.int64())
+    names = [*columns, *figures]
+    arrays = [*columns.values(), *(pa.array([row[3].get(name) for row in rows], pa.float64()) for name in figures)]
+    return table_result(pa.Table.from_arrays(arrays, names=names), footer)
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if isinstance(kind, pa.DictionaryType) else kind

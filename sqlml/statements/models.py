@@ -2,31 +2,133 @@
 
 from __future__ import annotations
 
-from sqlml_dialect import AlterModel, DropModel, SetAlias
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
+from sqlml_dialect import AlterModel, DropModel, ModelRef, RenameTo, SetAlias, SetComment, SetTag, Span, Unset, name_sql
+from sqlml_dialect.tokens import Kind, scan
+
+from sqlml.binder.calls import parse_macro_name
+from sqlml.binder.models import check_name, resolve_model
+from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
-from sqlml.errors import BindError, Error, NotSupportedError, UnknownModel, UnknownVersion
+from sqlml.errors import BindError, Error, UnknownModel, UnknownVersion, listing
 from sqlml.statements.result import Result
+from sqlml.types import label_text
+
+ViewsCalling = Callable[[str], Sequence[str]]
+"""Model's name → the views of the database that call it."""
 
 
-def run_alter_model(node: AlterModel, source: str, catalog: Catalog) -> Result:
-    """SET ALIAS: point a name at a version."""
-    action = node.action
-    if not isinstance(action, SetAlias):
-        raise NotSupportedError(
-            "this form of ALTER MODEL: understood, but this version cannot carry it out yet", source=source, span=action.span,
-            hint=f"ALTER MODEL {node.model.text} SET ALIAS champion = 1 works",
-        )  # fmt: skip
+def run_alter_model(
+    node: AlterModel, parameters: Parameters, catalog: Catalog, views_calling: ViewsCalling, notice: Callable[[str], None]
+) -> Result:
+    """Aliases, tags, comment and name of a model; tags and comment of one of its versions."""
+    source, name, action = parameters.source, node.model.name.text, node.action
+    try:
+        match action:
+            case SetAlias():
+                _check_whole(node.model, source, f"ALTER MODEL {name} SET ALIAS {action.alias.name} = {action.version}")
+                _check_alias(action, source)
+                catalog.set_alias(name, action.alias.name, action.version)
+            case SetTag():
+                _check_tag(action.tag.name, source, action.tag.span)
+                value = tag_text(parameters.resolve(action.value), action, source)
+                catalog.set_tag(name, _number(node.model, source, catalog), action.tag.name, value)
+            case SetComment():
+                catalog.set_comment(name, _number(node.model, source, catalog), action.comment)
+            case RenameTo():
+                _check_whole(node.model, source, f"ALTER MODEL {name} RENAME TO {action.name.text}")
+                _rename(node, action, source, catalog, views_calling, notice)
+            case Unset():
+                _unset(node, action, source, catalog)
+    except Error as error:
+        raise error.located(source, node.model.span if isinstance(error, UnknownModel) else action.span) from None
+    return Result()
+
+
+def _unset(node: AlterModel, action: Unset, source: str, catalog: Catalog) -> None:
+    name = node.model.name.text
+    what = action.name.name if action.name else ""
+    if action.what == "alias":
+        _check_whole(node.model, source, f"ALTER MODEL {name} UNSET ALIAS {what}")
+        catalog.unset_alias(name, what)
+    elif action.what == "tag":
+        catalog.unset_tag(name, _number(node.model, source, catalog), what)
+    else:
+        catalog.set_comment(name, _number(node.model, source, catalog), None)
+
+
+def _rename(
+    node: AlterModel,
+    action: RenameTo,
+    source: str,
+    catalog: Catalog,
+    views_calling: ViewsCalling,
+    notice: Callable[[str], None],
+) -> None:
+    old, new = node.model.name.text, action.name.text
+    check_name(new, source, action.name.span, "a model")
+    try:
+        catalog.rename(old, new)
+    except UnknownModel:
+        raise
+    except BindError as error:
+        raise error.located(source, action.name.span) from None
+    views = views_calling(old) if old.lower() != new.lower() else ()
+    if views:
+        call, calls = ("calls", "it") if len(views) == 1 else ("call", "them")
+        notice(f"{listing(views)} still {call} {old}, a name that now means nothing: make {calls} again with {name_sql(new)}")
+
+
+def _number(ref: ModelRef, source: str, catalog: Catalog) -> int | None:
+    """The version that is altered; None: the model itself."""
+    return resolve_model(catalog, ref, source).version if ref.version is not None or ref.alias is not None else None
+
+
+def _check_whole(ref: ModelRef, source: str, instead: str) -> None:
+    if ref.version is not None or ref.alias is not None:
+        message = f"names and aliases are the model's, not a version's: write {ref.name.text}, not {ref.text}"
+        raise BindError(message, source=source, span=ref.span, hint=f"as in {instead}")
+
+
+def _check_alias(action: SetAlias, source: str) -> None:
     if not action.alias.name.replace("_", "").replace("-", "").isalnum() or action.alias.name.isdigit():
         raise BindError(
             f"{action.alias.name!r} cannot be an alias: letters, digits, _ and -, and not a number alone", source=source,
             span=action.alias.span,
         )  # fmt: skip
-    try:
-        catalog.set_alias(node.model.name.text, action.alias.name, action.version)
-    except Error as error:
-        raise error.located(source, action.span if isinstance(error, UnknownVersion) else node.model.span) from None
-    return Result()
+
+
+def _check_tag(tag: str, source: str, span: Span) -> None:
+    if not tag.strip() or not tag.isprintable():
+        message = f"{tag!r} cannot be a tag: it needs a name that can be read"
+        raise BindError(message, source=source, span=span, hint="as in SET TAG team = 'risk'")
+
+
+def tag_text(value: Any, action: SetTag, source: str) -> str:
+    """A tag's value as it is kept: text as it is, numbers and truth as SQL writes them, lists and structs as JSON."""
+    if value is None:
+        raise BindError(
+            f"the tag {action.tag.name} needs a value", source=source, span=action.span,
+            hint=f"UNSET TAG {action.tag.name} takes it away",
+        )  # fmt: skip
+    if isinstance(value, Mapping | tuple | list):
+        return json.dumps(value, ensure_ascii=False, default=label_text)
+    return str(value) if isinstance(value, timedelta) else label_text(value)
+
+
+def find_views(views: Sequence[tuple[str, str]], model: str) -> list[str]:
+    """The views, of those given with their SQL, that call a model by name: any version of it."""
+    found = []
+    for view, text in views:
+        names = [t.text[1:-1].replace('""', '"') for t in scan(text) if t.kind is Kind.QUOTED]
+        called = [parsed[1].lower() for parsed in map(parse_macro_name, names) if parsed]
+        if model.lower() in called:
+            found.append(view)
+    return found
 
 
 def run_drop_model(node: DropModel, source: str, catalog: Catalog) -> Result:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlml_dialect import (
     Calls,
     DialectError,
+    ModelCall,
     ModelRef,
     Query,
     Span,
@@ -22,7 +25,8 @@ from sqlml_dialect.tokens import Kind, scan
 
 from sqlml import errors
 from sqlml.binder.calls import CallBinder, view_call_sql
-from sqlml.binder.models import resolve_model, signature
+from sqlml.binder.models import resolve_model
+from sqlml.binder.table_calls import TablePiece
 from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
@@ -30,6 +34,7 @@ from sqlml.contracts import Stream, Target
 from sqlml.engines.duckdb import DuckDBEngine
 from sqlml.errors import BindError, Error, InternalError, parse_error
 from sqlml.statements.missing import all_calls, explain_missing
+from sqlml.statements.table_functions import TableFunctions, check_values, only_looks, tables_of, values_in
 from sqlml.statements.views import ViewFunctions
 from sqlml.types import Column
 
@@ -38,7 +43,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_VIEW = re.compile(r"\s*create\s+(or\s+replace\s+)?(temp\s+|temporary\s+|recursive\s+)*(view|macro|function)\b", re.IGNORECASE)
+_KEPT = re.compile(
+    r"\s*(?:create\s+(?:or\s+replace\s+)?(?:temp\s+|temporary\s+|recursive\s+)*(?P<made>view|macro|function)|(?P<prepared>prepare))\b",
+    re.IGNORECASE,
+)
+PREPARED = "prepared statement"
+_FOLLOW = frozenset({"view", "macro", "function"})
+"""What keeps a query and runs it again later; all but PREPARE, which does not outlive the connection, follow a model's alias."""
 
 
 class Queries:
@@ -55,9 +66,12 @@ class Queries:
         self._target = target
         self._schema = schema
         self._notice = notice
+        self._tables = TableFunctions(catalog, self)
         self._views = ViewFunctions(engine, catalog, schema, self.call)
         self._views.restore()
         self._hidden: set[str] = set()  # model names that are the database's own functions
+        self._registered: dict[str, int | None] = {}  # tables of ours, and the transaction that they were made in
+        self._unused: list[str] = []  # those of them whose statement is over
 
     # --- binding ----------------------------------------------------------------------------------------------------
 
@@ -99,13 +113,13 @@ class Queries:
         found = self.find(source, span)
         if not found.calls:
             return verbatim(source, span)
-        return number_parameters(self._binder(source, self._keeps_names(source, span), missing).bind(span, found), span)
+        return number_parameters(self._binder(source, self._kept_by(source, span), missing, span).bind(span, found), span)
 
     def predict_table(
         self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
     ) -> Sql:
         """``(SELECT the query's columns, the prediction's columns …)`` for a PREDICT MODEL statement."""
-        binder = self._binder(source, False, {ref.span: missing})
+        binder = self._binder(source, None, {ref.span: missing})
         return binder.predict_table(ref, version, self.bind(source, query.span), ref.span)
 
     def call(self, version: Version, output: str) -> str:
@@ -114,49 +128,132 @@ class Queries:
 
     def added_columns(self, version: Version) -> tuple[str, ...]:
         """The names of the columns that PREDICT MODEL adds."""
-        return self._target.added_columns(signature(version))
+        return tuple(name for name, _ in version.added)
 
     def sample_clause(self, seed: int, rows: int) -> str:
         """What follows ``FROM (query)`` to keep a seeded sample of its rows."""
         return self._engine.sample_clause(seed, rows)
 
-    def _binder(self, source: str, in_view: bool, missing: Mapping[Span, frozenset[str]] | None) -> CallBinder:
+    def _binder(
+        self, source: str, kept_by: str | None, missing: Mapping[Span, frozenset[str]] | None, span: Span = (0, 0)
+    ) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-            if in_view:
+            if kept_by in _FOLLOW:
+                self._call_sql(version, output, arguments)  # says what is wrong with it
                 self._views.ensure(ref, output)
                 return view_call_sql(self._schema, ref, version, output, arguments)
             return self._call_sql(version, output, arguments)
 
-        return CallBinder(source, lambda ref: resolve_model(self._catalog, ref, source), call_sql, missing or {})
+        def table(call: ModelCall, version: Version, body: Sql | None) -> TablePiece:
+            numbered = None if body is None else number_parameters(body, span)
+            return self._tables.bind(call, version, numbered, source, kept_by)
+
+        return CallBinder(source, lambda ref: resolve_model(self._catalog, ref, source), call_sql, missing or {}, table)
 
     def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+        special = self._tables.special(version, output)
+        if special is not None:
+            name, signature, of_rows = special
+            return self._target.call_sql(name, "full", signature, of_rows, arguments)
         load = partial(Model.open, version.bundle, version.sha256)
-        return self._target.call_sql(version.uid, output, signature(version), load, arguments)
+        return self._target.call_sql(version.uid, output, version.signature, load, arguments)
 
     @staticmethod
-    def _keeps_names(source: str, span: Span) -> bool:
-        """Whether the database keeps the text (a view, a macro) and binds it again later."""
+    def _kept_by(source: str, span: Span) -> str | None:
+        """What keeps the text and runs it again later, if the statement makes such a thing: a view, a macro …"""
         words = [t.text for t in scan(source, *span) if t.kind is Kind.WORD]
-        return bool(_VIEW.match(" ".join(words[:6])))
+        match = _KEPT.match(" ".join(words[:6]))
+        if match is None:
+            return None
+        return match["made"].lower() if match["made"] else PREPARED
 
     # --- running ----------------------------------------------------------------------------------------------------
 
     def describe(self, sql: Sql, parameters: Any = ()) -> tuple[Column, ...]:
         """The columns of a query, without running it."""
         try:
-            return self._guard(sql, lambda text: self._engine.describe(text, parameters))
+            with self._empty_tables(sql, parameters) as values:
+                return self._guard(sql, lambda text: self._engine.describe(text, values))
         except BindError as error:
             raise error.located(sql.source, sql.span) from None
 
     def run(self, sql: Sql, parameters: Any = ()) -> Stream:
         """Run one statement of the database."""
-        stream = self._guard(sql, lambda text: self._engine.run(text, parameters))
-        return replace(stream, batches=self._translated(sql, stream.batches))
+        if not tables_of(sql):
+            stream = self._guard(sql, lambda text: self._engine.run(text, parameters))
+            return replace(stream, batches=self._translated(sql, stream.batches))
+        if only_looks(sql.text):
+            with self._empty_tables(sql, parameters) as values:
+                stream = self._guard(sql, lambda text: self._engine.run(text, values))
+                return replace(stream, batches=_again(list(stream.batches)))
+        return self._run_with_tables(sql, parameters)
+
+    def _run_with_tables(self, sql: Sql, parameters: Any) -> Stream:
+        """Compute what the statement's calls stand for, in its transaction, then run it; their tables go when it is over."""
+        self._free_tables()
+        names = [piece.name for piece in tables_of(sql)]
+        try:
+            for piece, table in [(piece, _computed(piece, parameters)) for piece in tables_of(sql)]:
+                self._register(piece.name, table)
+            stream = self._guard(sql, lambda text: self._engine.run(text, values_in(sql.text, parameters)))
+        except BaseException:
+            self._free_tables(names)
+            raise
+        if not stream.has_rows:
+            self._free_tables(names)
+            return stream
+        batches = self._to_the_end(self._translated(sql, stream.batches), names)
+        weakref.finalize(batches, self._unused.extend, names)  # also where nobody begins to read them
+        return replace(stream, batches=batches)
+
+    def _to_the_end(
+        self, batches: Generator[pa.RecordBatch, None, None], names: list[str]
+    ) -> Generator[pa.RecordBatch, None, None]:
+        yield from batches
+        self._free_tables(names)
+
+    @contextmanager
+    def _empty_tables(self, sql: Sql, parameters: Any) -> Iterator[Any]:
+        """The tables of a statement's calls without their rows, for a while; the values that are left for the database."""
+        tables = tables_of(sql)
+        if not tables:
+            yield parameters
+            return
+        self._free_tables()
+        try:
+            for piece in tables:
+                if piece.table is not None:
+                    self._register(piece.name, piece.table.empty(parameters))
+            yield values_in(sql.text, parameters)
+        finally:
+            self._free_tables([piece.name for piece in tables])
+
+    def _register(self, name: str, table: pa.Table) -> None:
+        self._engine.register(name, table)
+        self._registered[name] = self._engine.transaction()
+
+    def _free_tables(self, names: Iterable[str] = ()) -> None:
+        """Let go of tables whose statements are over.
+
+        What was made outside the open transaction waits for its end: a rollback would bring it back.  So does what cannot be
+        let go of while the connection is busy.
+        """
+        self._unused.extend(names)
+        now = self._engine.transaction() if self._unused else None
+        for name in [self._unused.pop() for _ in range(len(self._unused))]:
+            made_in = self._registered.get(name, now)
+            if now in (None, made_in) and (name not in self._registered or self._engine.unregister(name)):
+                self._registered.pop(name, None)
+            else:
+                self._unused.append(name)
 
     def run_bound(self, source: str, span: Span, parameters: Any = ()) -> Stream:
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
         try:
-            return self.run(self.bind(source, span), parameters)
+            sql = self.bind(source, span)
+            if tables_of(sql):
+                check_values(sql, parameters)
+            return self.run(sql, parameters)
         except Error as error:
             if self._engine.missing_column(error) is None:
                 raise
@@ -170,7 +267,8 @@ class Queries:
     def _bind_error(self, sql: Sql, parameters: Any) -> Error | None:
         """The error of binding a statement without running it; None where it binds."""
         try:
-            self._guard(sql, lambda text: self._engine.bind(text, parameters))
+            with self._empty_tables(sql, parameters) as values:
+                self._guard(sql, lambda text: self._engine.bind(text, values))
         except Error as error:
             return error
         return None
@@ -201,6 +299,17 @@ class Queries:
             error.span = sql.place(error.span)
             error.source = sql.source
         return _without_internals(error)
+
+
+def _computed(piece: TablePiece, parameters: Any) -> pa.Table:
+    if piece.table is None:
+        raise InternalError(f"the table {piece.name} has nothing to compute")
+    return piece.table.compute(parameters)
+
+
+def _again(batches: list[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
+    """Batches that were read already, as a stream."""
+    yield from batches
 
 
 def _without_internals(error: Error) -> Error:

@@ -18,6 +18,10 @@ from sqlml.catalog.store import Catalog
 from sqlml.home import endpoint_url
 from sqlml.registry import get, get_algorithm, names
 
+TAGS = "MAP(VARCHAR,VARCHAR)"
+LAST_EVENTS = 4096
+"""Bytes at the end of a job's events in which its last step and stage are looked for."""
+
 Rows: TypeAlias = list[dict[str, Any]]
 States: TypeAlias = Callable[[], tuple[str | None, Mapping[str, tuple[str, str | None]]]]
 """The endpoint server's base URL (None: not running) and the state of each endpoint."""
@@ -43,21 +47,33 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
         relation(
             "models",
             "model VARCHAR, versions BIGINT, newest BIGINT, champion BIGINT, task VARCHAR, target VARCHAR, comment VARCHAR, "
-            "owner VARCHAR, created_at TIMESTAMP",
+            f"tags {TAGS}, owner VARCHAR, created_at TIMESTAMP",
             lambda: _models(catalog),
         ),
         relation(
             "versions",
-            "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, rows BIGINT, "
-            "heldout_rows BIGINT, split VARCHAR, seed BIGINT, options VARCHAR, statement VARCHAR, parameters VARCHAR, "
-            "query VARCHAR, fingerprint VARCHAR, duration DOUBLE, peak_memory BIGINT, libraries VARCHAR, host VARCHAR, "
-            "job BIGINT, bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+            "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, "
+            "targets VARCHAR[], key_columns VARCHAR[], rows BIGINT, heldout_rows BIGINT, split VARCHAR, seed BIGINT, "
+            "options VARCHAR, statement VARCHAR, parameters VARCHAR, query VARCHAR, fingerprint VARCHAR, duration DOUBLE, "
+            f"peak_memory BIGINT, libraries VARCHAR, host VARCHAR, origin VARCHAR, comment VARCHAR, tags {TAGS}, job BIGINT, "
+            "bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
             lambda: _versions(catalog),
+        ),
+        relation(
+            "tags",
+            "model VARCHAR, version BIGINT, tag VARCHAR, value VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+            lambda: _tags(catalog),
         ),
         relation(
             "inputs",
             "model VARCHAR, version BIGINT, position BIGINT, name VARCHAR, type VARCHAR, kind VARCHAR, encoding VARCHAR",
             lambda: _of_versions(catalog, t.inputs, t.inputs.c.position, {"sql_type": "type"}),
+        ),
+        relation(
+            "features",
+            "model VARCHAR, version BIGINT, position BIGINT, input VARCHAR, min DOUBLE, max DOUBLE, mean DOUBLE, "
+            "median DOUBLE, stddev DOUBLE, category_count BIGINT, null_count BIGINT, dimension BIGINT",
+            lambda: _features(catalog),
         ),
         relation(
             "metrics",
@@ -70,6 +86,12 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
             lambda: _of_versions(catalog, t.curves, t.curves.c.step, {}, t.curves.c.split),
         ),
         relation(
+            "trials",
+            "model VARCHAR, version BIGINT, trial BIGINT, options VARCHAR, metrics VARCHAR, seconds DOUBLE, state VARCHAR, "
+            "chosen BOOLEAN",
+            lambda: _trials(catalog),
+        ),
+        relation(
             "runs",
             "job BIGINT, model VARCHAR, version BIGINT, state VARCHAR, algorithm VARCHAR, rows BIGINT, duration DOUBLE, "
             "error VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
@@ -77,8 +99,8 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
         ),
         relation(
             "jobs",
-            "job BIGINT, kind VARCHAR, model VARCHAR, version BIGINT, state VARCHAR, runner VARCHAR, error VARCHAR, "
-            "statement VARCHAR, host VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
+            "job BIGINT, kind VARCHAR, model VARCHAR, version BIGINT, state VARCHAR, progress VARCHAR, runner VARCHAR, "
+            "error VARCHAR, statement VARCHAR, host VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
             lambda: _jobs(catalog),
         ),
         relation("logs", "job BIGINT, line BIGINT, text VARCHAR", lambda: _logs(catalog)),
@@ -100,23 +122,27 @@ def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
 
 
 def _models(catalog: Catalog) -> Rows:
-    champion = (
-        sa.select(t.aliases.c.version)
-        .where(t.aliases.c.model_id == t.models.c.id, t.aliases.c.alias == "champion")
-        .scalar_subquery()
-    )
-    newest = sa.func.max(t.versions.c.version)
-    query = (
-        sa.select(
-            t.models.c.name.label("model"), sa.func.count().label("versions"), newest.label("newest"),
-            champion.label("champion"), sa.func.max(t.versions.c.task).label("task"),
-            sa.func.max(t.versions.c.target).label("target"), t.models.c.comment, t.models.c.owner, t.models.c.created_at,
-        )
-        .join(t.versions, t.versions.c.model_id == t.models.c.id)
-        .group_by(t.models.c.id)
-        .order_by(t.models.c.key)
-    )  # fmt: skip
-    return catalog.rows(query)
+    """Each model, with the task and target of the version that its bare name means."""
+    champions = {row["model_id"]: row["version"] for row in catalog.rows(_champions)}
+    tags = _tags_of(catalog)
+    versions: dict[int, dict[int, dict[str, Any]]] = {}
+    for row in catalog.rows(sa.select(t.versions.c.model_id, t.versions.c.version, t.versions.c.task, t.versions.c.targets)):
+        versions.setdefault(row["model_id"], {})[row["version"]] = row
+    rows: Rows = []
+    for model in catalog.rows(sa.select(t.models).order_by(t.models.c.key)):
+        own, champion = versions.get(model["id"], {}), champions.get(model["id"])
+        if own:
+            meant = own[champion or max(own)]
+            names = ", ".join(target["name"] for target in meant["targets"]) or None
+            rows.append(
+                model
+                | {"model": model["name"], "versions": len(own), "newest": max(own), "champion": champion}
+                | {"task": meant["task"], "target": names, "tags": tags.get((model["id"], 0), {})}
+            )
+    return rows
+
+
+_champions = sa.select(t.aliases.c.model_id, t.aliases.c.version).where(t.aliases.c.alias == "champion")
 
 
 def _versions(catalog: Catalog) -> Rows:
@@ -128,14 +154,58 @@ def _versions(catalog: Catalog) -> Rows:
     aliases: dict[tuple[int, int], list[str]] = {}
     for row in catalog.rows(sa.select(t.aliases).order_by("alias")):
         aliases.setdefault((row["model_id"], row["version"]), []).append(row["alias"])
+    tags = _tags_of(catalog)
     rows = catalog.rows(query)
     for row in rows:
         row["aliases"] = aliases.get((row["model_id"], row["version"]), [])
+        row["tags"] = tags.get((row["model_id"], row["version"]), {})
+        row["targets"] = [target["name"] for target in row["targets"]]
         row["job"] = row["job_id"]
         row["bundle"] = str(catalog.home.bundles / row["bundle_sha256"])
         for key in ("options", "parameters", "libraries"):
             row[key] = json.dumps(row[key], ensure_ascii=False)
     return rows
+
+
+def _tags_of(catalog: Catalog) -> dict[tuple[int, int], dict[str, str]]:
+    """(model's id, version or 0 for the model itself) → its tags."""
+    tags: dict[tuple[int, int], dict[str, str]] = {}
+    for row in catalog.rows(sa.select(t.tags).order_by(t.tags.c.tag)):
+        tags.setdefault((row["model_id"], row["version"]), {})[row["tag"]] = row["value"]
+    return tags
+
+
+def _tags(catalog: Catalog) -> Rows:
+    query = (
+        sa.select(t.tags, t.models.c.name.label("model"))
+        .join(t.models, t.models.c.id == t.tags.c.model_id)
+        .order_by(t.models.c.key, t.tags.c.version, t.tags.c.tag)
+    )
+    return [row | {"version": row["version"] or None} for row in catalog.rows(query)]
+
+
+def _features(catalog: Catalog) -> Rows:
+    query = (
+        sa.select(t.versions.c.feature_info, t.versions.c.version, t.models.c.name.label("model"))
+        .join(t.models, t.models.c.id == t.versions.c.model_id)
+        .order_by(t.models.c.key, t.versions.c.version)
+    )
+    return [
+        {"model": row["model"], "version": row["version"], "position": position} | _plain(feature)
+        for row in catalog.rows(query)
+        for position, feature in enumerate(row["feature_info"], 1)
+    ]
+
+
+def _plain(feature: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of an input; of a date they are texts, which no column of numbers can hold."""
+    texts = {name for name, value in feature.items() if isinstance(value, str) and name != "input"}
+    return {name: None if name in texts else value for name, value in feature.items()}
+
+
+def _trials(catalog: Catalog) -> Rows:
+    rows = _of_versions(catalog, t.trials, t.trials.c.trial, {})
+    return [row | {key: json.dumps(row[key], ensure_ascii=False) for key in ("options", "metrics")} for row in rows]
 
 
 def _of_versions(catalog: Catalog, table: sa.Table, order: Any, renamed: Mapping[str, str], *more: Any) -> Rows:
@@ -164,7 +234,29 @@ def _runs(catalog: Catalog) -> Rows:
 
 
 def _jobs(catalog: Catalog) -> Rows:
-    return [row | {"job": row["id"]} for row in catalog.rows(sa.select(t.jobs).order_by(t.jobs.c.id))]
+    rows = catalog.rows(sa.select(t.jobs).order_by(t.jobs.c.id))
+    return [row | {"job": row["id"], "progress": _progress(catalog, row)} for row in rows]
+
+
+def _progress(catalog: Catalog, job: Mapping[str, Any]) -> str | None:
+    """``training 83/100``: the last that a running job has told."""
+    path = catalog.home.jobs / str(job["id"]) / "events.jsonl"
+    if job["state"] != "running" or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_EVENTS))
+        lines = file.read().decode(errors="replace").splitlines()
+    stage, step = None, None
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut off at either end
+        if event["event"] == "stage":
+            stage, step = event["name"], None
+        elif event["event"] == "step":
+            step = f"{event['step']}/{event['total']}"
+    return " ".join(filter(None, [stage or "training", step])) if stage or step else None
 
 
 def _logs(catalog: Catalog) -> Rows:

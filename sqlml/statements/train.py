@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
-from sqlml_dialect import Query, Span, Train
+from sqlml_dialect import Option, Query, Span, Train
 
-from sqlml.algorithms.metrics import HEADLINES
+from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
 from sqlml.binder.train import bind_train, extraction
+from sqlml.binder.transform import Models
 from sqlml.catalog import Catalog, Job, Version
 from sqlml.catalog.files import remove_job_data, remove_job_rows
 from sqlml.contracts import Event, JobHandle, Runner
-from sqlml.errors import Cancelled, DataError, Error, NotSupportedError, OperationalError, ProgrammingError, TrainingDataError
+from sqlml.errors import (
+    BindError,
+    Cancelled,
+    DataError,
+    Error,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    TrainingDataError,
+)
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.registry import get
 from sqlml.statements.queries import Queries
-from sqlml.statements.result import Result, rows_result
+from sqlml.statements.result import Result
+from sqlml.statements.train_result import train_result
 
 
 def plan_train(node: Train, parameters: Parameters, queries: Queries) -> TrainPlan:
@@ -30,7 +42,14 @@ def plan_train(node: Train, parameters: Parameters, queries: Queries) -> TrainPl
         sql = queries.bind(parameters.source, query.span)
         return queries.describe(sql, parameters.within(query.span))
 
-    return bind_train(node, parameters, describe)
+    source = parameters.source
+    catalog = queries._catalog
+    models = Models(
+        resolve=lambda ref: resolve_model(catalog, ref, source),
+        find=lambda span: queries.find(source, span),
+        plan=lambda version: catalog.plan(version.uid),
+    )
+    return bind_train(node, parameters, describe, models)
 
 
 def run_train(
@@ -49,12 +68,11 @@ def run_train(
     try:
         on_event({"event": "stage", "name": "reading"})
         _extract(node, plan, parameters, queries, job)
-        handle = runner.submit(_spec(plan, job))
+        spec = write_job(plan, job)
+        handle = runner.submit(spec)
         follow(handle)
         handle.wait(on_event)
-        outcome = TrainOutcome.from_json(json.loads((job.folder / "result.json").read_text(encoding="utf-8")))
-        remove_job_rows(job.folder)
-        version = catalog.publish(plan, outcome, job)
+        version, outcome = publish_job(catalog, spec)
     except BaseException as error:
         _give_up(catalog, job, error)
         if isinstance(error, Error):
@@ -62,7 +80,22 @@ def run_train(
         raise
     finally:
         follow(None)
-    return _result(plan, outcome, version)
+    return train_result(plan, outcome, version)
+
+
+def write_job(plan: TrainPlan, job: Job) -> JobSpec:
+    """The job's document, also in its folder: whoever finds it can run the job, and publish what it left."""
+    spec = JobSpec(job.id, "train", job.folder, plan)
+    document = json.dumps(spec.to_json(), ensure_ascii=False, default=str)
+    (job.folder / "job.json").write_text(document, encoding="utf-8")
+    return spec
+
+
+def publish_job(catalog: Catalog, spec: JobSpec) -> tuple[Version, TrainOutcome]:
+    """Make what a finished job left in its folder the next version of its model; its copy of the rows goes."""
+    outcome = TrainOutcome.from_json(json.loads((spec.folder / "result.json").read_text(encoding="utf-8")))
+    remove_job_rows(spec.folder)
+    return catalog.publish(spec.plan, outcome, Job(spec.id, spec.folder)), outcome
 
 
 def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries) -> Sql:
@@ -92,23 +125,6 @@ def _write(queries: Queries, sql: Sql, parameters: Parameters, span: Span, job: 
         raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error
 
 
-def _spec(plan: TrainPlan, job: Job) -> JobSpec:
-    return JobSpec(
-        id=job.id,
-        kind="train",
-        folder=job.folder,
-        model=plan.model,
-        algorithm=plan.algorithm,
-        target=plan.target,
-        features=plan.features,
-        weight=plan.weight,
-        split=plan.split,
-        options=plan.options,
-        seed=plan.seed,
-        limits=plan.limits,
-    )
-
-
 def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
     if isinstance(error, ProgrammingError | DataError | NotSupportedError):
         catalog.forget_job(job)  # a wrong input changes nothing
@@ -119,33 +135,40 @@ def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
 
 
 def _located(error: Error, node: Train, source: str) -> Error:
-    """An error about the data points at the clause that it is about: a weight, the validation rows, else the target."""
-    if isinstance(error, TrainingDataError):
-        about_weight = node.weight is not None and error.message.startswith("weight ")
-        about_validation = node.validate is not None and "VALIDATE ON" in error.message
-        target = node.target[0] if node.target else None
-        clause = node.weight if about_weight else node.validate if about_validation else target
-        return error.located(source, clause.span) if clause else error
+    """An error about the data points at the clause that it is about, else at the target."""
+    if isinstance(error, TrainingDataError | BindError):
+        span = _place(error.message, node)
+        return error.located(source, span) if span else error
     if isinstance(error, NotSupportedError) and node.limit is not None:
         return error.located(source, node.limit.span)
     return error
 
 
-def _result(plan: TrainPlan, outcome: TrainOutcome, version: Version) -> Result:
-    split = "heldout" if outcome.metrics.get("heldout") else "train"
-    metrics = outcome.metrics.get(split) or {}
-    names = [name for name in (*HEADLINES[outcome.task], *metrics) if name in metrics]
-    shown = list(dict.fromkeys(names))[:3]
-    columns = [("model", "string"), ("version", "int64"), ("algorithm", "string"), ("rows", "int64")]
-    columns += [(name, "double") for name in shown] + [("seconds", "double")]
-    row = {"model": version.model, "version": version.version, "algorithm": version.algorithm, "rows": outcome.rows}
-    row |= {name: metrics[name] for name in shown} | {"seconds": outcome.duration}
-    return rows_result([row], columns, footer=_footer(plan, outcome, split))
+class _Placed(Protocol):
+    """A clause that knows where it stands."""
+
+    @property
+    def span(self) -> Span: ...
 
 
-def _footer(plan: TrainPlan, outcome: TrainOutcome, split: str) -> str:
-    if split == "train":
-        return "no rows were held out: the figures are of the rows trained on"
-    sample = f"; a sample of {plan.sample_rows:,} rows" if plan.sample_rows else ""
-    how = "VALIDATE ON" if plan.split.method == "query" else f"{plan.split.text}, seed {plan.seed}"
-    return f"held-out: {outcome.heldout_rows:,} rows ({how}{sample})"
+def _place(message: str, node: Train) -> Span | None:
+    """The clause that a message of a job is about."""
+    about: list[tuple[bool, _Placed | None]] = [
+        (message.startswith("weight "), node.weight),
+        (message.startswith("class_weight "), _option(node, "class_weight")),
+        (message.startswith("TUNE"), node.tune),
+        (message.startswith("SPLIT "), node.split),
+        (message.startswith("WARM START "), node.warm_start),
+        (message.startswith("TRANSFORM "), node.transform[0] if node.transform else None),
+        ("VALIDATE ON" in message, node.validate),
+    ]
+    for fits, clause in about:
+        if fits and clause is not None:
+            return clause.span
+    named = [name for name in node.target if re.match(rf"(target )?{re.escape(name.name)}\b", message, re.IGNORECASE)]
+    first = [*named, *node.target][:1]
+    return first[0].span if first else None
+
+
+def _option(node: Train, name: str) -> Option | None:
+    return next((option for option in node.options if option.name.name.lower() == name), None)

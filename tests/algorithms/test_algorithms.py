@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from sqlml.algorithms.options import check_options
-from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.contracts import FitSpec
 from sqlml.errors import TrainingDataError
 from sqlml.registry import ALGORITHMS, get_algorithm
@@ -107,8 +106,7 @@ def test_xgboost_early_stopping_keeps_the_best_round() -> None:
     losses = [figures["valid_logloss"] for _, _, figures in report.steps]
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 3 < 500
-    assert isinstance(predictor, TreePredictor)
-    assert predictor._booster.num_boosted_rounds() == best
+    assert predictor.parameters()["rounds"] == best
 
 
 def test_linear_models_equal_scikit_learn() -> None:
@@ -132,7 +130,7 @@ def test_logistic_options() -> None:
     algorithm = get_algorithm("logistic_regression")
     data = example_data(algorithm, 4, 2)
     report = Recorder()
-    given = {"l1_ratio": 0.5, "class_weight": "balanced", "max_iter": 1}
+    given = {"l1_ratio": 0.5, "max_iter": 1}
     algorithm.fit(data, FitSpec(check_options(algorithm, given), 0, 1), report)
     assert report.notices == ["not converged in 1 iteration: a larger max_iter may give a better model"]
 

@@ -84,5 +84,30 @@ def test_clusters() -> None:
     assert list(measure(Task.CLUSTERING, raw)) == ["mean_squared_distance"]
 
 
+def test_figures_of_two_sided_errors() -> None:
+    from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
+
+    generator = np.random.default_rng(0)
+    actual, weight = generator.integers(0, 3, 200), generator.random(200)
+    raw = generator.dirichlet(np.ones(3), 200) + 0.3 * np.eye(3)[actual]
+    figures = classification_metrics(actual, raw, weight)
+    chosen = raw.argmax(1)
+    assert figures["mcc"] == pytest.approx(matthews_corrcoef(actual, chosen, sample_weight=weight))
+    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(actual, chosen, sample_weight=weight))
+
+
+def test_squared_errors() -> None:
+    figures = regression_metrics(np.array([0.0, 3.0]), np.array([1.0, 3.0]))
+    assert figures["mse"] == 0.5
+    assert figures["msle"] == pytest.approx(np.log(2) ** 2 / 2)
+    assert regression_metrics(np.array([0.0, 3.0]), np.array([-1.0, 3.0]))["msle"] is None
+    assert regression_metrics(np.array([-2.0, 3.0]), np.array([1.0, 3.0]))["msle"] is None
+
+
+def test_a_transform_has_no_figures() -> None:
+    assert measure(Task.TRANSFORM, np.empty((3, 0))) == {}
+    assert HEADLINES.keys() == set(Task)
+
+
 def test_headlines_are_metrics() -> None:
     assert set(HEADLINES[Task.REGRESSION]) <= set(regression_metrics(np.array([]), np.array([])))

@@ -42,6 +42,41 @@ from sqlml.registry import get_algorithm
         ),
         ("kmeans", "init", "best", "option init of kmeans is one of 'k-means++', 'random' (got the text 'best')"),
         (
+            "isolation_forest",
+            "contamination",
+            0.6,
+            "option contamination of isolation_forest is a number > 0 and ≤ 0.5, or 'auto' (got the number 0.6)",
+        ),
+        (
+            "isolation_forest",
+            "contamination",
+            "all",
+            "option contamination of isolation_forest is a number > 0 and ≤ 0.5, or 'auto' (got the text 'all')",
+        ),
+        (
+            "isolation_forest",
+            "max_samples",
+            0,
+            "option max_samples of isolation_forest is an integer ≥ 1 or a part > 0 and < 1, or 'auto' (got the number 0)",
+        ),
+        ("pca", "n_components", 1.5, "option n_components of pca is an integer ≥ 1 or a part > 0 and < 1 (got the number 1.5)"),
+        ("pca", "n_components", "all", "option n_components of pca is an integer ≥ 1 or a part > 0 and < 1 (got the text 'all')"),
+        (
+            "naive_bayes",
+            "class_weight",
+            "equal",
+            "option class_weight of naive_bayes is 'balanced' or a positive number for each class, as in {'yes': 5, 'no': 1} "
+            "(got the text 'equal')",
+        ),
+        (
+            "naive_bayes",
+            "class_weight",
+            {"yes": 0},
+            "option class_weight of naive_bayes is 'balanced' or a positive number for each class, as in {'yes': 5, 'no': 1} "
+            "(got a struct)",
+        ),
+        ("kmeans", "refit", 1, "option refit of kmeans is true or false (got the number 1)"),
+        (
             "logistic_regression",
             "fit_intercept",
             1,
@@ -75,3 +110,42 @@ def test_validation_fraction_only_where_there_is_early_stopping() -> None:
     assert "validation_fraction" in check_options(get_algorithm("xgboost_regressor"), {})
     with pytest.raises(BindError, match="kmeans has no option validation_fraction"):
         check_options(get_algorithm("kmeans"), {"validation_fraction": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "given", "value"),
+    [
+        ("pca", "n_components", Decimal("0.9"), 0.9),
+        ("pca", "n_components", Decimal(3), 3),
+        ("pca", "n_components", 1.0, 1),
+        ("isolation_forest", "max_samples", "auto", "auto"),
+        ("isolation_forest", "max_samples", 64, 64),
+        ("isolation_forest", "max_samples", 0.5, 0.5),
+        ("isolation_forest", "contamination", Decimal("0.1"), 0.1),
+        ("xgboost_classifier", "class_weight", "balanced", "balanced"),
+        ("logistic_regression", "class_weight", {"yes": Decimal(5), "no": 1}, {"yes": 5.0, "no": 1.0}),
+        ("logistic_regression", "class_weight", {True: 5, 2: 1}, {"true": 5.0, "2": 1.0}),
+        ("logistic_regression", "class_weight", None, None),
+        ("linear_regression", "refit", True, True),
+    ],
+)
+def test_options_of_several_types(algorithm: str, name: str, given: Any, value: Any) -> None:
+    checked = check_options(get_algorithm(algorithm), {name: given})
+    assert checked[name] == value
+    assert type(checked[name]) is type(value)
+    assert check_options(get_algorithm(algorithm), checked) == checked
+
+
+def test_common_options_go_with_the_task() -> None:
+    common = {
+        name: set(check_options(get_algorithm(name), {})) & {"class_weight", "refit", "max_categories", "seed"}
+        for name in ("naive_bayes", "linear_regression", "kmeans", "pca", "isolation_forest", "transform_only")
+    }
+    assert common == {
+        "naive_bayes": {"class_weight", "refit", "max_categories", "seed"},
+        "linear_regression": {"refit", "max_categories", "seed"},
+        "kmeans": {"refit", "max_categories", "seed"},
+        "pca": {"max_categories", "seed"},
+        "isolation_forest": {"max_categories", "seed"},
+        "transform_only": {"seed"},
+    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,8 @@ import pytest
 
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, BundleError, TrainingDataError
-from sqlml.plan import SplitPlan
-from tests.jobs import train
+from sqlml.types import label_text
+from tests.bundles.handmade import Learn, make_bundle, open_bundle
 
 RANDOM = np.random.default_rng(0)
 N = 300
@@ -41,15 +41,13 @@ TREES = {"n_estimators": 5}
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
-    made: dict[Any, Model] = {}
+    rows = TABLE.drop_columns(list(TARGETS))
 
+    @cache
     def build(target: str | None, algorithm: str) -> Model:
-        if (target, algorithm) not in made:
-            others = [t for t in TARGETS if t != target]
-            options = TREES if algorithm.startswith("xgb") else {"n_clusters": 3} if algorithm == "kmeans" else {}
-            folder = tmp_path_factory.mktemp("job")
-            made[target, algorithm] = train(folder, TABLE, target, algorithm, exclude=others, options=options)[0]
-        return made[target, algorithm]
+        options = TREES if algorithm.startswith("xgb") else {"n_clusters": 3} if algorithm == "kmeans" else {}
+        values = None if target is None else TABLE[target].combine_chunks()
+        return open_bundle(tmp_path_factory.mktemp("bundle"), rows, Learn(algorithm, target, values, options))
 
     return build
 
@@ -82,7 +80,9 @@ def test_answers(make: Callable[..., Model], target: str | None, algorithm: str,
         probs = full.column(1)[0].as_py()
         assert probs == sorted(probs, key=lambda p: -p["prob"])
         assert sum(p["prob"] for p in probs) == pytest.approx(1)
-        assert dict(model.probs_map(model.raw(TABLE))[0].as_py()) == pytest.approx({p["label"]: p["prob"] for p in probs})
+        assert dict(model.probs_map(model.raw(TABLE))[0].as_py()) == pytest.approx(
+            {label_text(p["label"]): p["prob"] for p in probs}
+        )
         assert set(answers.to_pylist()) <= set(model.classes)
     else:
         assert full.schema.names == [f"predicted_{target}"]
@@ -214,15 +214,14 @@ def test_many_threads(make: Callable[..., Model]) -> None:
 
 
 def test_damaged_bundles(tmp_path: Path) -> None:
-    _, outcome, _ = train(tmp_path, TABLE, "value", "linear_regression", exclude=TARGETS, split=SplitPlan("none"))
-    folder = tmp_path / "bundle"
+    sha256 = make_bundle(tmp_path, TABLE.select(["年齢"]), [Learn("linear_regression", "value", TABLE["value"].combine_chunks())])
     with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
-        Model.open(folder, "0" * 64)
-    native = folder / "native" / "linear.json"
+        Model.open(tmp_path, "0" * 64)
+    native = tmp_path / "native" / "linear.json"
     text = native.read_text()
     native.write_text(text + " ")
     with pytest.raises(BundleError, match=r"linear\.json is damaged"):
-        Model.open(folder, outcome.bundle_sha256)
+        Model.open(tmp_path, sha256)
     native.unlink()
     with pytest.raises(BundleError, match=r"linear\.json is missing"):
-        Model.open(folder, outcome.bundle_sha256)
+        Model.open(tmp_path, sha256)

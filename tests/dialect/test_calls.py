@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import duckdb
 import pytest
-from sqlml_dialect import Argument, Calls, DialectError, ModelCall, find_calls, parse, quote_identifier
+from sqlml_dialect import TABLE_FUNCTIONS, Argument, Calls, DialectError, ModelCall, find_calls, parse, quote_identifier
+from sqlml_dialect.generator import options_sql
 
 from tests.dialect.golden import read_blocks, read_messages
 
@@ -20,6 +21,7 @@ def show(calls: Iterable[ModelCall], depth: int = 0) -> Iterator[str]:
         parts += [f"extra {call.extra.text}"] if call.extra else []
         parts += ["using " + (", ".join(map(show_argument, call.using)) or "()")] if call.using is not None else []
         parts += [f"query {call.query.text}"] if call.query else []
+        parts += [f"options {options_sql(call.options)}"] if call.options else []
         yield "  " * depth + " ".join(parts)
         yield from show(call.inner, depth + 1)
 
@@ -45,6 +47,9 @@ def test_golden(source: str, expected: list[str]) -> None:
         assert call.function == "model" or re.sub(r'[\s"]', "", written).lower().startswith(call.function + "(")
         for argument in call.using or ():
             assert argument.text in source[slice(*argument.span)]
+        for option in call.options:
+            assert option.name.name in source[slice(*option.span)] or option.name.name == "thresholds"
+            assert source[slice(*option.value_span)] in source[slice(*option.span)]
         if call.extra:
             assert source[slice(*call.extra.span)] == call.extra.text
         for inner in call.inner:
@@ -82,6 +87,27 @@ def test_spans_count_from_the_start_that_is_given() -> None:
     assert there.calls[1].query
     places = [outer.extra.span, outer.using[0].span, outer.using[0].name.span, there.calls[1].query.span, there.unnamed[0].span]
     assert [text[slice(*place)] for place in places] == ["'x'", "churn(b) AS c", "c", "SELECT 1", query[7:48]]
+
+
+def test_spans_of_options_count_from_the_start_too() -> None:
+    query = "SELECT * FROM ML.EVALUATE(MODEL m, STRUCT(0.5 AS threshold), TABLE t)"
+    text = "TRAIN MODEL m TARGET y AS " + query
+    (call,) = find_calls(query, start=text.index(query)).calls
+    (option,) = call.options
+    places = (option.name.span, option.value_span, option.span)
+    assert [text[slice(*place)] for place in places] == ["threshold", "0.5", "0.5 AS threshold"]
+
+
+@pytest.mark.parametrize("function", sorted(TABLE_FUNCTIONS))
+def test_every_table_function_takes_a_model_and_a_query(function: str) -> None:
+    (call,) = find_calls(f"SELECT * FROM {function.upper()}(MODEL churn, (SELECT 1))").calls
+    assert (call.function, call.model.text, call.query and call.query.text) == (function, "churn", "SELECT 1")
+    assert parse(f"FROM {function}(MODEL churn, TABLE t)")[0].kind == "query"
+
+
+def test_generated_thresholds_are_exact() -> None:
+    (call,) = find_calls("FROM ML.ROC_CURVE(MODEL m, TABLE t, GENERATE_ARRAY(0.1, 0.9, 0.1))").calls
+    assert call.options[0].value == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def test_functions_of_the_database_are_skipped() -> None:

@@ -6,11 +6,12 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlml_dialect import DialectError, parse, point_at
+from sqlml_dialect import DialectError, find_calls, parse, point_at
 
 from tests.dialect.golden import read_messages
 
 MESSAGES = read_messages("errors/parse.txt")
+MISTAKES = read_messages("errors/mistakes.txt")
 
 
 @pytest.mark.parametrize(("source", "message"), MESSAGES, ids=[source for source, _ in MESSAGES])
@@ -18,6 +19,30 @@ def test_golden(source: str, message: str) -> None:
     with pytest.raises(DialectError) as raised:
         parse(source)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(("source", "message"), MISTAKES, ids=[source for source, _ in MISTAKES])
+def test_typical_mistakes(source: str, message: str) -> None:
+    with pytest.raises(DialectError) as raised:
+        read_all(source)
+    assert str(raised.value) == message
+    assert raised.value.hint or raised.value.expected
+    assert raised.value.text[slice(*raised.value.span)] or raised.value.span[0] == len(source)
+
+
+def read_all(source: str) -> None:
+    for statement in parse(source):
+        find_calls(source[slice(*statement.span)], {"churn"})
+
+
+def test_there_are_many_mistakes_and_most_have_a_hint() -> None:
+    assert len(MISTAKES) >= 100
+    hints = [
+        message
+        for _, message in MISTAKES
+        if message.split("\n")[-1].startswith(("  did you mean", "  write", "  as in", "  is "))
+    ]
+    assert len(hints) > 0.75 * len(MISTAKES)
 
 
 def test_fields() -> None:

@@ -1,12 +1,16 @@
 """Any text at all: what is not ours passes untouched, what is ours and wrong is a DialectError, nothing else happens."""
 
+import random
 from collections.abc import Callable
+from functools import partial
 
 import duckdb
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlml_dialect import DialectError, find_calls, parse
+from sqlml_dialect import DialectError, ExplainPlan, Node, find_calls, parse
 from sqlml_dialect.tokens import SPACES, Kind, scan, split_statements
+
+from tests.soak import fuzz
 
 WORDS = r"""
 TRAIN MODEL m TARGET y EXCLUDE ( ) AS SELECT FROM t ; , . @ 3 1.5 -1 'a' "b" WITH a = [ ] { } : ? $1 $name $$ $t$ ' " /* */ --
@@ -65,6 +69,21 @@ def test_pieces_and_tokens_cover_the_text(text: str) -> None:
     assert all(token.text == ";" for token in scan(text, end))
 
 
+def test_a_small_soak() -> None:
+    report = fuzz.Report()
+    for text in fuzz.texts(2_000, seed=1):
+        fuzz.check(text, report)
+    assert report.faults == []
+    assert min(report.outcomes[outcome] for outcome in ("ours", "refused", "the database's", "calls refused")) > 20
+
+
+def test_the_grammar_of_the_soak_writes_every_statement() -> None:
+    chance = random.Random(0)
+    texts = [fuzz.generate("own", chance) for _ in range(3_000)]
+    kinds = {type(statement.node) for text in texts if error_of(partial(parse, text)) is None for statement in parse(text)}
+    assert set(Node.__args__) - kinds == {ExplainPlan}
+
+
 PLAIN = st.sampled_from(
     [
         "SELECT 1",
@@ -84,6 +103,7 @@ PLAIN = st.sampled_from(
         "ROLLBACK",
         "SELECT x'AB', date'2020-01-01', interval '1' day",
         "SELECT 'it''s'",
+        "SELECT `;` AS `a``;b`",
         "CREATE MACRO f(a) AS a || ';'",
     ]
 )

@@ -7,15 +7,30 @@ import sys
 from pathlib import Path
 
 import sqlml_dialect
-from sqlml_dialect import nodes
+from sqlml_dialect import call_nodes, nodes
 
 PACKAGE = Path(sqlml_dialect.__file__).parent
-FUNCTIONS = {"find_calls", "name_sql", "parse", "point_at", "quote_identifier", "quote_string", "statement_kind", "to_sql"}
-TYPES = {"KINDS", "NOWHERE", "Node", "Scalar", "Span", "Split", "Value"}
+FUNCTIONS = {
+    "find_calls",
+    "format_sql",
+    "name_sql",
+    "parse",
+    "point_at",
+    "quote_identifier",
+    "quote_string",
+    "statement_kind",
+    "to_sql",
+}
+TYPES = {"KINDS", "NOWHERE", "TABLE_FUNCTIONS", "Change", "Node", "Scalar", "Span", "Split", "Value"}
 
 
 def test_the_surface_is_chosen() -> None:
-    classes = {name for name, value in vars(nodes).items() if isinstance(value, type) and value.__module__ == nodes.__name__}
+    classes = {
+        name
+        for module in (nodes, call_nodes)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
     assert set(sqlml_dialect.__all__) == FUNCTIONS | TYPES | classes | {"DialectError"}
     assert all(hasattr(sqlml_dialect, name) for name in sqlml_dialect.__all__)
 

@@ -66,7 +66,7 @@ def test_no_rows_and_missing_columns(tmp_path: Path) -> None:
     write_arrow(tmp_path / "t.arrow", TABLE)
     with pytest.raises(TrainingDataError, match="the rows have no column x"):
         read_dataset(tmp_path / "t.arrow", {"x": Kind.TEXT})
-    write_arrow(tmp_path / "t.arrow", pa.table({"l": [[1]]}))
+    write_arrow(tmp_path / "t.arrow", pa.table({"l": [[{"a": 1}]]}))
     with pytest.raises(TrainingDataError, match="column l has values of a type that no model can use"):
         read_dataset(tmp_path / "t.arrow", {"l": None})
 

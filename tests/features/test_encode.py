@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,18 +14,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sqlml.errors import BindError, TrainingDataError
 from sqlml.features.dataset import canonical
 from sqlml.features.encode import FeatureEncoder
 from sqlml.plan import InputColumn
 from sqlml.types import SQL_TYPE, Kind, kind_of_arrow
 
 
-def fit(columns: dict[str, pa.Array], encoding: str = "codes", most: int = 1000) -> tuple[FeatureEncoder, dict[str, pa.Array]]:
+def fit(
+    columns: dict[str, pa.Array],
+    encoding: str = "codes",
+    most: int = 1000,
+    positions: dict[str, tuple[str, ...]] | None = None,
+) -> tuple[FeatureEncoder, dict[str, pa.Array]]:
     kinds = {name: kind_of_arrow(values.type) or Kind.TEXT for name, values in columns.items()}
     ready = {name: canonical(values, kinds[name]) for name, values in columns.items()}
     inputs = [InputColumn(name, SQL_TYPE[kind], kind) for name, kind in kinds.items()]
     n = len(next(iter(columns.values())))
-    encoder = FeatureEncoder.fit(inputs, ready.__getitem__, np.arange(n), encoding, most)
+    encoder = FeatureEncoder.fit(inputs, ready.__getitem__, np.arange(n), encoding, most, positions)
     again = FeatureEncoder.from_json(json.loads(json.dumps(encoder.to_json())))
     assert again.columns == encoder.columns
     return again, ready
@@ -183,3 +190,103 @@ def test_anything_goes(numbers: list[float | None], words: list[str | None]) -> 
         assert not np.isinf(found).any()
         if encoding == "dense":
             assert not np.isnan(found).any()
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+VECTORS = pa.array([[1, 5, 0], None, [3, 5, 2], [2, 5, None]])
+
+
+def test_vectors() -> None:
+    encoder, ready = fit({"v": VECTORS, "n": pa.array([1, 2, 3, 4])})
+    assert encoder.names == ("v[1]", "v[3]", "n")  # the second position does not vary
+    assert encoder.categorical == (False, False, False)
+    assert encoder.input_of.tolist() == [0, 0, 1]
+    expected = np.array([[1, 0, 1], [NAN, NAN, 2], [3, 2, 3], [2, NAN, 4]], np.float32)
+    np.testing.assert_array_equal(encoder.transform(ready, 4), expected)
+    parts = encoder.transform_rows(ready.__getitem__, [np.array([3, 0]), np.array([], np.int64)])
+    np.testing.assert_array_equal(parts[0], expected[[3, 0]])
+    assert parts[1].shape == (0, 3)
+    assert encoder.describe()[0] == ("v", "vector of 3 numbers, 2 of them used; NULL as missing")
+    assert encoder.sum_to_inputs(np.array([[1.0, 2, 4]])).tolist() == [[3, 4]]
+
+
+def test_dense_vectors_are_standardised_by_position() -> None:
+    encoder, ready = fit({"v": VECTORS}, "dense")
+    assert encoder.names == ("v[1]", "v[3]", "v is missing")
+    found = encoder.transform(ready, 4)
+    deviation = np.sqrt(2 / 3)
+    np.testing.assert_allclose(found, [[-1 / deviation, -1, 0], [0, 0, 1], [1 / deviation, 1, 0], [0, 0, 1]], rtol=1e-6)
+    assert encoder.describe() == (("v", "vector of 3 numbers, 2 of them used, standardised; NULL as the mean and a flag"),)
+    fixed, ready = fit({"v": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))}, "dense")
+    assert fixed.transform(ready, 2).tolist() == [[-1, -1], [1, 1]]
+    assert not np.isnan(fixed.transform({"v": pa.array([None, [1, None]], pa.list_(pa.float64()))}, 2)).any()
+
+
+def test_positions_have_names() -> None:
+    encoder, _ = fit({"words": VECTORS}, positions={"words": ("(other)", "call", "free")})
+    assert encoder.names == ("words: (other)", "words: free")
+
+
+def test_a_vector_has_one_length() -> None:
+    with pytest.raises(TrainingDataError, match="v has lists of 1 and of 2 numbers: as a feature a list must have one length"):
+        fit({"v": pa.array([[1], [1, 2]])})
+    encoder, _ = fit({"v": VECTORS})
+    with pytest.raises(BindError, match="v has 2 numbers in a row, and the model was trained with 3 numbers"):
+        encoder.transform({"v": pa.array([[1.0, 2.0, 3.0], [1.0, 2.0]])}, 2)
+    with pytest.raises(BindError, match="v has 0 numbers in a row"):
+        encoder.transform_rows(lambda _: pa.array([[], [1.0, 2, 3]], pa.list_(pa.float64())), [np.array([1, 0])])
+
+
+@pytest.mark.parametrize("encoding", ["codes", "dense"])
+def test_lists_that_say_nothing(encoding: str) -> None:
+    numbers, texts = pa.list_(pa.float64()), pa.list_(pa.string())
+    columns = {
+        "null": pa.nulls(3, numbers),
+        "none": pa.nulls(3, texts),
+        "empty": pa.array([[], [], []], numbers),
+        "bare": pa.array([[], [], []], texts),
+        "same": pa.array([[1.0, 2]] * 3),
+        "all": pa.array([["x"]] * 3),
+        "gaps": pa.array([[1.0, 2], None, [1, 2]]),
+    }
+    encoder, ready = fit(columns, encoding)
+    notes = dict(encoder.describe())
+    assert notes["null"] == notes["none"] == "not used: every training row is NULL"
+    assert notes["empty"] == "not used: its lists are empty"
+    assert notes["bare"] == notes["same"] == notes["all"] == "not used: one value only in the training rows"
+    assert encoder.names == (("gaps[1]",) if encoding == "codes" else ("gaps[1]", "gaps is missing"))
+    assert encoder.transform(ready, 3).shape == (3, len(encoder.names))
+
+
+def test_sets_of_texts() -> None:
+    column = pa.array([["a", "b", "a", None], ["b"], None, [], ["c", "b"]])
+    encoder, ready = fit({"s": column}, most=2)
+    assert encoder.names == ("s = b", "s = a")
+    assert encoder.describe() == (("s", "list of 2 categories (1 rarer one left out), one feature each; NULL as missing"),)
+    expected = np.array([[1, 1], [1, 0], [NAN, NAN], [0, 0], [1, 0]], np.float32)
+    np.testing.assert_array_equal(encoder.transform(ready, 5), expected)
+    np.testing.assert_array_equal(encoder.transform_rows(ready.__getitem__, [np.array([2, 0])])[0], expected[[2, 0]])
+    encoder, ready = fit({"s": column}, "dense", most=2)
+    assert encoder.names == ("s = b", "s = a", "s is missing")
+    assert encoder.transform(ready, 5).tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    unseen = encoder.transform({"s": pa.array([["z"], None], pa.list_(pa.string()))}, 2)
+    assert unseen.tolist() == [[0, 0, 0], [0, 0, 1]]
+
+
+def test_the_state_of_before_lists_is_read() -> None:
+    column = {"name": "n", "kind": "number", "parts": ["value"], "missing": True, "categories": [], "others": 0}
+    document = {"encoding": "dense", "columns": [column | {"means": [2.0], "scales": [0.5], "note": ""}]}
+    encoder = FeatureEncoder.from_json(document)
+    assert encoder.transform({"n": pa.array([3.0, None])}, 2).tolist() == [[2, 0], [0, 1]]
+
+
+def test_wide_vectors_are_quick() -> None:
+    random = np.random.default_rng(0)
+    matrix = (random.random((1000, 8000)) < 0.002).astype(float)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), 8000).cast(pa.list_(pa.float64()))
+    started = time.perf_counter()
+    encoder, ready = fit({"v": column}, "dense")
+    found = encoder.transform(ready, 1000)
+    assert time.perf_counter() - started < 10
+    np.testing.assert_allclose(found.std(0), 1, rtol=1e-3)

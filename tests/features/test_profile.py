@@ -101,5 +101,10 @@ def test_unused(tmp_path: Path) -> None:
     assert found == ["null, nan are NULL in every row and not used", "one, word have one value only and not used"]
 
 
+def test_of_lists_there_is_nothing_to_say(tmp_path: Path) -> None:
+    lists = {"v": pa.array([[float(v), 1.0] for v in Y]), "s": pa.array([["x"]] * N), "null": pa.nulls(N, pa.list_(pa.string()))}
+    assert notices(tmp_path, {"x": NOISE, **lists}) == []
+
+
 def test_names_in_sql() -> None:
     assert [sql_name(n) for n in ("a_1", "two words", 'q"', "é")] == ["a_1", '"two words"', '"q"""', '"é"']

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -38,8 +39,7 @@ def make(tmp_path: Path) -> Make:
 
     def job(rounds: int, limits: Limits) -> JobSpec:
         folder = tmp_path / str(next(numbers))
-        spec = make_job(folder, table, "t", "xgboost_classifier", options={"n_estimators": rounds})
-        return JobSpec(**{**spec.__dict__, "limits": limits})
+        return make_job(folder, table, "t", "xgboost_classifier", options={"n_estimators": rounds}, limits=limits)
 
     return job
 
@@ -78,7 +78,7 @@ def test_threads_are_limited(make: Make) -> None:
 
 def test_a_fault_of_our_own_is_told_and_logged(make: Make) -> None:
     spec = make(3, Limits())
-    wrong = JobSpec(**{**spec.__dict__, "options": {"n_estimators": 3}, "features": ()})
+    wrong = replace(spec, plan=replace(spec.plan, features=()))
     with pytest.raises(Exception, match="feature") as raised:
         ProcessRunner().submit(wrong).wait(lambda _: None)
     assert not isinstance(raised.value, InternalError)

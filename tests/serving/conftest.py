@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sqlml_runners.serving.control import LocalServer
+from sqlml_runners.serving.models import Served, load_served
 
-from sqlml.bundles.manifest import Manifest
-from sqlml.catalog import Catalog, Version
-from sqlml.contracts import FeatureMatrix, FitSpec, TrainingData
-from sqlml.features.encode import FeatureEncoder
+from sqlml.bundles.manifest import MANIFEST, file_sha256
+from sqlml.catalog import Catalog, Endpoint, Job, Version
 from sqlml.plan import InputColumn, Limits, SplitPlan, TrainOutcome, TrainPlan
-from sqlml.registry import get_algorithm
 from sqlml.types import Kind, Task
+from tests.bundles.handmade import Learn, make_bundle
 
 INPUTS = (
     InputColumn("age", "BIGINT", Kind.NUMBER),
@@ -29,20 +29,8 @@ INPUTS = (
     InputColumn("since", "DATE", Kind.DATE),
     InputColumn("seen", "TIMESTAMP", Kind.TIMESTAMP),
 )
+TREES = {"n_estimators": 20}
 EXAMPLE = {"age": 41, "job": "technician", "own house": True, "since": "2024-05-31", "seen": "2024-05-31T13:45:00"}
-
-
-ALGORITHMS = {
-    Task.CLASSIFICATION: ("xgboost_classifier", {"n_estimators": 20}, ("no", "yes")),
-    Task.REGRESSION: ("xgboost_regressor", {"n_estimators": 20}, ()),
-    Task.CLUSTERING: ("kmeans", {"n_clusters": 3}, ()),
-}
-
-
-class Silent:
-    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None: ...
-    def notice(self, text: str) -> None: ...
-    def stage(self, name: str) -> None: ...
 
 
 def make_rows(n: int) -> dict[str, pa.Array]:
@@ -59,20 +47,19 @@ def make_rows(n: int) -> dict[str, pa.Array]:
 
 def write_bundle(folder: Path, task: Task, seed: int) -> str:
     """A small real model; its SHA-256."""
-    name, options, classes = ALGORITHMS[task]
-    algorithm = get_algorithm(name)
-    rows, n = make_rows(300), 300
-    encoder = FeatureEncoder.fit(INPUTS, rows.__getitem__, np.arange(n), algorithm.encoding, 50)
-    x = encoder.transform(rows, n)
-    y = rows["age"].to_numpy() + 10 * np.random.default_rng(seed).random(n)
-    target = {Task.CLASSIFICATION: (y > 50).astype(np.int64), Task.REGRESSION: y, Task.CLUSTERING: None}[task]
-    data = TrainingData(FeatureMatrix(x, encoder.names, encoder.categorical), target, n_classes=len(classes))
-    all_options = {option.name: option.default for option in algorithm.options} | options
-    native = folder / "native"
-    native.mkdir(parents=True)
-    algorithm.fit(data, FitSpec(all_options, seed, 1), Silent()).save(native)
-    target_name = None if task is Task.CLUSTERING else "y"
-    return Manifest(name, task, INPUTS, target_name, "VARCHAR", classes, encoder.to_json(), {}, EXAMPLE).write(folder)
+    table = pa.table(make_rows(300))
+    y = table["age"].to_numpy() + 10 * np.random.default_rng(seed).random(300)
+    head = {
+        Task.CLASSIFICATION: Learn("xgboost_classifier", "y", pa.array(np.where(y > 50, "yes", "no")), TREES),
+        Task.REGRESSION: Learn("xgboost_regressor", "y", pa.array(y), TREES),
+        Task.CLUSTERING: Learn("kmeans", options={"n_clusters": 3}),
+    }[task]
+    return make_bundle(folder, table, [head], inputs=INPUTS, example=EXAMPLE, seed=seed)
+
+
+def served_from(folder: Path) -> Served:
+    """A bundle as an endpoint called ``e`` serves it, without a server."""
+    return load_served(Endpoint("e", "m", 1, "u", folder, file_sha256(folder / MANIFEST), "", datetime(2024, 1, 1, tzinfo=UTC)))
 
 
 class Place:
@@ -88,19 +75,31 @@ class Place:
         task = task or self.task
         job = self.catalog.start_job("train", model, "TRAIN", "inline")
         sha = write_bundle(job.folder / "bundle", task, seed)
-        plan = TrainPlan(model, "a", "y", (), (), (), None, SplitPlan("none"), None, {}, 0, Limits(), "inline", "q", "s")
+        return self._publish(job, model, sha, [column.name for column in INPUTS])
+
+    def publish_made(self, model: str, table: pa.Table, *heads: Learn, **how: Any) -> Version:
+        """A version made of the rows given, as ``make_bundle`` makes it."""
+        job = self.catalog.start_job("train", model, "TRAIN", "inline")
+        sha = make_bundle(job.folder / "bundle", table, heads, **how)
+        return self._publish(job, model, sha, table.column_names)
+
+    def _publish(self, job: Job, model: str, sha: str, inputs: Sequence[str]) -> Version:
+        plan = TrainPlan(model, "a", ("y",), (), (), (), None, SplitPlan("none"), None, {}, 0, Limits(), "inline", "q", "s")
         outcome = TrainOutcome(
-            algorithm="a", task=task, options={}, rows=1, heldout_rows=0, fingerprint="f", metrics={}, curves=(),
-            encodings={column.name: "" for column in INPUTS},
+            algorithm="a", options={}, rows=1, heldout_rows=0, fingerprint="f", metrics={}, curves=(),
             bundle_sha256=sha, duration=0.1, peak_memory=1, libraries={}, host="h",
+            encodings=dict.fromkeys(inputs, ""), feature_info=(),
         )  # fmt: skip
         return self.catalog.publish(plan, outcome, job)
 
     def deploy(self, model: str, endpoint: str | None = None, **made: Any) -> str:
         """Train a version, put it behind an endpoint, wait until it is warm; the endpoint's URL."""
-        version = self.publish(model, **made)
-        self.catalog.deploy(endpoint or model, version)
-        return self.server.wait_ready(endpoint or model, version.version, 20)
+        return self.serve(self.publish(model, **made), endpoint or model)
+
+    def serve(self, version: Version, endpoint: str) -> str:
+        """Put a version behind an endpoint and wait until it is warm; the endpoint's URL."""
+        self.catalog.deploy(endpoint, version)
+        return self.server.wait_ready(endpoint, version.version, 20)
 
     def undeploy(self, endpoint: str) -> None:
         """Remove an endpoint and let the server take note."""

@@ -10,7 +10,6 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,16 +18,15 @@ import httpx
 import pyarrow as pa
 import pytest
 from sqlml_runners.serving.app import make_app
-from sqlml_runners.serving.models import Models, Served, load_served
+from sqlml_runners.serving.models import Models, Served
 from sqlml_runners.serving.openapi import openapi_document
 from sqlml_runners.serving.v2 import example_request
 
 from sqlml.bundles.model import Model
-from sqlml.catalog import Endpoint
 from sqlml.types import Task
 from sqlml.version import __version__
-from tests.jobs import train
-from tests.serving.conftest import EXAMPLE, INPUTS, Place, call, make_rows
+from tests.bundles.handmade import Learn, open_bundle
+from tests.serving.conftest import EXAMPLE, INPUTS, Place, call, make_rows, served_from
 
 PREDICT = "/models/deposit/predict"
 INFER = "/v2/models/deposit/infer"
@@ -156,10 +154,10 @@ def test_a_model_with_odd_names_is_served(tmp_path: Path) -> None:
     names = ['say "hi"', "back\\slash", "two\nlines"]
     values = {name: [float((i * step) % 17) for i in range(80)] for step, name in enumerate(names, start=1)}
     table = pa.table({**values, 'the "y"\n': ["🙂" if v > 8 else "" for v in values[names[0]]]})
-    model, outcome, _ = train(tmp_path, table, 'the "y"\n', options={"n_estimators": 3})
-    served = load_served(
-        Endpoint("e", "m", 1, "u", model.folder, outcome.bundle_sha256, outcome.task, datetime(2024, 1, 1, tzinfo=UTC))
-    )
+    head = Learn("xgboost_classifier", 'the "y"\n', table['the "y"\n'].combine_chunks(), {"n_estimators": 3})
+    rows = table.select(names)
+    model = open_bundle(tmp_path, rows, head, example=rows.slice(0, 1).to_pylist()[0])
+    served = served_from(tmp_path)
     answer = json.loads(served.predict(json.dumps({"rows": table.select(names).to_pylist()}).encode()))["predictions"]
     assert [row['predicted_the "y"\n'] for row in answer] == model.predict(table).to_pylist()
     assert set(answer[0]['predicted_the "y"\n_probs']) == {"", "🙂"}

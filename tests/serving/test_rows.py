@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sqlml_runners.serving.protocol import BadRequest, Names, Predictions
+from sqlml_runners.serving.outputs import Output
+from sqlml_runners.serving.protocol import BadRequest
 from sqlml_runners.serving.rows import decode_rows, encode_rows, row_form
 
 from sqlml.plan import InputColumn
@@ -131,10 +132,16 @@ def test_errors_with_such_names_are_the_same(body: str, status: int, message: st
     assert (caught.value.status, caught.value.message) == (status, message)
 
 
+PROBS = Output("predicted_y_probs", ("no", "yes"))
+
+
+def encode(outputs: list[Output], predictions: list[Any]) -> Any:
+    return json.loads(encode_rows("m", 2, outputs, predictions))["predictions"]
+
+
 def test_answers() -> None:
-    names = Names("predicted_y", "predicted_y_probs", ("no", "yes"))
-    predictions = Predictions(pa.array(["no"]), np.array([[0.75, 0.25]]))
-    assert json.loads(encode_rows("deposit", 2, names, predictions)) == {
+    outputs = [Output("predicted_y"), PROBS]
+    assert json.loads(encode_rows("deposit", 2, outputs, [pa.array(["no"]), np.array([[0.75, 0.25]])])) == {
         "model": "deposit",
         "version": 2,
         "predictions": [{"predicted_y": "no", "predicted_y_probs": {"no": 0.75, "yes": 0.25}}],
@@ -142,16 +149,66 @@ def test_answers() -> None:
 
 
 def test_answers_that_are_not_finite_are_null() -> None:
-    body = encode_rows("m", 1, Names("predicted_y", None), Predictions(pa.array([float("nan"), float("inf"), 1.0]), None))
-    assert json.loads(body)["predictions"] == [{"predicted_y": None}, {"predicted_y": None}, {"predicted_y": 1.0}]
+    rows = encode([Output("predicted_y")], [pa.array([float("nan"), float("inf"), 1.0])])
+    assert rows == [{"predicted_y": None}, {"predicted_y": None}, {"predicted_y": 1.0}]
 
 
 def test_clusters_come_with_their_distances_nearest_first() -> None:
-    names = Names("centroid_id", "nearest_centroids_distance")
-    body = encode_rows("m", 1, names, Predictions(pa.array([2], pa.int64()), np.array([[3.0, 1.0]])))
-    assert json.loads(body)["predictions"] == [
+    outputs = [Output("centroid_id"), Output("nearest_centroids_distance")]
+    assert encode(outputs, [pa.array([2], pa.int64()), np.array([[3.0, 1.0]])]) == [
         {
             "centroid_id": 2,
             "nearest_centroids_distance": [{"centroid_id": 2, "distance": 1.0}, {"centroid_id": 1, "distance": 3.0}],
         }
     ]
+
+
+def test_answers_of_several_targets_and_of_lists() -> None:
+    outputs = [Output("predicted_y"), PROBS, Output("predicted_n"), Output("words", nullable=True)]
+    answers = [pa.array(["no"]), np.array([[0.75, 0.25]]), pa.array([3.5]), pa.array([["a", None]], pa.list_(pa.string()))]
+    assert encode(outputs, answers) == [
+        {"predicted_y": "no", "predicted_y_probs": {"no": 0.75, "yes": 0.25}, "predicted_n": 3.5, "words": ["a", None]}
+    ]
+    assert encode(outputs, [pa.array([], a.type) if isinstance(a, pa.Array) else a[:0] for a in answers]) == []
+
+
+# --- inputs that are lists ---
+
+LISTS = row_form((InputColumn("tags", "VARCHAR[]", Kind.TEXTS), InputColumn("vec", "FLOAT[3]", Kind.NUMBERS)))
+
+
+def decode_lists(rows: Any) -> dict[str, list[Any]]:
+    columns = decode_rows(LISTS, json.dumps({"rows": rows}).encode())
+    assert [str(array.type) for array in columns.values()] == ["list<item: string>", "list<item: double>"]
+    return {name: array.to_pylist() for name, array in columns.items()}
+
+
+def test_lists_are_arrays() -> None:
+    rows: list[dict[str, Any]] = [{"tags": ["a", None], "vec": [1, 2.5, None]}, {"tags": [], "vec": None}, {}]
+    expected = {"tags": [["a", None], [], None], "vec": [[1.0, 2.5, None], None, None]}
+    assert decode_lists(rows) == expected
+    assert decode_lists([{name.upper(): value for name, value in row.items()} for row in rows]) == expected
+    assert decode_lists([]) == {"tags": [], "vec": []}
+
+
+WRONG_LISTS = [
+    ({"tags": ["a", "b", 3]}, "rows[0].tags[2]: expected a text, got the number 3", "rows[0].tags[2]"),
+    ({"tags": ["a", ["b"]]}, "rows[0].tags[1]: expected a text, got a list", "rows[0].tags[1]"),
+    ({"tags": "a"}, "rows[0].tags: expected a list of texts, got the text 'a'", "rows[0].tags"),
+    ({"vec": [1, "x"]}, "rows[0].vec[1]: expected a number, got the text 'x'", "rows[0].vec[1]"),
+    ({"vec": [True]}, "rows[0].vec[0]: expected a number, got true", "rows[0].vec[0]"),
+    ({"VEC": [1, {}]}, "rows[0].vec[1]: expected a number, got an object", "rows[0].vec[1]"),
+    ({"vec": {}}, "rows[0].vec: expected a list of numbers, got an object", "rows[0].vec"),
+    ({"vec": 3}, "rows[0].vec: expected a list of numbers, got the number 3", "rows[0].vec"),
+]
+
+
+@pytest.mark.parametrize(("row", "message", "field"), WRONG_LISTS)
+def test_what_does_not_fit_a_list_is_named(row: Any, message: str, field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode_lists([row])
+    assert (caught.value.status, caught.value.message, caught.value.field) == (422, message, field)
+
+
+def test_numbers_in_lists_beyond_64_bits() -> None:
+    assert decode_lists([{"VEC": [2**70, 1e300]}])["vec"] == [[2.0**70, 1e300]]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sqlml_runners.serving.protocol import BadRequest, Names, Predictions
+from sqlml_runners.serving.outputs import Output
+from sqlml_runners.serving.protocol import BadRequest
 from sqlml_runners.serving.v2 import decode_infer, encode_infer, example_request, model_metadata
 
 from sqlml.plan import InputColumn
@@ -20,8 +21,8 @@ INPUTS = (
     InputColumn("own", "BOOLEAN", Kind.BOOLEAN),
     InputColumn("day", "DATE", Kind.DATE),
 )
-NAMES = Names("predicted_y", "predicted_y_probs", ("no", "yes"))
-PREDICTIONS = Predictions(pa.array(["no", "yes"]), np.array([[0.75, 0.25], [0.5, 0.5]]))
+OUTPUTS = (Output("predicted_y"), Output("predicted_y_probs", ("no", "yes")))
+PREDICTIONS = (pa.array(["no", "yes"]), np.array([[0.75, 0.25], [0.5, 0.5]]))
 
 
 def request(**changes: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def test_a_body_that_is_no_request(body: bytes) -> None:
 
 
 def test_answers() -> None:
-    assert json.loads(encode_infer("deposit", 2, decode(request()), NAMES, PREDICTIONS)) == {
+    assert json.loads(encode_infer("deposit", 2, decode(request()), OUTPUTS, PREDICTIONS)) == {
         "model_name": "deposit",
         "model_version": "2",
         "id": "7",
@@ -149,11 +150,11 @@ def test_answers() -> None:
 
 def test_only_the_outputs_that_were_asked_for() -> None:
     call = decode(request() | {"outputs": [{"name": "predicted_y_probs", "parameters": {"binary_data": False}}]})
-    assert [tensor["name"] for tensor in json.loads(encode_infer("m", 1, call, NAMES, PREDICTIONS))["outputs"]] == [
+    assert [tensor["name"] for tensor in json.loads(encode_infer("m", 1, call, OUTPUTS, PREDICTIONS))["outputs"]] == [
         "predicted_y_probs"
     ]
     with pytest.raises(BadRequest, match="the model has no output 'p'; it has: predicted_y, predicted_y_probs"):
-        encode_infer("m", 1, decode(request() | {"outputs": [{"name": "p"}]}), NAMES, PREDICTIONS)
+        encode_infer("m", 1, decode(request() | {"outputs": [{"name": "p"}]}), OUTPUTS, PREDICTIONS)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_only_the_outputs_that_were_asked_for() -> None:
     [(pa.array([True]), "BOOL"), (pa.array([1]), "INT64"), (pa.array([1.5]), "FP64"), (pa.array(["a"]), "BYTES")],
 )
 def test_metadata(answers: pa.Array, datatype: str) -> None:
-    metadata = model_metadata("m", 3, INPUTS, Names("predicted_y", None), Predictions(answers, None))
+    metadata = model_metadata("m", 3, INPUTS, [Output("predicted_y")], [answers])
     assert metadata["versions"] == ["3"]
     assert [(i["name"], i["datatype"], i["shape"]) for i in metadata["inputs"]] == [
         ("age", "FP64", [-1]), ("job", "BYTES", [-1]), ("own", "BOOL", [-1]), ("day", "BYTES", [-1]),
@@ -173,3 +174,46 @@ def test_the_example_is_a_request_that_fits() -> None:
     assert decode(example_request(INPUTS, {"age": 3, "job": "a", "own": None, "day": "2024-05-31"})).columns[
         "age"
     ].to_pylist() == [3]
+
+
+def infer_outputs(outputs: list[Output], predictions: list[Any]) -> Any:
+    call = decode(request())
+    return json.loads(encode_infer("m", 1, call, outputs, predictions))["outputs"]
+
+
+def test_every_output_is_a_tensor_of_its_own() -> None:
+    outputs = [*OUTPUTS, Output("predicted_n"), Output("is_anomaly"), Output("day", nullable=True)]
+    answers = [*PREDICTIONS, pa.array([1.5, 2.5]), pa.array([True, False]), pa.array(["2024-05-31", None])]
+    tensors = infer_outputs(outputs, answers)
+    assert [(t["name"], t["datatype"], t["shape"]) for t in tensors] == [
+        ("predicted_y", "BYTES", [2]), ("predicted_y_probs", "FP64", [2, 2]), ("predicted_n", "FP64", [2]),
+        ("is_anomaly", "BOOL", [2]), ("day", "BYTES", [2]),
+    ]  # fmt: skip
+    assert tensors[-1]["data"] == ["2024-05-31", None]
+
+
+def test_lists_are_filled_up_to_the_longest() -> None:
+    outputs = [Output("vec", nullable=True), Output("words", nullable=True)]
+    answers = [pa.array([[1.0, 2.0], None]), pa.array([["a"], ["b", "c"]])]
+    assert infer_outputs(outputs, answers) == [
+        {"name": "vec", "datatype": "FP64", "shape": [2, 2], "data": [1.0, 2.0, None, None]},
+        {"name": "words", "datatype": "BYTES", "shape": [2, 2], "data": ["a", None, "b", "c"]},
+    ]
+    metadata = model_metadata("m", 3, INPUTS, outputs, answers)
+    assert [(o["datatype"], o["shape"]) for o in metadata["outputs"]] == [("FP64", [-1, -1]), ("BYTES", [-1, -1])]
+
+
+def test_a_model_that_takes_lists_is_asked_by_rows() -> None:
+    inputs = [*INPUTS, InputColumn("tags", "VARCHAR[]", Kind.TEXTS), InputColumn("vec", "DOUBLE[]", Kind.NUMBERS)]
+    for body in (b'{"inputs": []}', json.dumps(request()).encode()):
+        with pytest.raises(BadRequest) as caught:
+            decode_infer(inputs, body)
+        assert (caught.value.status, caught.value.message) == (
+            400,
+            "the model takes lists (tags, vec), which fit no tensor: "
+            'use the rows form, POST /models/{model}/predict with {"rows": [{…}]}',
+        )
+    assert model_metadata("m", 3, inputs, OUTPUTS, PREDICTIONS)["inputs"][-2:] == [
+        {"name": "tags", "datatype": "BYTES", "shape": [-1, -1], "parameters": {"rows_form_only": True}},
+        {"name": "vec", "datatype": "FP64", "shape": [-1, -1], "parameters": {"rows_form_only": True}},
+    ]

@@ -73,7 +73,7 @@ def test_split_none(connection: sqlml.Connection) -> None:
     cursor = train(connection, "TARGET bought EXCLUDE (id, spent) SPLIT NONE WITH (n_estimators = 3)")
     assert cursor.footer == "no rows were held out: the figures are of the rows trained on"
     assert (version(connection)["rows"], version(connection)["heldout_rows"]) == (600, 0)
-    with pytest.raises(sqlml.ProgrammingError, match="no held-out rows"):
+    with pytest.raises(sqlml.ProgrammingError, match="without held-out rows"):
         connection.execute("EVALUATE MODEL m")
 
 

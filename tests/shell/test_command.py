@@ -90,7 +90,7 @@ def test_an_error_in_a_file_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "road.sql").write_text(script)
     done = sqlml("-f", "road.sql", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: road.sql, line 5: ")
+    assert done.stderr.startswith("road.sql:5:3: statement 2: error: unknown clause USINGG\n")
     assert "  line 5:    USINGG xgboost_classifier" in done.stderr
     assert "3" not in done.stdout
 

@@ -1,4 +1,4 @@
-"""``python -m tests.soak [kills] [lines] [functions] [--rounds N] [--seconds S] [--seed K]``"""
+"""``python -m tests.soak [kills] [lines] [functions] [fuzz] [--rounds N] [--seconds S] [--inputs N] [--seed K]``"""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.soak import functions, kills, lines
+from tests.soak import functions, fuzz, kills, lines
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Long runs that look for rare faults.")
-    parser.add_argument("parts", nargs="*", choices=["kills", "lines", "functions"], default=[], help="which (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", choices=["kills", "lines", "functions", "fuzz"], default=[], help="which (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=100, help="rounds of kill -9 (default: 100)")
     parser.add_argument("--seconds", type=float, default=300, help="how long functions are called under load (default: 300)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--inputs", type=int, default=200_000, help="texts given to the dialect (default: 200000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments and texts")
     options = parser.parse_args()
     parts: dict[str, Callable[[], int]] = {
         "kills": lambda: kills.run(options.rounds, options.seed),
         "lines": lines.run,
         "functions": lambda: functions.run(options.seconds),
+        "fuzz": lambda: fuzz.run(options.inputs, options.seed),
     }
     wanted = options.parts or list(parts)
     failures = sum(parts[name]() > 0 for name in wanted)

@@ -17,10 +17,13 @@ import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
 from sqlml.contracts import FunctionSignature
-from sqlml.types import SQL_TYPE, Task
+from sqlml.types import SQL_TYPE
 
 if TYPE_CHECKING:
     from sqlml.bundles.model import Model
+
+_REASONS = "STRUCT(feature VARCHAR, value VARCHAR, contribution DOUBLE)[]"
+_ATTRIBUTIONS = "STRUCT(feature VARCHAR, attribution DOUBLE)[]"
 
 
 class Database(Protocol):
@@ -67,10 +70,6 @@ class DuckDBTarget:
         )
         return f"{quote_identifier(name)}(struct_pack({fields}))"
 
-    def added_columns(self, signature: FunctionSignature) -> tuple[str, ...]:
-        """The names of the fields of ``full``."""
-        return tuple(name for name, _ in added_columns(signature))
-
     def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model]) -> str:
         if (name, None) in self._installed:
             return name
@@ -80,11 +79,10 @@ class DuckDBTarget:
             return known
         installed = name if transaction is None else f"{name}_{uuid.uuid4().hex[:8]}"
         body = _body(output, self._models.setdefault(uid, _once(model)))
-        fields = ", ".join(f"{quote_identifier(column)} {SQL_TYPE[kind]}" for column, kind in signature.columns)
         self._database.create_function(
             installed,
             body,
-            [f"STRUCT({fields})"],
+            [_struct([(column, SQL_TYPE[kind]) for column, kind in signature.columns])],
             result_type(output, signature),
             arrow=True,
             transaction=transaction is not None,
@@ -132,39 +130,34 @@ def _body(output: str, model: Callable[[], Model]) -> Callable[[Any], pa.Array]:
     def full(chunk: Any) -> pa.Array:
         return model().full(rows(chunk)).to_struct_array()
 
-    return {"predict": predict, "probs": probs, "proba": proba, "reasons": reasons, "full": full}[what]
+    def explain(chunk: Any) -> pa.Array:
+        return model().explain(rows(chunk), int(argument)).to_struct_array()
+
+    bodies = {"predict": predict, "probs": probs, "proba": proba, "reasons": reasons, "explain": explain, "full": full}
+    return bodies[what]
 
 
 def result_type(output: str, signature: FunctionSignature) -> str:
     """The SQL type of a function's result."""
-    label = label_type(signature)
     what = output.partition(":")[0]
+    if what == "predict":
+        return signature.result
     if what == "full":
-        return f"STRUCT({', '.join(f'{quote_identifier(name)} {sql_type}' for name, sql_type in added_columns(signature))})"
-    return {
-        "predict": label,
-        "probs": "MAP(VARCHAR, DOUBLE)",
-        "proba": "DOUBLE",
-        "reasons": "STRUCT(feature VARCHAR, value VARCHAR, contribution DOUBLE)[]",
-    }[what]
+        return _struct(signature.added)
+    if what == "explain":
+        return _struct(_explained(signature))
+    return {"probs": "MAP(VARCHAR, DOUBLE)", "proba": "DOUBLE", "reasons": _REASONS}[what]
 
 
-def label_type(signature: FunctionSignature) -> str:
-    """The SQL type of a prediction: the type of the classes, DOUBLE for regression, BIGINT for a cluster's number."""
-    if signature.task is Task.CLUSTERING:
-        return "BIGINT"
-    if signature.task is Task.REGRESSION:
-        return "DOUBLE"
-    kinds = {type(value) for value in signature.classes}
-    return {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}.get(kinds.pop(), "VARCHAR") if len(kinds) == 1 else "VARCHAR"
+def _explained(signature: FunctionSignature) -> list[tuple[str, str]]:
+    """The columns of ``Model.explain_schema`` and their SQL types."""
+    answer = signature.added[0]
+    fields = [answer]
+    if any(name == f"{answer[0]}_probs" for name, _ in signature.added):
+        fields.append(("probability", "DOUBLE"))
+    fields.append(("top_feature_attributions", _ATTRIBUTIONS))
+    return fields + [(name, "DOUBLE") for name in ("baseline_prediction_value", "prediction_value", "approximation_error")]
 
 
-def added_columns(signature: FunctionSignature) -> tuple[tuple[str, str], ...]:
-    """The columns that PREDICT MODEL adds, and their SQL types (BigQuery's names)."""
-    label = label_type(signature)
-    if signature.task is Task.CLUSTERING:
-        return (("centroid_id", label), ("nearest_centroids_distance", "STRUCT(centroid_id BIGINT, distance DOUBLE)[]"))
-    predicted = f"predicted_{signature.target}"
-    if signature.task is Task.REGRESSION:
-        return ((predicted, label),)
-    return ((predicted, label), (f"{predicted}_probs", f"STRUCT(label {label}, prob DOUBLE)[]"))
+def _struct(fields: Sequence[tuple[str, str]]) -> str:
+    return f"STRUCT({', '.join(f'{quote_identifier(name)} {sql_type}' for name, sql_type in fields)})"

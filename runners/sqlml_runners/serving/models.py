@@ -19,8 +19,9 @@ import msgspec
 
 from sqlml.bundles.model import Model
 from sqlml.catalog import Endpoint
-from sqlml.errors import BundleError, listing
-from sqlml_runners.serving.protocol import BadRequest, Names, Predictions, output_names, run_model
+from sqlml.errors import BindError, BundleError, DataError, listing
+from sqlml_runners.serving.outputs import Output, Predictions, model_outputs, run_model
+from sqlml_runners.serving.protocol import BadRequest, Columns
 from sqlml_runners.serving.rows import RowForm, decode_rows, encode_rows, row_form
 from sqlml_runners.serving.v2 import decode_infer, encode_infer, model_metadata
 
@@ -45,24 +46,31 @@ class Served:
     endpoint: Endpoint
     model: Model
     rows: RowForm
-    names: Names
+    outputs: tuple[Output, ...]
     sample: Predictions  # of the manifest's example row
     quick: bool
 
     def predict(self, body: bytes) -> bytes:
         """Answer the plain form."""
-        predictions = run_model(self.model, decode_rows(self.rows, body))
-        return encode_rows(self.endpoint.model, self.endpoint.version, self.names, predictions)
+        predictions = self._run(decode_rows(self.rows, body), 422)
+        return encode_rows(self.endpoint.model, self.endpoint.version, self.outputs, predictions)
 
     def infer(self, body: bytes) -> bytes:
         """Answer a V2 inference request."""
         call = decode_infer(self.rows.inputs, body)
-        predictions = run_model(self.model, call.columns)
-        return encode_infer(self.endpoint.name, self.endpoint.version, call, self.names, predictions)
+        predictions = self._run(call.columns, 400)
+        return encode_infer(self.endpoint.name, self.endpoint.version, call, self.outputs, predictions)
+
+    def _run(self, columns: Columns, status: int) -> Predictions:
+        """Predict.  ``BadRequest`` with this status for a row from which TRANSFORM can compute nothing."""
+        try:
+            return run_model(self.model, columns)
+        except (DataError, BindError) as error:
+            raise BadRequest(status, error.message) from error
 
     def metadata(self) -> dict[str, Any]:
         """The V2 metadata of this version."""
-        return model_metadata(self.endpoint.name, self.endpoint.version, self.rows.inputs, self.names, self.sample)
+        return model_metadata(self.endpoint.name, self.endpoint.version, self.rows.inputs, self.outputs, self.sample)
 
 
 @dataclass(frozen=True)
@@ -76,15 +84,19 @@ class Slot:
 
 
 def load_served(endpoint: Endpoint) -> Served:
-    """Load a bundle and answer its example row twice: once to warm it, once to time it."""
+    """Load a bundle and answer its example row a few times: once to warm it, then to time it."""
     model = Model.open(endpoint.bundle, endpoint.sha256)
     form = row_form(model.inputs)
     body = msgspec.json.encode({"rows": [dict(model.manifest.example)]})
     sample = run_model(model, decode_rows(form, body))
-    served = Served(endpoint, model, form, output_names(model), sample, quick=True)
+    served = Served(endpoint, model, form, model_outputs(model), sample, quick=True)
+    return replace(served, quick=min(_seconds(served, body) for _ in range(3)) < QUICK_SECONDS)
+
+
+def _seconds(served: Served, body: bytes) -> float:
     began = time.perf_counter()
     served.predict(body)
-    return replace(served, quick=time.perf_counter() - began < QUICK_SECONDS)
+    return time.perf_counter() - began
 
 
 class Models:

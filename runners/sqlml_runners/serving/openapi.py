@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+import pyarrow as pa
+
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
 from sqlml_runners.serving.models import Served
-from sqlml_runners.serving.protocol import Names
+from sqlml_runners.serving.outputs import Answer, Output
+from sqlml_runners.serving.protocol import ITEM
 from sqlml_runners.serving.v2 import DATATYPE, datatype_of, example_request
 
 _SCHEMA: Mapping[Kind, Mapping[str, Any]] = {
@@ -20,6 +24,8 @@ _SCHEMA: Mapping[Kind, Mapping[str, Any]] = {
     Kind.TIME: {"type": ["string", "null"], "format": "time"},
     Kind.TIMESTAMP: {"type": ["string", "null"], "description": "a timestamp such as 2024-05-31 13:45:00"},
     Kind.TIMESTAMPTZ: {"type": ["string", "null"], "format": "date-time"},
+    Kind.NUMBERS: {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
+    Kind.TEXTS: {"type": ["array", "null"], "items": {"type": ["string", "null"]}},
 }
 _JSON_TYPE = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string"}
 _MISSING = "A column that is left out of a row is NULL, as one given as null is; an unknown column is an error."
@@ -54,10 +60,11 @@ def _endpoint_paths(served: Served) -> dict[str, Any]:
     example = dict(served.model.manifest.example)
     base = f"/v2/models/{quote(endpoint.name, safe='')}"
     rows = _post("Predict rows given by column name", tag, _rows_schema(inputs), {"rows": [example]}, _rows_answer(served))
-    infer = _post("Predict, Open Inference Protocol V2", tag, _infer_schema(inputs), example_request(inputs, example), {})
-    return {
-        f"/models/{quote(endpoint.name, safe='')}/predict": {"post": rows},
-        f"{base}/infer": {"post": infer},
+    paths: dict[str, Any] = {f"/models/{quote(endpoint.name, safe='')}/predict": {"post": rows}}
+    if not any(column.kind in ITEM for column in inputs):  # there is no tensor for a list: no request that could be answered
+        infer = _post("Predict, Open Inference Protocol V2", tag, _infer_schema(inputs), example_request(inputs, example), {})
+        paths[f"{base}/infer"] = {"post": infer}
+    return paths | {
         base: {"get": _operation("The inputs and outputs, Open Inference Protocol V2", tag)},
         f"{base}/ready": {"get": _operation("Does this endpoint answer?", tag)},
     }
@@ -82,10 +89,8 @@ def _rows_schema(inputs: Iterable[InputColumn]) -> dict[str, Any]:
 
 
 def _rows_answer(served: Served) -> dict[str, Any]:
-    names = served.names
-    properties: dict[str, Any] = {names.answer: {"type": _JSON_TYPE[datatype_of(served.sample.answers.type)]}}
-    if names.figures:
-        properties[names.figures] = _figures_schema(names)
+    answers = zip(served.outputs, served.sample, strict=True)
+    properties = {output.name: _output_schema(output, answer) for output, answer in answers}
     predictions = {"type": "array", "items": {"type": "object", "properties": properties}}
     return {
         "type": "object",
@@ -93,11 +98,16 @@ def _rows_answer(served: Served) -> dict[str, Any]:
     }
 
 
-def _figures_schema(names: Names) -> dict[str, Any]:
-    if names.classes:
-        return {"type": "object", "properties": {name: {"type": "number"} for name in names.classes}}
-    item = {"type": "object", "properties": {"centroid_id": {"type": "integer"}, "distance": {"type": "number"}}}
-    return {"type": "array", "items": item}
+def _output_schema(output: Output, answer: Answer) -> dict[str, Any]:
+    if output.classes:
+        return {"type": "object", "properties": {name: {"type": "number"} for name in output.classes}}
+    if isinstance(answer, np.ndarray):
+        item = {"type": "object", "properties": {"centroid_id": {"type": "integer"}, "distance": {"type": "number"}}}
+        return {"type": "array", "items": item}
+    name = _JSON_TYPE[datatype_of(answer.type)]
+    if pa.types.is_list(answer.type):
+        return {"type": ["array", "null"], "items": {"type": [name, "null"]}}
+    return {"type": [name, "null"] if output.nullable else name}
 
 
 def _infer_schema(inputs: Iterable[InputColumn]) -> dict[str, Any]:

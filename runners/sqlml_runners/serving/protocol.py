@@ -1,23 +1,18 @@
-"""What both request forms share: errors, the values of a column, the outputs of a model.  No I/O."""
+"""What both request forms share: errors, and the values of a column.  No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from sqlml.errors import did_you_mean, listing
 from sqlml.plan import InputColumn
 from sqlml.types import Kind, arrow_type
-
-if TYPE_CHECKING:
-    from sqlml.bundles.model import Model
 
 EXPECTED: Mapping[Kind, str] = {
     Kind.NUMBER: "a number",
@@ -27,7 +22,13 @@ EXPECTED: Mapping[Kind, str] = {
     Kind.TIME: "a time such as '13:45:00'",
     Kind.TIMESTAMP: "a timestamp such as '2024-05-31 13:45:00'",
     Kind.TIMESTAMPTZ: "a timestamp such as '2024-05-31 13:45:00+00:00'",
+    Kind.NUMBERS: "a list of numbers",
+    Kind.TEXTS: "a list of texts",
 }
+ITEM: Mapping[Kind, Kind] = {Kind.NUMBERS: Kind.NUMBER, Kind.TEXTS: Kind.TEXT}
+"""What the values of a list are."""
+
+_ARROW: Mapping[Kind, pa.DataType] = {kind: arrow_type(kind) for kind in Kind}
 
 Columns = Mapping[str, pa.Array]
 """A model's inputs, by the names in its manifest; every array has the same length."""
@@ -97,7 +98,7 @@ def column_array(column: InputColumn, values: Sequence[Any], path: Callable[[int
     """
     parse = _PARSE[column.kind]
     try:
-        return pa.array([None if value is None else parse(value) for value in values], arrow_type(column.kind))
+        return pa.array([None if value is None else parse(value) for value in values], _ARROW[column.kind])
     except (ValueError, TypeError, OverflowError, pa.ArrowException):
         raise _first_wrong(column, values, path, status, note) from None
 
@@ -105,8 +106,11 @@ def column_array(column: InputColumn, values: Sequence[Any], path: Callable[[int
 def _first_wrong(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str) -> BadRequest:
     for i, value in enumerate(values):
         try:
-            pa.array([None if value is None else _PARSE[column.kind](value)], arrow_type(column.kind))
+            pa.array([None if value is None else _PARSE[column.kind](value)], _ARROW[column.kind])
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
+            if column.kind in ITEM and isinstance(value, list):
+                item = InputColumn(column.name, column.sql_type, ITEM[column.kind])
+                return _first_wrong(item, value, lambda j, row=i: f"{path(row)}[{j}]", status, note)  # type: ignore[misc]
             return wrong_value(status, path(i), EXPECTED[column.kind], value, note)
     raise AssertionError("a column failed as a whole, but none of its values did")
 
@@ -136,6 +140,20 @@ def _text(value: Any) -> str:
     raise TypeError
 
 
+def _numbers(value: Any) -> list[float | None]:
+    if type(value) is not list:
+        raise TypeError
+    if set(map(type, value)) <= {float, NoneType}:  # as msgspec decodes them: nothing to do for vectors of thousands
+        return value
+    return [None if item is None else _number(item) for item in value]
+
+
+def _texts(value: Any) -> list[str | None]:
+    if type(value) is not list or not set(map(type, value)) <= {str, NoneType}:
+        raise TypeError
+    return value
+
+
 def _timestamp(value: str) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is not None:
@@ -156,45 +174,6 @@ _PARSE: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.TIME: time.fromisoformat,
     Kind.TIMESTAMP: _timestamp,
     Kind.TIMESTAMPTZ: _timestamptz,
+    Kind.NUMBERS: _numbers,
+    Kind.TEXTS: _texts,
 }
-
-
-# --- the outputs of a model -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Names:
-    """What a model's outputs are called: the answer itself, and the figures behind it (none for regression)."""
-
-    answer: str
-    figures: str | None
-    classes: tuple[str, ...] = ()  # of the figures' columns
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """``answers``: one value a row (float64, int64, bool or string array); ``figures``: (n, classes or clusters), or None."""
-
-    answers: pa.Array
-    figures: NDArray[np.float64] | None
-
-
-def output_names(model: Model) -> Names:
-    """The names that PREDICT MODEL gives the same outputs, which are BigQuery's."""
-    answer, *figures = model.full_schema.names
-    return Names(answer, figures[0] if figures else None, model.class_names)
-
-
-def run_model(model: Model, columns: Columns) -> Predictions:
-    """Predict any number of rows."""
-    raw = model.raw(columns)
-    answers = _plain(model.labels(raw))
-    return Predictions(answers, raw.astype(np.float64) if raw.ndim == 2 else None)
-
-
-def _plain(answers: pa.Array) -> pa.Array:
-    if pa.types.is_integer(answers.type):
-        return answers.cast(pa.int64())
-    if pa.types.is_floating(answers.type) or pa.types.is_decimal(answers.type):
-        return answers.cast(pa.float64())
-    return answers if pa.types.is_boolean(answers.type) else answers.cast(pa.string())

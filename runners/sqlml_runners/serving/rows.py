@@ -14,14 +14,14 @@ from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
+from sqlml_runners.serving.outputs import Answer, Output, Predictions
 from sqlml_runners.serving.protocol import (
     BadRequest,
     Columns,
-    Names,
-    Predictions,
     column_array,
     decode_json,
     describe_value,
@@ -30,7 +30,12 @@ from sqlml_runners.serving.protocol import (
     unknown_name,
 )
 
-_TYPES: Mapping[Kind, Any] = {Kind.NUMBER: float | None, Kind.BOOLEAN: bool | None}
+_TYPES: Mapping[Kind, Any] = {
+    Kind.NUMBER: float | None,
+    Kind.BOOLEAN: bool | None,
+    Kind.NUMBERS: list[float | None] | None,
+    Kind.TEXTS: list[str | None] | None,
+}
 _NO_FIELD = re.compile(r'["\\\x00-\x1f]')
 """What msgspec refuses in the name of a field: whatever JSON escapes."""
 
@@ -79,24 +84,24 @@ def _plain_values(form: RowForm, body: bytes, reason: msgspec.ValidationError | 
     return {column.name: [row.get(column.name) for row in rows] for column in form.inputs}
 
 
-def encode_rows(model: str, version: int, names: Names, predictions: Predictions) -> bytes:
+def encode_rows(model: str, version: int, outputs: Sequence[Output], predictions: Predictions) -> bytes:
     """The answer: one object a row, in order.
 
     ``<target>_probs`` is an object from class to probability; ``nearest_centroids_distance`` a list of centroid and distance,
     nearest first.
     """
-    answers = predictions.answers.to_pylist()
-    if predictions.figures is None or names.figures is None:
-        rows = [{names.answer: answer} for answer in answers]
-    else:
-        figures = _figures(names, predictions.figures.tolist())
-        rows = [{names.answer: answer, names.figures: figure} for answer, figure in zip(answers, figures, strict=True)]
+    names = [output.name for output in outputs]
+    columns = [_values(output, answer) for output, answer in zip(outputs, predictions, strict=True)]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     return msgspec.json.encode({"model": model, "version": version, "predictions": rows})
 
 
-def _figures(names: Names, table: list[list[float]]) -> list[Any]:
-    if names.classes:
-        return [dict(zip(names.classes, row, strict=True)) for row in table]
+def _values(output: Output, answer: Answer) -> list[Any]:
+    if not isinstance(answer, np.ndarray):
+        return list(answer.to_pylist())
+    table: list[list[float]] = answer.tolist()
+    if output.classes:
+        return [dict(zip(output.classes, row, strict=True)) for row in table]
     return [
         [{"centroid_id": i, "distance": value} for value, i in sorted((value, i) for i, value in enumerate(row, start=1))]
         for row in table

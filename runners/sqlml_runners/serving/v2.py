@@ -13,16 +13,17 @@ from math import prod
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from sqlml.errors import count_of, listing
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
+from sqlml_runners.serving.outputs import Answer, Output, Predictions
 from sqlml_runners.serving.protocol import (
+    ITEM,
     BadRequest,
     Columns,
-    Names,
-    Predictions,
     column_array,
     decode_json,
     find_name,
@@ -67,8 +68,15 @@ _NESTED = {name: _list_decoder(list[value | None]) for name, value in _VALUES.it
 _NUMBERS = tuple(name for name in _VALUES if name not in ("BOOL", "BYTES"))
 _IS_NESTED = re.compile(rb"\s*\[\s*\[")
 
-DATATYPE: Mapping[Kind, str] = dict.fromkeys(Kind, "BYTES") | {Kind.NUMBER: "FP64", Kind.BOOLEAN: "BOOL"}
-"""The datatype that metadata lists for an input; numbers are taken in every numeric one."""
+DATATYPE: Mapping[Kind, str] = dict.fromkeys(Kind, "BYTES") | {
+    Kind.NUMBER: "FP64",
+    Kind.BOOLEAN: "BOOL",
+    Kind.NUMBERS: "FP64",
+}
+"""The datatype that metadata lists for an input; numbers are taken in every numeric one, lists in none."""
+
+
+_ROWS_FORM = 'use the rows form, POST /models/{model}/predict with {"rows": [{…}]}'
 
 
 class _Tensor(msgspec.Struct):
@@ -112,6 +120,8 @@ def decode_infer(inputs: Sequence[InputColumn], body: bytes) -> InferCall:
         request: _Request = decode_json(_REQUEST.decode, body)
     except msgspec.ValidationError as error:
         raise BadRequest(400, f"the body is not an inference request: {_readable(error)}") from error
+    if lists := [column.name for column in inputs if column.kind in ITEM]:
+        raise BadRequest(400, f"the model takes lists ({listing(lists)}), which fit no tensor: {_ROWS_FORM}")
     places = _by_input(inputs, request.inputs)
     columns = {c.name: _column(c, request.inputs[places[c.name]], f"inputs[{places[c.name]}].data") for c in inputs}
     sizes = {name: len(array) for name, array in columns.items()}
@@ -120,9 +130,9 @@ def decode_infer(inputs: Sequence[InputColumn], body: bytes) -> InferCall:
     return InferCall(columns, request.id, tuple(output.name for output in request.outputs or ()))
 
 
-def encode_infer(endpoint: str, version: int, call: InferCall, names: Names, predictions: Predictions) -> bytes:
+def encode_infer(endpoint: str, version: int, call: InferCall, outputs: Sequence[Output], predictions: Predictions) -> bytes:
     """The answer: the outputs that were asked for, in the order asked."""
-    tensors = {tensor["name"]: tensor for tensor in _outputs(names, predictions)}
+    tensors = {tensor["name"]: tensor for tensor in _outputs(outputs, predictions)}
     wanted = call.outputs or tuple(tensors)
     if unknown := [name for name in wanted if name not in tensors]:
         raise BadRequest(400, f"the model has no output {unknown[0]!r}; it has: {listing(tensors)}")
@@ -227,23 +237,26 @@ def _readable(error: msgspec.ValidationError) -> str:
     return str(error).replace("`$.", "`").replace("`$", "`").replace("`", "")
 
 
-def _outputs(names: Names, predictions: Predictions) -> list[dict[str, Any]]:
-    answers = predictions.answers
-    tensor = {"name": names.answer, "datatype": datatype_of(answers.type), "shape": [len(answers)], "data": answers.to_pylist()}
-    tensors = [tensor]
-    if predictions.figures is not None and names.figures is not None:
-        figures = predictions.figures
-        tensor = {"name": names.figures, "datatype": "FP64", "shape": list(figures.shape), "data": figures.ravel().tolist()}
-        tensors.append(tensor | _classes(names))
-    return tensors
+def _outputs(outputs: Sequence[Output], predictions: Predictions) -> list[dict[str, Any]]:
+    return [_tensor(output, answer) for output, answer in zip(outputs, predictions, strict=True)]
 
 
-def _classes(names: Names) -> dict[str, Any]:
-    return {"parameters": {"classes": list(names.classes)}} if names.classes else {}
+def _tensor(output: Output, answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, np.ndarray):
+        tensor = {"name": output.name, "datatype": "FP64", "shape": list(answer.shape), "data": answer.ravel().tolist()}
+        return tensor | ({"parameters": {"classes": list(output.classes)}} if output.classes else {})
+    values, datatype = answer.to_pylist(), datatype_of(answer.type)
+    if not pa.types.is_list(answer.type):
+        return {"name": output.name, "datatype": datatype, "shape": [len(values)], "data": values}
+    width = max((len(row) for row in values if row is not None), default=0)
+    padded = [value for row in values for value in [*(row or ()), *[None] * (width - len(row or ()))]]
+    return {"name": output.name, "datatype": datatype, "shape": [len(values), width], "data": padded}
 
 
 def datatype_of(data_type: pa.DataType) -> str:
-    """The V2 datatype of an output's values."""
+    """The V2 datatype of an output's values; of a list, of the values in it."""
+    if pa.types.is_list(data_type):
+        return datatype_of(data_type.value_type)
     if pa.types.is_boolean(data_type):
         return "BOOL"
     if pa.types.is_integer(data_type):
@@ -260,21 +273,31 @@ def server_metadata(version: str) -> dict[str, Any]:
 
 
 def model_metadata(
-    endpoint: str, version: int, inputs: Sequence[InputColumn], names: Names, sample: Predictions
+    endpoint: str, version: int, inputs: Sequence[InputColumn], outputs: Sequence[Output], sample: Predictions
 ) -> dict[str, Any]:
     """``GET /v2/models/{m}``; ``sample`` is any prediction of the model, for the outputs' types and widths."""
-    outputs = [
-        {"name": tensor["name"], "datatype": tensor["datatype"], "shape": [-1, *tensor["shape"][1:]]}
-        | ({"parameters": tensor["parameters"]} if "parameters" in tensor else {})
-        for tensor in _outputs(names, sample)
-    ]
     return {
         "name": endpoint,
         "versions": [str(version)],
         "platform": "sqlml",
-        "inputs": [{"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1]} for column in inputs],
-        "outputs": outputs,
+        "inputs": [_described_input(column) for column in inputs],
+        "outputs": [_described_output(output, answer) for output, answer in zip(outputs, sample, strict=True)],
     }
+
+
+def _described_input(column: InputColumn) -> dict[str, Any]:
+    if column.kind in ITEM:
+        return {"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1, -1], "parameters": {"rows_form_only": True}}
+    return {"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1]}
+
+
+def _described_output(output: Output, answer: Answer) -> dict[str, Any]:
+    tensor = _tensor(output, answer)
+    more = {"parameters": tensor["parameters"]} if "parameters" in tensor else {}
+    rest = (
+        tensor["shape"][1:] if isinstance(answer, np.ndarray) else [-1] * len(tensor["shape"][1:])
+    )  # lists are as long as the longest
+    return {"name": output.name, "datatype": tensor["datatype"], "shape": [-1, *rest]} | more
 
 
 def example_request(inputs: Sequence[InputColumn], row: Mapping[str, Any]) -> dict[str, Any]:

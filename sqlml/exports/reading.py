@@ -1,0 +1,158 @@
+"""Reading a file as a model, in a process of its own: a damaged or malicious file may bring a library down, but not the session.
+
+    python -m sqlml.exports.reading request.json
+
+The request names the path, the folder for the bundle, and the options; the answer lies beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlml import errors
+from sqlml.errors import BindError, BundleError, Error, OperationalError
+from sqlml.exports.bundle import Card, is_bundle, read_bundle
+from sqlml.exports.foreign import Wishes
+from sqlml.exports.place import write_error
+from sqlml.plan import TrainOutcome, TrainPlan
+
+SECONDS = 600.0
+REQUEST = "import.json"
+ANSWER = "import-answer.json"
+_DAMAGED = "the file is damaged, or no model"
+
+
+def read_apart(path: Path, folder: Path, wishes: Wishes) -> Card:
+    """Read ``path`` into ``folder / "bundle"`` in a child process.  Raises what it raised, or says that it came down."""
+    check_source(path)
+    request = {"path": str(path.absolute()), "folder": str(folder.absolute()), "wishes": asdict(wishes)}
+    (folder / REQUEST).write_text(json.dumps(request, ensure_ascii=False), encoding="utf-8")
+    command = [sys.executable, "-m", "sqlml.exports.reading", str(folder / REQUEST)]
+    with (folder / "job.log").open("ab") as log:
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise OperationalError(f"{path} was not read within {SECONDS:g} seconds", hint=_DAMAGED) from error
+    answer = folder / ANSWER
+    if not answer.is_file():
+        raise BundleError(f"reading {path} brought its process down (exit status {done.returncode})", hint=_DAMAGED)
+    document = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in document:
+        raise _error(document["error"])
+    return Card(
+        document["name"],
+        document["created_at"],
+        TrainPlan.from_json(document["plan"]),
+        TrainOutcome.from_json(document["outcome"]),
+    )
+
+
+def check_source(path: Path) -> None:
+    """Raise what can be told without reading: no such file, no permission."""
+    try:
+        if not path.exists():
+            near = sorted(p.name for p in path.parent.iterdir())[:200] if path.parent.is_dir() else []
+            hint = errors.did_you_mean(path.name, near) or (None if path.parent.is_dir() else f"there is no folder {path.parent}")
+            raise BindError(f"there is no file {path}", hint=hint)
+        if path.is_file():
+            with path.open("rb") as file:
+                if not file.read(1):
+                    raise BundleError(f"{path} is empty", hint="export the model again")
+        elif not path.is_dir():
+            raise BindError(
+                f"{path} is neither a file nor a folder", hint="give what EXPORT MODEL wrote, an ONNX or an XGBoost file"
+            )
+    except OSError as error:
+        raise OperationalError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_model(path: Path, folder: Path, wishes: Wishes) -> Card:
+    """Read a bundle, an ONNX file or an XGBoost file into ``folder``, which is made, and try it on rows made for it."""
+    if is_bundle(path):
+        given = [name for name, value in asdict(wishes).items() if value is not None]
+        if given:
+            raise BindError(f"a bundle says itself what it is: no option {given[0]}", hint="leave the options out")
+        card = read_bundle(path, folder)
+    else:
+        card = _read_foreign(path, folder, wishes)
+    _try(path, folder, card)
+    return card
+
+
+def _read_foreign(path: Path, folder: Path, wishes: Wishes) -> Card:
+    with path.open("rb") as file:
+        head = file.read(64).lstrip()
+    if path.suffix.lower() in (".json", ".ubj") or head[:1] == b"{":
+        from sqlml.exports.foreign_xgboost import read_xgboost
+
+        return read_xgboost(path, folder, wishes)
+    if path.suffix.lower() == ".onnx" or head[:1] == b"\x08":
+        from sqlml.exports.foreign_onnx import read_onnx
+
+        return read_onnx(path, folder, wishes)
+    raise BundleError(
+        f"{path} is no model that is known here",
+        hint="a bundle (folder, .tar, .tar.gz), .onnx, or XGBoost's .json or .ubj can be imported",
+    )
+
+
+def _try(path: Path, folder: Path, card: Card) -> None:
+    """Load it and predict, so that what is wrong comes out now; trees are checked node by node."""
+    from sqlml.algorithms.xgboost import TreePredictor
+    from sqlml.bundles.model import Model
+    from sqlml.exports.boosters import read_forest
+    from sqlml.exports.samples import sample_rows
+
+    try:
+        model = Model.open(folder, card.outcome.bundle_sha256)
+        for head in model.heads:
+            if isinstance(head.predictor, TreePredictor):
+                read_forest(head.predictor.booster)
+        model.full(sample_rows(model))
+    except Error:
+        raise
+    except Exception as error:  # whatever a damaged file makes a library raise
+        text = str(error).splitlines()[0] if str(error) else ""
+        raise BundleError(f"{path} cannot be used: {type(error).__name__}: {text}", hint=_DAMAGED) from error
+
+
+def _error(document: dict[str, Any]) -> Error:
+    found = getattr(errors, document["type"], OperationalError)
+    error: Error = found(document["message"], hint=document["hint"])
+    return error
+
+
+def main(request: Path) -> None:
+    """The child: read what the request names, and leave the answer beside it."""
+    warnings.simplefilter("ignore")
+    document = json.loads(request.read_text(encoding="utf-8"))
+    path, folder = Path(document["path"]), Path(document["folder"])
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document["wishes"].items()}
+    wishes = Wishes(**given)
+    try:
+        card = read_model(path, folder / "bundle", wishes)
+        answer = {
+            "name": card.name,
+            "created_at": card.created_at,
+            "plan": card.plan.to_json(),
+            "outcome": card.outcome.to_json(),
+        }
+    except Error as error:
+        answer = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
+    except OSError as error:
+        own = write_error(folder, error)
+        answer = {"error": {"type": type(own).__name__, "message": own.message, "hint": own.hint}}
+    except (MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        text = f"{path} cannot be read ({type(error).__name__}: {error})"
+        answer = {"error": {"type": "BundleError", "message": text, "hint": _DAMAGED}}
+    (folder / ANSWER).write_text(json.dumps(answer, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,227 @@
+"""ML.EVALUATE(MODEL m, …) and its like inside queries: each is computed before the statement that it stands in runs.
+
+call → BoundTable (function, version, its own query) → [values of parameters] → Arrow table → a name of ours in the database
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+from sqlml_dialect import ModelCall
+from sqlml_dialect.nodes import Value
+from sqlml_dialect.tokens import Kind, scan
+
+from sqlml.binder.parameters import Parameters
+from sqlml.binder.table_calls import TablePiece, check_call_options, table_piece
+from sqlml.binder.text import Sql
+from sqlml.bundles.model import Model
+from sqlml.catalog import Catalog, Version
+from sqlml.contracts import FunctionSignature
+from sqlml.errors import BindError, BundleError, NotSupportedError, TrainingDataError
+from sqlml.evaluation.anomalies import FIGURE, AnomalyModel, anomaly_schema
+from sqlml.evaluation.functions import FUNCTIONS, TableFunction, check_fits
+from sqlml.evaluation.scores import Scores
+from sqlml.evaluation.subject import Subject
+from sqlml.statements.scoring import (
+    Runs,
+    check_threshold,
+    measured_heldout,
+    measured_query,
+    open_model,
+    query_columns,
+    subject_of,
+)
+from sqlml.types import Task, sql_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class BoundTable:
+    """A call with its names settled; ``body`` is its own query, calls inside bound, parameters numbered as in the statement."""
+
+    call: ModelCall
+    function: TableFunction
+    version: Version
+    subject: Subject
+    source: str
+    body: Sql | None
+    catalog: Catalog
+    runs: Runs
+
+    def empty(self, parameters: Any) -> pa.Table:
+        """Its columns; its query is described, not run."""
+        options = self._options(parameters)
+        if self.body is not None and self.call.query is not None:
+            values = values_in(self.body.text, parameters)
+            query_columns(self.subject, self.version, self.body, self.call.query.span, values, self.runs)
+        return self._located(lambda: self.function.empty(self.subject, options))
+
+    def compute(self, parameters: Any) -> pa.Table:
+        """The whole table."""
+        options = self._options(parameters)
+        scores = self._scores(parameters) if self.function.rows else ()
+        return self._located(lambda: self.function.table(self.subject, options, scores))
+
+    def _options(self, parameters: Any) -> dict[str, Any]:
+        def resolve(value: Value) -> Any:
+            return Parameters(self.source, self.call.span, parameters).resolve(value)
+
+        options = check_call_options(self.call, self.function.options, self.source, resolve)
+        if options.get("threshold") is not None:
+            self._check_threshold()
+        return options
+
+    def _check_threshold(self) -> None:
+        option = next(option for option in self.call.options if option.name.name.lower() == "threshold")
+        check_threshold(self.version, self.source, option.span)
+
+    def _scores(self, parameters: Any) -> tuple[Scores, ...]:
+        if self.body is None or self.call.query is None:
+            what = f"{self.call.function.upper()}(MODEL {self.call.model.text}, (SELECT …))"
+            held = measured_heldout(self.subject, self.version, self.catalog, self.source, self.call.span, what)
+            return held.heads
+        values = values_in(self.body.text, parameters)
+        return measured_query(self.subject, self.version, self.body, self.call.query.span, values, self.runs).heads
+
+    def _located(self, action: Callable[[], pa.Table]) -> pa.Table:
+        try:
+            return action()
+        except (BindError, TrainingDataError) as error:
+            raise error.located(self.source, self.call.span) from None
+
+
+class TableFunctions:
+    """Binds the calls of one connection."""
+
+    def __init__(self, catalog: Catalog, runs: Runs) -> None:
+        self._catalog = catalog
+        self._runs = runs
+        self._models: dict[str, Model] = {}  # the one that was used last
+
+    def bind(self, call: ModelCall, version: Version, body: Sql | None, source: str, kept_by: str | None) -> TablePiece:
+        """The piece that stands for a call.  ``kept_by`` names what would keep the text and run it again later, if anything."""
+        function = FUNCTIONS[call.function]
+        shown = call.function.upper()
+        if kept_by is not None:
+            raise NotSupportedError(
+                f"{shown} is computed once, before the statement runs, and a {kept_by} would run it again", source=source,
+                span=call.span, hint="keep its rows: CREATE TABLE … AS SELECT …",
+            )  # fmt: skip
+        if body is not None and not function.rows:
+            span = call.query.span if call.query else call.span
+            raise BindError(f"{shown} takes no query", source=source, span=span, hint=f"write {shown}(MODEL {call.model.text})")
+        subject = subject_of(version, self._catalog, self._load)
+        try:
+            check_fits(call.function, subject)
+        except BindError as error:
+            raise error.located(source, call.span) from None
+        bound = BoundTable(call, function, version, subject, source, body, self._catalog, self._runs)
+        return table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", bound, call.span)
+
+    def _load(self, version: Version) -> Model:
+        if version.uid not in self._models:
+            self._models = {version.uid: open_model(version)}
+        return self._models[version.uid]
+
+    # --- functions of a row that are no model's own ---
+
+    def special(self, version: Version, output: str) -> tuple[str, FunctionSignature, Callable[[], Model]] | None:
+        """For ``transform`` and ``anomalies:<share>``: a name for the target, a signature and what loads; None for the rest."""
+        what, _, argument = output.partition(":")
+        columns = tuple((column.name, column.kind) for column in version.inputs)
+        if what == "transform":
+            bare = self._transform(version)
+            return f"{version.uid}_transform", bare.signature, partial(_bare, version)
+        if what == "anomalies":
+            self._check_anomalies(version, argument)
+            added = tuple((field.name, sql_type(field.type)) for field in anomaly_schema(version.task))
+            load = cast("Callable[[], Model]", partial(self._anomalies, version, float(argument) if argument else None))
+            return f"{version.uid}_anomalies_{argument}", FunctionSignature(columns, "BOOLEAN", added), load
+        return None
+
+    def _transform(self, version: Version) -> Model:
+        try:
+            loaded = self._load(version)
+        except BundleError as error:  # a view that calls it must not keep the database from being opened
+            raise BindError(error.message, hint=error.hint) from error
+        if loaded.transform is None:
+            raise BindError(
+                f"model {version.name} was trained without TRANSFORM: there is nothing to apply",
+                hint=f"ML.PREDICT(MODEL {version.name}, …) gives its predictions",
+            )
+        return _without_heads(loaded)
+
+    def _check_anomalies(self, version: Version, contamination: str) -> None:
+        if version.task not in FIGURE:
+            raise BindError(
+                f"ML.DETECT_ANOMALIES is for isolation_forest, kmeans and pca; {version.name} is {version.algorithm}",
+                hint="train one of them on the same rows, or look for large errors with ML.PREDICT",
+            )
+        if version.task is not Task.ANOMALY and not contamination:
+            raise BindError(
+                f"ML.DETECT_ANOMALIES needs to know which share of the training rows {version.name} should find strange",
+                hint=f"write ML.DETECT_ANOMALIES(MODEL {version.name}, STRUCT(0.02 AS contamination), (SELECT …))",
+            )
+        if contamination and subject_of(version, self._catalog, self._load).load_sample() is None:
+            raise BindError(f"the sample of training rows that {version.name} kept is gone", hint="train the model again")
+
+    def _anomalies(self, version: Version, contamination: float | None) -> AnomalyModel:
+        subject = subject_of(version, self._catalog)
+        return AnomalyModel(subject.model, contamination, subject.sample)
+
+
+def _bare(version: Version) -> Model:
+    return _without_heads(open_model(version))
+
+
+def _without_heads(model: Model) -> Model:
+    """The same model as one that only transforms."""
+    return Model(model.folder, model.manifest, ())
+
+
+# --- parameters --------------------------------------------------------------------------------------------------------
+
+
+def values_in(text: str, parameters: Any) -> Any:
+    """Of a statement's values those that a part of it names, as the database takes them: by name.
+
+    The part's ``?`` are numbered as in the statement (``number_parameters``).
+    """
+    names = dict.fromkeys(token.text[1:] for token in _marks(text))
+    if not names:
+        return ()
+    if isinstance(parameters, Mapping):
+        return {name: parameters[name] for name in names}
+    return {name: parameters[int(name) - 1] for name in names}
+
+
+def _marks(text: str) -> Iterator[Any]:
+    return (token for token in scan(text) if token.kind is Kind.PARAM and token.text != "?")
+
+
+def tables_of(sql: Sql) -> list[TablePiece]:
+    """The pieces of a statement whose tables must be there while it runs."""
+    return [piece for piece in sql.pieces if isinstance(piece, TablePiece)]
+
+
+def only_looks(text: str) -> bool:
+    """Whether a statement asks about itself and runs nothing: EXPLAIN without ANALYZE, DESCRIBE."""
+    words = [token.text.upper() for token, _ in zip(scan(text), range(4), strict=False)]
+    if words[:1] == ["EXPLAIN"]:
+        return "ANALYZE" not in words[1:3] and "ANALYSE" not in words[1:3]
+    return words[:1] in (["DESCRIBE"], ["DESC"])
+
+
+def check_values(sql: Sql, parameters: Any) -> None:
+    """``ProgrammingError`` unless each parameter of a statement has a value, and each value a parameter.
+
+    The database cannot tell, since it gets only those that stand outside our calls.
+    """
+    Parameters(sql.source, sql.span, parameters).check()

@@ -1,0 +1,213 @@
+"""Which rows each head learns from and which are held out, as SPLIT says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sqlml.errors import TrainingDataError, count_of
+from sqlml.features.dataset import Values
+from sqlml.features.split import HELDOUT, TRAINING, UNMARKED, VALIDATION, fold_numbers, latest, read_marks, split_rows
+from sqlml.features.target import nothing_to_measure, shown
+from sqlml.plan import SplitPlan
+from sqlml.training.aims import Aim, Learner, one_class, other_values
+from sqlml.training.follower import Follower
+from sqlml.training.rows import HeadRows, Rows
+from sqlml.training.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class HeadTask:
+    """What one head has to do: its learner and its rows, before any are taken to decide when to stop.
+
+    ``plain`` are training rows, ``marked`` those that SPLIT BY calls validation rows, ``held`` the held-out ones.
+    """
+
+    learner: Learner
+    plain: Rows
+    marked: Rows
+    held: Rows
+
+
+def divide(
+    aims: tuple[Aim, ...], source: Source, other: Source | None, split: SplitPlan, seed: int, follower: Follower
+) -> tuple[HeadTask, ...]:
+    """The rows of each head.  Several heads share one division; one head's rows are divided class by class.
+
+    ``other`` has the rows of VALIDATE ON.
+    """
+    alone = len(aims) == 1
+    numbers = source.data.order
+    if alone:
+        numbers = numbers[_all_rows(aims[0], source, numbers).known]
+    classes = aims[0].y[numbers] if alone and aims[0].y is not None and aims[0].learner.stratifies else None
+    marks = _marks(source, numbers, classes, split, seed, follower)
+    tasks = []
+    for aim in aims:
+        rows = _all_rows(aim, source, numbers)
+        _tell(aim, source, rows, split, alone, follower)
+        plain, marked, held = (rows.pick(marks == part) for part in (TRAINING, VALIDATION, HELDOUT))
+        held = held if other is None else _other_rows(aim.learner, other, alone, follower)
+        tasks.append(HeadTask(aim.learner, plain.pick(plain.known), marked.pick(marked.known), held))
+    return tuple(tasks)
+
+
+def _all_rows(aim: Aim, source: Source, numbers: NDArray[np.int64]) -> Rows:
+    y = None if aim.y is None else aim.y[numbers]
+    return Rows(numbers, y, None if source.weight is None else source.weight[numbers])
+
+
+def _tell(aim: Aim, source: Source, rows: Rows, split: SplitPlan, alone: bool, follower: Follower) -> None:
+    """Say which rows are left out for want of a target, and which classes are too rare to be held out."""
+    learner = aim.learner
+    unknown = ~_all_rows(aim, source, source.data.order).known
+    if unknown.any():
+        of = "" if alone else f" for {learner.name}"
+        follower.notice(f"{left_out(unknown, 'row', of)} {learner.name} is NULL")
+    if alone and learner.classes and rows.y is not None and split.method == "random":
+        counts = np.bincount(rows.y, minlength=len(learner.classes))
+        single = [shown(learner.classes[i]) for i in np.flatnonzero(counts == 1)]
+        if single:
+            follower.notice(f"{learner.name} has one row only of {', '.join(single[:5])}: it is kept for training")
+
+
+def left_out(mask: NDArray[np.bool_], what: str, of: str = "") -> str:
+    """``1 of 50 rows is left out: its``"""
+    count = int(mask.sum())
+    verb, whose = ("is", "its") if count == 1 else ("are", "their")
+    return f"{count:,} of {count_of(len(mask), what)} {verb} left out{of}: {whose}"
+
+
+# --- the ways to split ------------------------------------------------------------------------------------------------
+
+
+def _marks(
+    source: Source, numbers: NDArray[np.int64], classes: NDArray[np.int64] | None, split: SplitPlan, seed: int, follower: Follower
+) -> NDArray[np.int64]:
+    """TRAINING, VALIDATION or HELDOUT for each of the rows numbered ``numbers``."""
+    marks = np.full(len(numbers), TRAINING, np.int64)
+    positions = np.arange(len(numbers))
+    match split.method:
+        case "random":
+            marks[split_rows(positions, split.fraction, seed, classes)[1]] = HELDOUT
+        case "fold":
+            if split.folds > len(numbers):
+                raise TrainingDataError(f"{split.folds} folds need as many rows; there are {len(numbers):,}")
+            marks[fold_numbers(len(numbers), split.folds, seed, classes) == split.fold] = HELDOUT
+        case "by":
+            marks = _by_column(source, numbers, split, follower)
+        case "time":
+            marks[_by_time(source, numbers, split, follower)] = HELDOUT
+    return marks
+
+
+def _split_values(source: Source, numbers: NDArray[np.int64], split: SplitPlan) -> Values:
+    return source.data.column(split.column or "").take(pa.array(numbers))
+
+
+def _by_column(source: Source, numbers: NDArray[np.int64], split: SplitPlan, follower: Follower) -> NDArray[np.int64]:
+    marks = read_marks(split.column or "", _split_values(source, numbers, split))
+    follower.notice(f"{split.column} says which rows are held out: it is no feature")
+    unmarked = marks == UNMARKED
+    if unmarked.any():
+        follower.notice(f"{count_of(int(unmarked.sum()), 'row')} without a {split.column} (NULL): training rows")
+        marks[unmarked] = TRAINING
+    if not (marks == TRAINING).any():
+        raise TrainingDataError(f"SPLIT BY {split.column} leaves no row to train on")
+    if not (marks == HELDOUT).any():
+        follower.notice(f"SPLIT BY {split.column} holds no row out")
+    return marks
+
+
+def _by_time(source: Source, numbers: NDArray[np.int64], split: SplitPlan, follower: Follower) -> NDArray[np.bool_]:
+    values = _split_values(source, numbers, split)
+    follower.notice(f"{split.column} says which rows are held out: it is no feature")
+    unknown = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0)
+    if unknown:
+        follower.notice(f"{count_of(unknown, 'row')} without a {split.column} (NULL): training rows")
+    held = latest(values, split.fraction)
+    if not held.any():
+        what = "is NULL in every row" if unknown == len(values) else "has too few different values to hold out the latest"
+        raise TrainingDataError(f"SPLIT TIME {split.column}: the column {what}", hint="SPLIT RANDOM 0.2 needs no times")
+    return held
+
+
+# --- the rows of VALIDATE ON ------------------------------------------------------------------------------------------
+
+
+def _other_rows(learner: Learner, other: Source, alone: bool, follower: Follower) -> Rows:
+    if not other.size:
+        raise TrainingDataError("the query of VALIDATE ON gave no rows: there is nothing to measure the model on")
+    rows = Rows(other.data.order, None, None if other.weight is None else other.weight[other.data.order])
+    if learner.name is None:
+        return rows
+    values = other.data.table.column(learner.name)
+    y = other_values(learner, values)[other.data.order]
+    rows = Rows(rows.numbers, y, rows.weight)
+    known = rows.known
+    if not known.any():
+        raise nothing_to_measure(learner.name, values, learner.classes, " of VALIDATE ON")
+    if not known.all():
+        why = "a class without training rows" if learner.classes else "infinite"
+        follower.notice(f"{left_out(~known, 'validation row')} {learner.name} is NULL or {why}")
+    return rows.pick(known) if alone else rows
+
+
+# --- what an algorithm gets -------------------------------------------------------------------------------------------
+
+
+def arrange(task: HeadTask, source: Source, seed: int, fraction: float, follower: Follower | None) -> tuple[Learner, HeadRows]:
+    """The rows of a head as its algorithm gets them, and the learner with those classes alone that can be learnt.
+
+    Rows that decide when to stop are the marked ones where there are any, else a part of the training rows; where nothing stops
+    early all are trained on.
+    """
+    learner, plain, valid = task.learner, task.plain, task.marked
+    if not learner.stops_early:
+        if len(valid) and follower:
+            follower.notice(f"{learner.algorithm.name} does not stop early here: the validation rows are trained on")
+        plain, valid = merge(source, plain, valid), valid.none()
+    elif not len(valid):
+        plain, valid = plain.divide(fraction, seed + 1, learner.stratifies)
+    return _learnable(learner, HeadRows(plain, valid, task.held), follower)
+
+
+def merge(source: Source, *parts: Rows) -> Rows:
+    """The rows of several parts together, in canonical order."""
+    filled = [part for part in parts if len(part)] or [parts[0]]
+    numbers = np.concatenate([part.numbers for part in filled])
+    order = np.argsort(source.rank[numbers])
+    y = None if filled[0].y is None else np.concatenate([part.y for part in filled if part.y is not None])[order]
+    weight = None
+    if filled[0].weight is not None:
+        weight = np.concatenate([part.weight for part in filled if part.weight is not None])[order]
+    return Rows(numbers[order], y, weight)
+
+
+def _learnable(learner: Learner, rows: HeadRows, follower: Follower | None) -> tuple[Learner, HeadRows]:
+    """Without the classes that have no training row: nothing could be learnt of them, unless an earlier version has."""
+    y = rows.train.y
+    if learner.name is not None and not len(rows.train):
+        raise TrainingDataError(f"target {learner.name} is NULL in every training row: there is nothing to learn")
+    if not learner.classes or y is None or learner.fixed:
+        return learner, rows
+    present = np.unique(y)
+    if len(present) == len(learner.classes):
+        return learner, rows
+    codes = np.full(len(learner.classes), -1)
+    codes[present] = np.arange(len(present))
+    gone = [shown(value) for i, value in enumerate(learner.classes) if codes[i] < 0]
+    classes = tuple(learner.classes[i] for i in present)
+    if len(classes) == 1:
+        raise one_class(learner.name or "", classes, " in the training rows")
+    if follower:
+        follower.notice(f"{learner.name} has no training row of {', '.join(gone[:5])}: rows of such a class are not measured")
+    valid, held = rows.valid.recoded(codes), rows.held.recoded(codes)
+    return learner.with_classes(classes), HeadRows(rows.train.recoded(codes), valid.pick(valid.known), held)

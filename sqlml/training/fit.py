@@ -1,0 +1,135 @@
+"""One head fitted: encoder, feature matrices, predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sqlml.algorithms.metrics import Metrics, measure
+from sqlml.algorithms.options import MAX_CATEGORIES
+from sqlml.bundles.head import Head
+from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, Report, TrainingData
+from sqlml.errors import TrainingDataError
+from sqlml.features.encode import CODES, FeatureEncoder
+from sqlml.plan import InputColumn
+from sqlml.training.aims import Learner, check_class_weight, class_factors
+from sqlml.training.features import Features
+from sqlml.training.rows import HeadRows, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MEASURED_ROWS = 1_000_000
+"""Training metrics are of at most so many rows (in canonical order, which is as good as random)."""
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """The features of a head's rows: float32 (n, k) each."""
+
+    train: NDArray[np.float32]
+    valid: NDArray[np.float32]
+    held: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head that has learnt, with everything it learnt from."""
+
+    learner: Learner
+    encoder: FeatureEncoder
+    predictor: Predictor
+    rows: HeadRows
+    x: Matrices
+
+    @property
+    def rounds(self) -> int | None:
+        """How many rounds it learnt, where it can be told to stop there."""
+        found = self.predictor.parameters().get("rounds")
+        return None if found is None else int(found[0])
+
+
+def fit_head(
+    learner: Learner, rows: HeadRows, features: Features, validated: bool, report: Report, start: Head | None = None
+) -> FittedHead:
+    """Learn.  ``validated``: the held-out rows are those of VALIDATE ON; ``start``: the head to go on from."""
+    check_class_weight(learner)
+    encoder = start.encoder if start else fit_encoder(learner, features, rows.train.numbers)
+    x = encode(encoder, features, rows, validated)
+    predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start), report)
+    predictor.threads = learner.threads  # within the job nobody else computes
+    return FittedHead(learner, encoder, predictor, rows, x)
+
+
+def fit_encoder(learner: Learner, features: Features, rows: NDArray[np.int64]) -> FeatureEncoder:
+    """The encoder that the algorithm wants.  ``TrainingDataError`` where it gives no features."""
+    encoding = learner.algorithm.encoding
+    most = learner.options.get(MAX_CATEGORIES.name) or (1000 if encoding == CODES else 100)
+    encoder = FeatureEncoder.fit(features.inputs, features.column, rows, encoding, most, features.positions)
+    if not encoder.names:
+        raise _no_features(features.inputs)
+    return encoder
+
+
+def _no_features(inputs: tuple[InputColumn, ...]) -> TrainingDataError:
+    if not inputs:
+        return TrainingDataError("there are no feature columns left to learn from")
+    one = f"the only feature column, {inputs[0].name}, does not vary"
+    subject = one if len(inputs) == 1 else f"none of the {len(inputs):,} feature columns varies"
+    return TrainingDataError(f"{subject} in the training rows: there is nothing to learn from")
+
+
+def encode(encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool) -> Matrices:
+    """The feature matrices; those of VALIDATE ON come from their own source."""
+    parts = [rows.train.numbers, rows.valid.numbers]
+    if not validated:
+        return Matrices(*encoder.transform_rows(features.column, [*parts, rows.held.numbers]))
+    train, valid = encoder.transform_rows(features.column, parts)
+    return Matrices(train, valid, encoder.transform_rows(features.held(validated), [rows.held.numbers])[0])
+
+
+def _data(learner: Learner, encoder: FeatureEncoder, rows: HeadRows, x: Matrices) -> TrainingData:
+    held, known = rows.held, rows.held.known
+    watched = known.any()
+    return TrainingData(
+        features=FeatureMatrix(x.train, encoder.names, encoder.categorical),
+        y=rows.train.y,
+        weight=_weight(learner, rows.train),
+        valid_x=x.valid if len(x.valid) else None,
+        valid_y=rows.valid.y if len(x.valid) else None,
+        heldout_x=(x.held if known.all() else x.held[known]) if watched else None,
+        heldout_y=held.y[known] if watched and held.y is not None else None,
+        n_classes=len(learner.classes),
+    )
+
+
+def _weight(learner: Learner, rows: Rows) -> NDArray[np.float64] | None:
+    """The rows' own weights times those of their classes."""
+    factors = class_factors(learner, rows.y) if learner.classes and rows.y is not None else None
+    if factors is None or rows.weight is None:
+        return rows.weight if factors is None else factors
+    return np.asarray(rows.weight * factors)
+
+
+def _spec(learner: Learner, start: Head | None) -> FitSpec:
+    own = {option.name for option in learner.algorithm.options}
+    options = {name: value for name, value in learner.options.items() if name in own}
+    return FitSpec(options, learner.seed, learner.threads, start.predictor if start else None)
+
+
+def measure_rows(head: FittedHead, rows: Rows, x: NDArray[np.float32], raw: NDArray[Any] | None = None) -> Metrics:
+    """The figures of some rows; those whose target is not known are left out."""
+    known = rows.known
+    if not known.all():
+        rows, x, raw = rows.pick(known), x[known], None if raw is None else raw[known]
+    raw = head.predictor.predict(x) if raw is None else raw
+    parameters: Mapping[str, NDArray[Any]] = {} if head.learner.target else head.predictor.parameters()
+    return measure(head.learner.task, raw, rows.y, rows.weight, x=x, parameters=parameters)
+
+
+def train_figures(head: FittedHead) -> Metrics:
+    """Of the rows trained on."""
+    return measure_rows(head, head.rows.train.first(_MEASURED_ROWS), head.x.train[:_MEASURED_ROWS])

@@ -1,0 +1,48 @@
+"""What a job takes of its machine, and which libraries it runs with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+
+from sqlml.contracts import Algorithm
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def library_versions(algorithms: Iterable[Algorithm]) -> dict[str, str]:
+    """The versions of Python, of sqlml and of what the algorithms stand on."""
+    own = [name for algorithm in algorithms for name in algorithm.libraries]
+    names = dict.fromkeys(("sqlml", *own, "numpy", "pyarrow"))
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    for distribution in (name, f"{name}-cpu"):
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    if name == "sqlml":
+        from sqlml.version import __version__
+
+        return __version__
+    return "unknown"

@@ -1,0 +1,164 @@
+"""A training job from its rows to its outcome.
+
+    train.arrow → rows in canonical order → split → TRANSFORM → encoder → feature matrices → fit → figures
+                → bundle/, heldout.arrow, sample.arrow, TrainOutcome
+
+Nothing here knows the database, the catalog or how the job was started.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sqlml.algorithms.metrics import Metrics
+from sqlml.contracts import Report
+from sqlml.errors import count_of
+from sqlml.features.info import feature_info
+from sqlml.plan import InputColumn, JobSpec, TrainOutcome
+from sqlml.training.bundle import BUNDLE, write_bundle
+from sqlml.training.divide import HeadTask, merge
+from sqlml.training.features import model_inputs
+from sqlml.training.fit import FittedHead, measure_rows, train_figures
+from sqlml.training.follower import Follower, Silent
+from sqlml.training.kept import write_heldout, write_sample
+from sqlml.training.machine import library_versions, peak_memory
+from sqlml.training.tune import tune
+from sqlml.training.work import Fitted, Work, divide_work, fit_work, read_work, without_stop
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What the held-out rows say: metrics by part of the rows, and each head's scores of the held-out rows."""
+
+    metrics: Mapping[str, Metrics]
+    raws: Sequence[NDArray[Any]]
+
+
+def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
+    """Train as the job says.  Writes ``bundle/``, ``heldout.arrow`` and ``sample.arrow`` into the job's folder.
+
+    Raises ``TrainingDataError`` for data that cannot be learnt from, ``BindError`` for options, ``JobCancelled`` from the report.
+    """
+    follower = Follower(report)
+    shutil.rmtree(spec.folder / BUNDLE, ignore_errors=True)
+    follower.stage("reading")
+    work = read_work(spec, follower)
+    tasks = divide_work(work, follower)
+    tasks, trials = tune(work, tasks, follower)
+    fitted = fit_work(work, tasks, follower, _reports(work, tasks, follower), tell=True)
+    follower.stage("evaluating")
+    figures = _measure(fitted)
+    _keep_rows(work, fitted, figures)
+    final, rows = _refit(work, tasks, fitted, follower)
+    follower.stage("saving")
+    sha256 = write_bundle(spec.folder / BUNDLE, work.source, model_inputs(work.plan), final.features, final.heads, fitted.train)
+    return _outcome(work, fitted, figures, follower, bundle_sha256=sha256, trials=trials, rows=rows)
+
+
+def _reports(work: Work, tasks: Sequence[HeadTask], follower: Follower) -> list[Report]:
+    """Where each head's training tells its steps; they count on from those of the version that training goes on from."""
+    rounds = work.start.predictor.parameters().get("rounds") if work.start and work.start.heads else None
+    after = 0 if rounds is None else int(rounds[0])
+    return [follower.head(_prefix(tasks, task.learner.name), after) for task in tasks]
+
+
+def _prefix(heads: Sequence[Any], target: str | None) -> str:
+    return f"{target}." if len(heads) > 1 else ""
+
+
+def _measure(fitted: Fitted) -> _Figures:
+    metrics: dict[str, dict[str, float | None]] = {}
+    raws = []
+    for head in fitted.heads:
+        raw = head.predictor.predict(head.x.held)
+        raws.append(raw)
+        parts = {"train": train_figures(head)}
+        if head.rows.held.known.any():
+            parts["heldout"] = measure_rows(head, head.rows.held, head.x.held, raw)
+        prefix = _prefix(fitted.heads, head.learner.name)
+        for part, figures in parts.items():
+            metrics.setdefault(part, {}).update({prefix + name: value for name, value in figures.items()})
+    return _Figures(metrics, raws)
+
+
+def _keep_rows(work: Work, fitted: Fitted, figures: _Figures) -> None:
+    if fitted.heads:
+        write_heldout(work.folder, work.held_source, fitted.heads, figures.raws)
+    held = fitted.heads[0].rows.held.numbers if fitted.heads else fitted.train[:0]
+    write_sample(work.folder, fitted.features, fitted.train, held, work.validated)
+
+
+def _refit(work: Work, tasks: Sequence[HeadTask], fitted: Fitted, follower: Follower) -> tuple[Fitted, int]:
+    """What goes into the bundle, and how many rows it was trained on: fitted again on all rows where that is asked for."""
+    trained = _trained_rows(work, fitted.heads) if fitted.heads else len(fitted.train)
+    wanted = bool(fitted.heads) and all(head.learner.options.get("refit") for head in fitted.heads)
+    if not wanted or work.validated or not len(fitted.heads[0].rows.held):
+        return fitted, trained
+    follower.stage("refitting")
+    after = [_everything(work, task, head) for task, head in zip(tasks, fitted.heads, strict=True)]
+    again = fit_work(work, after, follower, [Silent(follower)] * len(after))
+    trained = _trained_rows(work, again.heads)
+    follower.notice(
+        f"refit: the figures are of the held-out rows; the model was then fitted again on all {count_of(trained, 'row')}"
+    )
+    return again, trained
+
+
+def _everything(work: Work, task: HeadTask, head: FittedHead) -> HeadTask:
+    """All rows to learn from, and nothing that stops early."""
+    after = int(work.start.predictor.parameters().get("rounds", [0])[0]) if work.start else 0
+    held = task.held.pick(task.held.known)
+    learner = without_stop(task.learner, None if head.rounds is None else head.rounds - after)
+    return HeadTask(learner, merge(work.source, task.plain, task.marked, held), task.marked.none(), task.held.none())
+
+
+def _trained_rows(work: Work, heads: Sequence[FittedHead]) -> int:
+    """How many rows any head was trained on, those for early stopping included."""
+    numbers = [part.numbers for head in heads for part in (head.rows.train, head.rows.valid)]
+    return len(np.unique(np.concatenate(numbers)))
+
+
+def _outcome(work: Work, fitted: Fitted, figures: _Figures, follower: Follower, **more: Any) -> TrainOutcome:
+    learners = [head.learner for head in fitted.heads]
+    algorithms = [learner.algorithm for learner in learners]
+    names = list(dict.fromkeys(algorithm.name for algorithm in algorithms)) or [work.plan.algorithm or ""]
+    inputs = model_inputs(work.plan)
+    return TrainOutcome(
+        algorithm=", ".join(names),
+        options={name: value for learner in learners for name, value in learner.options.items()} or {"seed": work.plan.seed},
+        heldout_rows=len(fitted.heads[0].rows.held) if fitted.heads else 0,
+        fingerprint=work.source.data.fingerprint,
+        metrics=figures.metrics,
+        curves=tuple(follower.curves),
+        duration=follower.seconds,
+        peak_memory=peak_memory(),
+        libraries=library_versions(algorithms),
+        host=platform.node(),
+        encodings=_encodings(fitted, inputs),
+        feature_info=tuple(feature_info(inputs, work.source.data.column, fitted.train)),
+        notes=tuple(follower.notes),
+        **more,
+    )
+
+
+def _encodings(fitted: Fitted, inputs: Sequence[InputColumn]) -> dict[str, str]:
+    """What was done to each input, for people; with TRANSFORM the features that are made of it."""
+    transform = fitted.features.transform
+    if transform is None:
+        return dict(fitted.heads[0].encoder.describe()) if fitted.heads else {}
+    lines = {i.name: [f"{name} = {line}" for name, line in transform.describe() if _mentions(line, i.name)] for i in inputs}
+    return {name: "; ".join(made) or "read by TRANSFORM" for name, made in lines.items()}
+
+
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None

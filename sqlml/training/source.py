@@ -1,0 +1,97 @@
+"""The rows that a job works on: an Arrow file with features, targets, weight, key and the column that splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+from sqlml.errors import TrainingDataError, count_of
+from sqlml.features.dataset import Dataset, Values, read_arrow, read_dataset
+from sqlml.plan import TrainPlan
+from sqlml.types import Kind, kind_of_arrow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+TRAIN, VALIDATION = "train.arrow", "validation.arrow"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows as they came, by number; ``data.order`` is their canonical order.
+
+    ``weight`` (n,) is checked; ``keys`` are the KEY columns, in whatever type they came.
+    """
+
+    data: Dataset
+    weight: NDArray[np.float64] | None
+    keys: Mapping[str, Values]
+
+    @property
+    def size(self) -> int:
+        return int(self.data.table.num_rows)
+
+    @cached_property
+    def rank(self) -> NDArray[np.int64]:
+        """(n,): each row's place in canonical order."""
+        rank = np.empty(self.size, np.int64)
+        rank[self.data.order] = np.arange(self.size)
+        return rank
+
+    def in_order(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row numbers in canonical order, each once."""
+        return np.asarray(self.data.order[np.unique(self.rank[numbers])])
+
+
+def read_source(path: Path, plan: TrainPlan, threads: int, *, split: bool = True) -> Source:
+    """Read and check the rows that a plan names; ``split``: with the column that splits them."""
+    table = read_arrow(path)
+    data = read_dataset(path, _columns(plan, table, split), threads)
+    keys = {name: table.column(name) for name in plan.key if name in table.column_names}
+    return Source(data, _weights(plan.weight, data), keys)
+
+
+def _columns(plan: TrainPlan, table: pa.Table, split: bool) -> dict[str, Kind | None]:
+    """Every column that counts, with its kind where the plan says it; a key only where its type has one."""
+    columns: dict[str, Kind | None] = {c.name: c.kind for c in plan.features if c.kind is not None}
+    wanted = [*plan.targets, plan.weight, plan.split.column if split else None]
+    named = table.schema.names
+    wanted += [name for name in plan.key if name in named and kind_of_arrow(table.schema.field(name).type) is not None]
+    for name in wanted:
+        if name is not None:
+            columns.setdefault(name, None)
+    return columns
+
+
+def _weights(name: str | None, data: Dataset) -> NDArray[np.float64] | None:
+    """The weights, rows as they came."""
+    if name is None:
+        return None
+    values = data.column(name)
+    if data.kinds[name] not in (Kind.NUMBER, Kind.BOOLEAN):
+        raise TrainingDataError(f"weight {name} is not a number")
+    weight = floats(values)
+    if np.isnan(weight).any():
+        raise TrainingDataError(
+            f"weight {name} is NULL in {count_of(int(np.isnan(weight).sum()), 'row')}: use coalesce({name}, 1)"
+        )
+    if (weight < 0).any() or np.isinf(weight).any():
+        ends = f"lowest {weight.min():g}, highest {weight.max():g}"
+        raise TrainingDataError(f"weight {name} must be finite and not below 0 ({ends})")
+    if len(weight) and not weight.any():
+        raise TrainingDataError(f"weight {name} is 0 in all rows: there is nothing to learn from")
+    return weight
+
+
+def floats(values: Values) -> NDArray[np.float64]:
+    """Arrow numbers as float64, NaN for NULL."""
+    import pyarrow as pa
+
+    return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), np.float64)

@@ -1,0 +1,122 @@
+"""A job read and settled: its rows, what is to be learnt of them, and how a set of heads is fitted on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqlml.algorithms.options import VALIDATION_FRACTION
+from sqlml.bundles.model import Model
+from sqlml.contracts import Report
+from sqlml.features.profile import profile_notices
+from sqlml.plan import JobSpec, SplitPlan, TrainPlan
+from sqlml.training.aims import Aim, Learner, find_aims
+from sqlml.training.divide import HeadTask, arrange, divide
+from sqlml.training.features import Features, fit_features, model_inputs
+from sqlml.training.fit import FittedHead, fit_head
+from sqlml.training.follower import Follower
+from sqlml.training.machine import available_cores
+from sqlml.training.rows import HeadRows
+from sqlml.training.source import TRAIN, VALIDATION, Source, read_source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job is given.  ``other`` has the rows of VALIDATE ON; ``start`` is the version to go on from."""
+
+    plan: TrainPlan
+    folder: Path
+    threads: int
+    source: Source
+    other: Source | None
+    start: Model | None
+    aims: tuple[Aim, ...]
+
+    @property
+    def validated(self) -> bool:
+        """Whether the held-out rows are those of VALIDATE ON."""
+        return self.other is not None
+
+    @property
+    def held_source(self) -> Source:
+        """Where the held-out rows are."""
+        return self.other or self.source
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was learnt: the features, and the heads (none for a mere transform) on the rows ``train``."""
+
+    features: Features
+    heads: tuple[FittedHead, ...]
+    train: NDArray[np.int64]
+
+
+def read_work(spec: JobSpec, follower: Follower) -> Work:
+    """Read a job's rows and settle what is to be learnt."""
+    plan = spec.plan
+    threads = plan.limits.threads or available_cores()
+    source = read_source(spec.folder / TRAIN, plan, threads)
+    start = Model.open(Path(plan.start.bundle), plan.start.sha256) if plan.start else None
+    targets = [head.manifest.target for head in start.heads if head.manifest.target] if start else []
+    aims = find_aims(plan, source, threads, follower, targets)
+    validated = plan.split.method == "query"
+    other = read_source(spec.folder / VALIDATION, plan, threads, split=False) if validated else None
+    return Work(plan, spec.folder, threads, source, other, start, aims)
+
+
+def divide_work(work: Work, follower: Follower, split: SplitPlan | None = None) -> tuple[HeadTask, ...]:
+    """What each head has to do: its training and held-out rows."""
+    return divide(work.aims, work.source, work.other, split or work.plan.split, work.plan.seed, follower)
+
+
+def fit_work(
+    work: Work, tasks: Sequence[HeadTask], follower: Follower, reports: Sequence[Report] = (), tell: bool = False
+) -> Fitted:
+    """Fit TRANSFORM on the heads' training rows, then every head.  ``tell``: say what stands out in the rows."""
+    arranged = [_arrange(work, task, follower) for task in tasks]
+    trained = [rows.train.numbers for _, rows in arranged] or [work.source.data.order]
+    train = trained[0] if len(trained) == 1 else work.source.in_order(np.concatenate(trained))
+    if tell:
+        for learner, rows in arranged:
+            _profile(work, learner, rows, follower)
+    if work.plan.transform is not None:
+        follower.stage("transforming")
+    features = fit_features(work.plan, work.source, work.other, train, work.start.transform if work.start else None)
+    if tasks and tell:
+        follower.stage("training")
+    starts = work.start.heads if work.start else [None] * len(tasks)
+    heads = [
+        fit_head(learner, rows, features, work.validated, report, start)
+        for (learner, rows), report, start in zip(arranged, reports, starts, strict=True)
+    ]
+    return Fitted(features, tuple(heads), train)
+
+
+def _arrange(work: Work, task: HeadTask, follower: Follower) -> tuple[Learner, HeadRows]:
+    fraction = task.learner.options.get(VALIDATION_FRACTION.name) or VALIDATION_FRACTION.default
+    return arrange(task, work.source, work.plan.seed, fraction, follower)
+
+
+def _profile(work: Work, learner: Learner, rows: HeadRows, follower: Follower) -> None:
+    """Say what a careful person would say on seeing the training rows."""
+    inputs = model_inputs(work.plan)
+    for text in profile_notices(work.source.data, inputs, learner.name, rows.train.numbers, rows.train.y, learner.task):
+        follower.notice(text)
+
+
+def without_stop(learner: Learner, rounds: int | None) -> Learner:
+    """The same learner for a fit without rows to stop by: for so many rounds, where it stopped early before."""
+    option = learner.algorithm.early_stopping
+    if option is None or not learner.stops_early:
+        return learner
+    counted = next(name for name in ("n_estimators", "max_iter") if name in learner.options)
+    changed = {option: None} | ({counted: rounds} if rounds else {})
+    return replace(learner, options={**learner.options, **changed})

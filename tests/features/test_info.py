@@ -1,0 +1,44 @@
+"""ML.FEATURE_INFO's rows: of the training rows alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sqlml.features.info import feature_info
+from sqlml.plan import InputColumn
+from sqlml.types import SQL_TYPE, Kind, arrow_type
+
+COLUMNS = {
+    "n": (Kind.NUMBER, [1.0, 2.0, None, 6.0, math.nan, math.inf, 1e9]),
+    "t": (Kind.TEXT, ["a", "b", None, "a", "a", "b", "secret"]),
+    "b": (Kind.BOOLEAN, [True, None, True, True, None, None, False]),
+    "d": (Kind.DATE, [dt.date(2024, 1, 1), *[None] * 6]),
+    "v": (Kind.NUMBERS, [[1.0, 2.0, 3.0], None, *[[1.0, 2.0, 3.0]] * 4, [1.0] * 9]),
+    "s": (Kind.TEXTS, [["a", "b"], None, [], ["a", None], ["c"], [], ["secret"]]),
+    "none": (Kind.NUMBER, [None] * 7),
+}
+
+
+def test_feature_info() -> None:
+    inputs = [InputColumn(name, SQL_TYPE[kind], kind) for name, (kind, _) in COLUMNS.items()]
+    arrays = {name: pa.array(values, arrow_type(kind)) for name, (kind, values) in COLUMNS.items()}
+    rows = feature_info(inputs, arrays.__getitem__, np.arange(6))
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    found = {row["input"]: row for row in rows}
+    names = ["input", "min", "max", "mean", "median", "stddev", "category_count", "null_count", "dimension"]
+    assert all(list(row) == names for row in rows)
+    assert [found["n"][k] for k in names[1:5]] == [1, 6, 3, 2]
+    assert found["n"]["stddev"] == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert found["t"]["category_count"] == 2
+    assert found["b"]["category_count"] == 1
+    assert (found["v"]["dimension"], found["s"]["dimension"]) == (3, 3)
+    assert [found[name]["null_count"] for name in COLUMNS] == [2, 1, 3, 5, 1, 1, 6]
+    assert found["none"]["min"] is found["d"]["mean"] is found["t"]["min"] is None
+    chunked = {name: pa.chunked_array([v.slice(0, 2), v.slice(2)]) for name, v in arrays.items()}
+    assert feature_info(inputs, chunked.__getitem__, np.arange(6)) == rows
