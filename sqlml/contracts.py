@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class OptionSpec:
     """One option of an algorithm, under the library's own name.
 
-    ``type`` is ``int``, ``float``, ``bool``, ``str``, ``list[float]``, ``class_weight`` ('balanced' or class → positive number) or
-    several of these, as in ``float | str``; ``low`` and ``high`` are the ends of the allowed range of numbers, inclusive unless
-    ``open_low`` / ``open_high``; ``choices`` are the allowed words; ``default`` None means "the library's own".
+    ``type`` is ``int``, ``float``, ``bool``, ``str``, ``list[float]``, ``class_weight`` ('balanced', or a number for each class),
+    or several of these, as in ``float | str``; ``low`` and ``high`` are the ends of the allowed range of numbers, inclusive
+    unless ``open_low`` / ``open_high``; ``choices`` are the allowed words; ``default`` None means "the library's own".
     """
 
     name: str
@@ -227,7 +227,7 @@ class Engine(Protocol):
         """The number of the user's open transaction, or None."""
 
     def register(self, name: str, table: pa.Table) -> None:
-        """Let statements of this connection read an Arrow table under a name, until ``unregister``; in an open transaction too."""
+        """Let statements of this connection read an Arrow table under a name, until ``unregister``; in a transaction too."""
 
     def unregister(self, name: str) -> bool:
         """Forget a table of ``register``; True where it is gone, False where that must wait, since the connection is busy."""

@@ -29,6 +29,11 @@ ALGORITHMS: Mapping[str, str] = {
     "isolation_forest": "sqlml.algorithms.isolation:IsolationForest",
     "transform_only": "sqlml.algorithms.transform_only:TransformOnly",
 }
+IMPORTED: Mapping[str, str] = {
+    "onnx_classifier": "sqlml.algorithms.imported_onnx:ImportedOnnxClassifier",
+    "onnx_regressor": "sqlml.algorithms.imported_onnx:ImportedOnnxRegressor",
+}
+"""What IMPORT MODEL brings and TRAIN MODEL cannot make."""
 FAMILIES: Mapping[str, tuple[str, str]] = {
     name: (f"{name}_classifier", f"{name}_regressor") for name in ("xgboost", "random_forest", "nearest_neighbors")
 }
@@ -78,6 +83,8 @@ def get(what: str, name: str) -> Any:
 
 def get_algorithm(name: str) -> Algorithm:
     """An algorithm, ready to use.  ``BindError`` for a family's name: it stands for two (``candidates``)."""
+    if name in IMPORTED:
+        return cast(Algorithm, load(IMPORTED[name])())
     if name.lower() in FAMILIES:
         raise BindError(f"{name} is two algorithms", hint=f"name one of them: {' or '.join(FAMILIES[name.lower()])}")
     return cast(Algorithm, get("algorithm", name)())
@@ -88,6 +95,10 @@ def candidates(name: str | None) -> tuple[Algorithm, ...]:
 
     ``BindError`` with the nearest name, of an algorithm or of a family, where there is none.
     """
+    if name is not None and name.lower() in IMPORTED:
+        raise BindError(
+            f"{name.lower()} cannot be trained: IMPORT MODEL brings such models", hint="SHOW ALGORITHMS lists what can be"
+        )
     family = FAMILIES.get((name or DEFAULT_FAMILY).lower())
     return tuple(get_algorithm(member) for member in family or (name or DEFAULT_FAMILY,))
 
@@ -100,6 +111,8 @@ _EXTRAS = {
     "pandas": "pandas",
     "psycopg": "postgres",
     "altair": "notebook",
+    "sqlglot": "sql",
+    "optuna": "tune",
 }
 
 

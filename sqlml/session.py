@@ -43,6 +43,7 @@ from sqlml_dialect import (
     parse,
     statement_kind,
 )
+from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
@@ -169,6 +170,8 @@ class Session:
     def execute_many(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement of the database once for each row of values."""
         self.notices.clear()
+        if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
+            raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
         sql = self._queries.bind(text, (0, len(text)))
         self._engine.run_many(sql.text, rows)
 

@@ -55,7 +55,11 @@ def bind_start(
     if [name.lower() for name in wanted] != [name.lower() for name in given]:
         message = f"WARM START needs the same target: {version.name} predicts {', '.join(wanted) or 'no target'}"
         raise BindError(message, source=source, span=place, hint=f"this statement has {', '.join(given) or 'none'}")
-    if _items(transform) != _items(models.plan(version).transform):
+    try:
+        before = models.plan(version).transform
+    except BindError as error:
+        raise error.located(source, place) from None
+    if _items(transform) != _items(before):
         message = f"WARM START needs the TRANSFORM of {version.name}, item by item"
         raise BindError(message, source=source, span=place, hint=f"SHOW CREATE MODEL {version.name} shows it")
     _check_inputs(version, features, source, place)

@@ -70,7 +70,7 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
         statement=source[parameters.statement[0] : parameters.statement[1]],
         parameters=tuple(parameters.values.values() if isinstance(parameters.values, Mapping) else parameters.values),
         transform=transform,
-        tune=bind_tune(node, parameters, able, len(targets)),
+        tune=bind_tune(node, parameters, able, targets),
         start=bind_start(node, source, start, models, targets, features, transform) if start else None,
     )
 

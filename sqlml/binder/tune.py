@@ -15,6 +15,7 @@ from sqlml.errors import BindError, MissingExtra, did_you_mean, listing
 from sqlml.plan import TunePlan
 from sqlml.training.goals import GOALS
 from sqlml.training.search import count_combinations
+from sqlml.types import Column, Kind, Task
 
 DEFAULT_TRIALS = 20
 MOST_GRID = 1_000
@@ -22,15 +23,17 @@ MOST_GRID = 1_000
 _APART = ("seed", "refit")
 
 
-def bind_tune(node: Train, parameters: Parameters, algorithms: Sequence[Algorithm], targets: int) -> TunePlan | None:
+def bind_tune(node: Train, parameters: Parameters, algorithms: Sequence[Algorithm], targets: Sequence[Column]) -> TunePlan | None:
     """The plan of TUNE; None where there is no such clause.  ``BindError`` points at the option, the range or the metric."""
     tune, source = node.tune, parameters.source
     if tune is None:
         return None
-    if targets > 1:
+    if len(targets) > 1:
         raise BindError(
             "TUNE is for models of one target", source=source, span=tune.span, hint="train a model for each target, and tune it"
         )
+    if len(algorithms) > 1 and targets and targets[0].kind in (Kind.TEXT, Kind.BOOLEAN):
+        algorithms = [algorithm for algorithm in algorithms if algorithm.task is Task.CLASSIFICATION]
     aims = [algorithm for algorithm in algorithms if algorithm.task in GOALS]
     if not aims:
         message = f"{algorithms[0].name} has no figure that TUNE could aim at"

@@ -404,6 +404,7 @@ def _expected_rows(node: dict[str, Any]) -> int | None:
     if name == "EMPTY_RESULT":
         return 0
     limit = info.get("Limit" if "LIMIT" in name else "Top", "")
+    told: int | None
     if "Estimated Cardinality" in info and "LIMIT" not in name:
         told = int(info["Estimated Cardinality"])
     else:

@@ -120,7 +120,8 @@ def halfway_below(threshold: np.float32) -> tuple[float, bool]:
     value = np.float32(threshold)
     if np.isnan(value):
         return -np.inf, False
-    below = np.nextafter(value, np.float32(-np.inf))
+    with np.errstate(over="ignore"):
+        below = np.nextafter(value, np.float32(-np.inf))
     if np.isinf(value) or np.isinf(below):
         return float(value if np.isinf(value) else below), False
     bits: NDArray[np.uint32] = np.array([value]).view(np.uint32)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlml_dialect import Export, Import, Option
+from sqlml_dialect import Export, Import, Option, Span
+from sqlml_dialect.tokens import Kind, scan
 
 from sqlml.algorithms.options import check_value, got
 from sqlml.binder.models import check_new_name, resolve_model
@@ -90,13 +91,28 @@ def run_export(node: Export, parameters: Parameters, catalog: Catalog) -> Result
             note = _WRITERS[form](model, version, catalog, beside, path, options)
         files, size = size_of(path)
     except Error as error:
-        raise error.located(source, node.span) from None
+        raise error.located(source, _place(error, node, source)) from None
     row = {
         "model": version.model, "version": version.version, "format": form, "path": str(path), "files": files, "bytes": size,
         "note": note,
     }  # fmt: skip
     columns = [("model", "string"), ("version", "int64"), ("format", "string"), ("path", "string")]
     return rows_result([row], [*columns, ("files", "int64"), ("bytes", "int64"), ("note", "string")])
+
+
+def _place(error: Error, node: Export | Import, source: str) -> Span:
+    """Where an error stands: the option whose value it names, else the path."""
+    for option in node.options:
+        if isinstance(option.value, str) and option.value in error.message:
+            return option.value_span
+    return _behind(node, source, Kind.STRING)
+
+
+def _behind(node: Export | Import, source: str, kind: Kind, word: str = "") -> Span:
+    """The first token of a kind behind a word of the statement; all of the statement where there is none."""
+    tokens = list(scan(source, *node.span))
+    first = next((i for i, token in enumerate(tokens) if token.key == word), -1)
+    return next(((t.start, t.end) for t in tokens[first + 1 :] if t.kind is kind), node.span)
 
 
 def _path(text: str) -> Path:
@@ -115,7 +131,10 @@ def _format(node: Export, path: Path, source: str) -> str:
         near = did_you_mean(form, FORMATS)
         there = f"there are: {', '.join(FORMATS)}"
         raise BindError(
-            f"unknown format {node.format}", source=source, span=node.span, hint=f"{near}\n{there}" if near else there
+            f"unknown format {node.format}",
+            source=source,
+            span=_behind(node, source, Kind.WORD, "FORMAT"),
+            hint=f"{near}\n{there}" if near else there,
         )
     return form
 
@@ -207,7 +226,7 @@ def run_import(node: Import, parameters: Parameters, catalog: Catalog, on_event:
     except BaseException as error:
         _give_up(catalog, job, error)
         if isinstance(error, Error):
-            raise error.located(source, node.span) from None
+            raise error.located(source, _place(error, node, source)) from None
         raise
     columns = [("model", "string"), ("version", "int64"), ("algorithm", "string"), ("inputs", "string"), ("predicts", "string")]
     row = {

@@ -1,4 +1,27 @@
-"""EXPLAIN <statement of ours>: its plan as a tree.  Nothing runs and nothing is written, unless ANALYZE is there."""
+"""EXPLAIN <statement of ours>: its plan as a tree.  Nothing runs and nothing is written, unless ANALYZE is there.
+
+The nodes of the JSON form and their fields, beside ``node`` and ``children``:
+
+    train          model
+      extraction, validation   engine, sql, estimated_rows, columns, left_to_the_database
+      data         targets (name → SQL type), weight, key, held_out, split {method, fraction, column}, seed,
+                   no_features (name → why)
+      transform    reads, gives;  item: sql, name, learns, frozen
+      features     encoding, count;  feature: column, type, kind, encoding
+      learning     algorithm (null: the data decides), candidates, options_given, options_default, class_weight, warm_start
+      tuning       method, trials, metric, maximize, space
+      job          kind, runner, asynchronous, seconds, memory, threads, sample_rows
+    predict        model, version, adds
+    evaluate       model, version, by
+    explain_model  model, version, top, reads
+    compare        models
+      query        engine, query (as written), sql (as sent), estimated_rows
+      heldout      rows, split
+      scoring      model, version, algorithm, function, where, inputs: a model that the statement or its query calls
+      into         table, mode, rows_there_now
+    deploy, undeploy, alter_model, drop_model, export, import, cancel_job, show: what would be there after, and what is there now
+    run            with ANALYZE: seconds, rows; of TRAIN also version, heldout_rows, peak_memory;  stage: name, seconds
+"""
 
 from __future__ import annotations
 

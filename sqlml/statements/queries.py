@@ -21,6 +21,7 @@ from sqlml_dialect import (
     quote_identifier,
 )
 from sqlml_dialect.calls import BUILTINS, may_have_calls
+from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 from sqlml_dialect.tokens import Kind, scan
 
 from sqlml import errors
@@ -82,7 +83,7 @@ class Queries:
         if not models and not may_have_calls(text):
             return Calls()
         lowered = text.lower()
-        skip = {name for name in (*BUILTINS, *models) if name in lowered and self._engine.has_function(name)}
+        skip = {name for name in (*BUILTINS, *TABLE_FUNCTIONS, *models) if name in lowered and self._engine.has_function(name)}
         try:
             self._tell_hidden(text, skip.intersection(models))
             return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip)

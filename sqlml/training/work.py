@@ -117,6 +117,6 @@ def without_stop(learner: Learner, rounds: int | None) -> Learner:
     option = learner.algorithm.early_stopping
     if option is None or not learner.stops_early:
         return learner
-    counted = next(name for name in ("n_estimators", "max_iter") if name in learner.options)
-    changed = {option: None} | ({counted: rounds} if rounds else {})
+    counted = next((name for name in ("n_estimators", "max_iter") if name in learner.options), None)
+    changed = {option: None} | ({counted: rounds} if rounds and counted else {})
     return replace(learner, options={**learner.options, **changed})

@@ -116,9 +116,9 @@ def test_tune() -> None:
 @pytest.mark.parametrize(
     ("clause", "expected"),
     [
-        ("TUNE (max_depth IN (3, 6), n_estimators IN (5, 9))", ("grid", 4, "", False)),
-        ("TUNE (max_depth IN (3, 6)) BY RANDOM", ("random", 2, "", False)),
-        ("TUNE (max_depth BETWEEN 2 AND 5) BY GRID TRIALS 99", ("grid", 4, "", False)),
+        ("TUNE (max_depth IN (3, 6), n_estimators IN (5, 9))", ("grid", 4, "roc_auc", True)),
+        ("TUNE (max_depth IN (3, 6)) BY RANDOM", ("random", 2, "roc_auc", True)),
+        ("TUNE (max_depth BETWEEN 2 AND 5) BY GRID TRIALS 99", ("grid", 4, "roc_auc", True)),
         ("TUNE (max_depth BETWEEN 2 AND 5) MINIMIZE log_loss", ("bayesian", 20, "log_loss", False)),
         ("TUNE (gamma BETWEEN 0 AND 5) BY RANDOM MAXIMIZE F1", ("random", 20, "f1", True)),
     ],
@@ -127,6 +127,12 @@ def test_defaults_of_tune(clause: str, expected: tuple[Any, ...]) -> None:
     tune = bind(f"{USUAL} {clause}").tune
     assert tune is not None
     assert (tune.method, tune.trials, tune.metric, tune.maximize) == expected
+
+
+def test_the_metric_of_a_number_is_chosen_with_the_algorithm() -> None:
+    tune = bind("TRAIN MODEL m TARGET z EXCLUDE (span) TUNE (max_depth IN (3, 6))").tune
+    assert tune is not None
+    assert tune.metric == ""
 
 
 WRONG = [

@@ -29,8 +29,10 @@ def test_the_contract(engine: DuckDBEngine) -> None:
     ("sql_type", "kind"),
     [
         ("BIGINT", Kind.NUMBER), ("DECIMAL(9,2)", Kind.NUMBER), ("ENUM('a', 'b')", Kind.TEXT), ("UUID", Kind.TEXT),
-        ("TIMESTAMP WITH TIME ZONE", Kind.TIMESTAMPTZ), ("TIMESTAMP_NS", Kind.TIMESTAMP), ("INTEGER[]", None), ("BLOB", None),
-        ("STRUCT(a INTEGER)", None), ("MAP(VARCHAR, INTEGER)", None), ("INTERVAL", None), ("INTEGER[3]", None),
+        ("TIMESTAMP WITH TIME ZONE", Kind.TIMESTAMPTZ), ("TIMESTAMP_NS", Kind.TIMESTAMP), ("INTEGER[]", Kind.NUMBERS),
+        ("BLOB", None),
+        ("STRUCT(a INTEGER)", None), ("MAP(VARCHAR, INTEGER)", None), ("INTERVAL", None), ("INTEGER[3]", Kind.NUMBERS),
+        ("VARCHAR[]", Kind.TEXTS),
     ],
 )  # fmt: skip
 def test_kinds(sql_type: str, kind: Kind | None) -> None:

@@ -113,6 +113,7 @@ def test_halfway_is_where_rounding_changes_sides(threshold: float, ulps: int) ->
     assert bool(np.float32(value) < np.float32(threshold)) == (value <= bound if included else value < bound)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["two classes", "boosted values"]))
 def test_values_at_thresholds_and_beside_them(made: Callable[[str, bool], Model], seed: int, case: str) -> None:

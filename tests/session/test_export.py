@@ -42,20 +42,20 @@ def test_the_ending_tells_the_format(shared: sqlml.Connection, tmp_path: Path, p
     assert [p.name for p in tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["buys", "buys.tar.gz"])
 def test_a_bundle_answers_the_same_in_another_database(database: Path, tmp_path: Path, path: str) -> None:
     place = tmp_path / path
     with sqlml.connect(database) as connection:
         connection.execute(f"EXPORT MODEL buys@1 TO '{place}'")
         expected = rows(connection, PROBABILITIES)
-        people = connection.execute("FROM people").fetchall()
+        connection.execute(f"COPY people TO '{tmp_path}/people.parquet'")
         metrics = connection.execute(
             "SELECT split, metric, value FROM sqlml.metrics WHERE model = 'buys' ORDER BY ALL"
         ).fetchall()
         shown = rows(connection, "SHOW CREATE MODEL buys")
     with sqlml.connect(tmp_path / "other.duckdb") as other:
-        other.execute("CREATE TABLE people (id BIGINT, age BIGINT, job VARCHAR, balance DOUBLE, bought VARCHAR, spent DOUBLE)")
-        other.cursor().executemany("INSERT INTO people VALUES (?, ?, ?, ?, ?, ?)", people)
+        other.execute(f"CREATE TABLE people AS FROM '{tmp_path}/people.parquet'")
         [row] = rows(other, f"IMPORT MODEL buys FROM '{place}'")
         assert (row["version"], row["algorithm"], row["predicts"]) == (1, "xgboost_classifier", "bought: no, yes")
         assert rows(other, PROBABILITIES) == expected
@@ -65,8 +65,7 @@ def test_a_bundle_answers_the_same_in_another_database(database: Path, tmp_path:
         )
         assert rows(other, "SHOW CREATE MODEL buys") == shown
         assert rows(other, f"IMPORT MODEL buys FROM '{place}'")[0]["version"] == 2
-        assert rows(other, f"IMPORT MODEL again FROM '{place}'")[0]["version"] == 1
-        assert len(rows(other, "SELECT PREDICT_REASONS(again, 1) FROM people LIMIT 3")) == 3
+        assert len(rows(other, "SELECT PREDICT_REASONS(buys, 1) FROM people LIMIT 3")) == 3
 
 
 def test_the_same_version_gives_the_same_file(shared: sqlml.Connection, tmp_path: Path) -> None:
@@ -89,6 +88,7 @@ def test_sql_runs_in_a_plain_database(database: Path, tmp_path: Path) -> None:
     assert np.abs(np.array([r["p"] for r in expected]) - np.array([f[3] for f in found])).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_several_targets_are_one_query_and_one_bundle(database: Path, tmp_path: Path) -> None:
     with sqlml.connect(database) as connection:
         connection.execute(
@@ -106,6 +106,7 @@ def test_several_targets_are_one_query_and_one_bundle(database: Path, tmp_path: 
             connection.execute(f"EXPORT MODEL both TO '{tmp_path}/both.onnx'")
 
 
+@pytest.mark.slow
 def test_onnx_there_and_back(database: Path, tmp_path: Path) -> None:
     with sqlml.connect(database) as connection:
         connection.execute(f"EXPORT MODEL groups TO '{tmp_path}/g.onnx'")
@@ -125,6 +126,7 @@ def test_onnx_there_and_back(database: Path, tmp_path: Path) -> None:
             connection.execute("SELECT PREDICT_REASONS(back, 1) FROM people").fetchall()
 
 
+@pytest.mark.slow
 def test_a_booster_becomes_a_model(database: Path, tmp_path: Path) -> None:
     import xgboost
 
@@ -156,6 +158,7 @@ def test_prepared_values_in_options(shared: sqlml.Connection, tmp_path: Path) ->
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
