@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlml_dialect import KINDS
 
 import sqlml
 from sqlml.registry import ALGORITHMS, ENGINES, RUNNERS, SERVER, TARGETS, load
@@ -48,37 +47,16 @@ def test_examples_in_docstrings_are_true(module: str) -> None:
     assert failed == 0
 
 
-def test_every_statement_carried_out_has_its_place_in_the_language_reference() -> None:
-    text = (ROOT / "dialect" / "LANGUAGE.md").read_text(encoding="utf-8")
-    headings = " ".join(re.findall(r"^## (.+)$", text, re.MULTILINE))
-    words = {
-        "train": "TRAIN MODEL",
-        "evaluate": "EVALUATE MODEL",
-        "predict": "PREDICT MODEL",
-        "explain_model": "EXPLAIN MODEL",
-        "explain_plan": "EXPLAIN",
-        "deploy": "DEPLOY MODEL",
-        "undeploy": "UNDEPLOY ENDPOINT",
-        "show": "SHOW",
-        "describe": "DESCRIBE MODEL",
-        "alter_model": "ALTER MODEL",
-        "drop_model": "DROP MODEL",
-    }
-    later = {"alter_endpoint", "rollback_endpoint", "cancel_job", "export", "import"}
-    assert set(KINDS.values()) - later == set(words)
-    assert [phrase for phrase in words.values() if phrase not in headings] == []
-
-
-def test_the_language_reference_lists_the_relations_and_algorithms() -> None:
-    text = " ".join((ROOT / "dialect" / "LANGUAGE.md").read_text(encoding="utf-8").split())
+def test_the_reference_lists_the_relations_and_algorithms() -> None:
+    reference = ROOT / "dialect" / "reference"
     with sqlml.connect() as connection:
-        relations = connection.execute(
+        found = connection.execute(
             "SELECT view_name FROM duckdb_views() WHERE database_name = 'sqlml' AND NOT internal"
         ).fetchall()
-    listed = re.search(r"Relations: `(.+?)`", text)
-    assert listed is not None
-    assert sorted(listed[1].split(", ")) == sorted(name for (name,) in relations)
-    assert [name for name in ALGORITHMS if f"`{name}`" not in text] == []
+    listed = re.findall(r"^\| (`.+?`) \|", (reference / "relations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(name for (name,) in found)
+    algorithms = (reference / "algorithms.md").read_text(encoding="utf-8")
+    assert [name for name in ALGORITHMS if f"`{name}`" not in algorithms] == []
 
 
 @pytest.mark.parametrize("folder", ["sqlml", "dialect", "runners", "udfs", "tests", "notebooks"])

@@ -41,7 +41,7 @@ _CHANGING = {
     "libraries",
     "bundle",
 }
-_CHANGING_ITEMS = {"duration", "peak memory", "created at", "libraries", "fingerprint", "SHA-256", "job"}
+_CHANGING_ITEMS = {"run", "data", "bundle"}
 
 
 def pages() -> list[Path]:
@@ -95,7 +95,7 @@ def _settled(table: pa.Table) -> pa.Table:
             table = table.set_column(index, name, pa.array(["…"] * len(table)))
     if "item" in table.column_names and "detail" in table.column_names:
         rows = zip(table["item"].to_pylist(), table["name"].to_pylist(), table["detail"].to_pylist(), strict=True)
-        details = ["…" if name in _CHANGING_ITEMS else detail for _, name, detail in rows]
+        details = ["…" if item in _CHANGING_ITEMS and name != "query" else detail for item, name, detail in rows]
         table = table.set_column(table.column_names.index("detail"), "detail", pa.array(details, pa.string()))
     return table
 
