@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from sqlml.bundles.model import Model
     from sqlml.errors import Error
     from sqlml.plan import JobSpec
 
@@ -303,6 +302,31 @@ class FunctionSignature:
     added: tuple[tuple[str, str], ...]
 
 
+class RowModel(Protocol):
+    """A model as a target uses it: ``rows`` are a struct array of the inputs, and every method answers each of them.
+
+    Safe to call from many threads at once; 0 rows are rows too.
+    """
+
+    def predict(self, rows: pa.StructArray) -> pa.Array:
+        """The answers."""
+
+    def raw(self, rows: pa.StructArray) -> NDArray[Any]:
+        """The predictor's own scores: probabilities (n, classes) where there are classes."""
+
+    def probs_map(self, raw: NDArray[Any]) -> pa.MapArray:
+        """From ``raw``: the map from class name to probability."""
+
+    def reasons(self, rows: pa.StructArray, top: int) -> pa.ListArray:
+        """The ``top`` largest contributions."""
+
+    def explain(self, rows: pa.StructArray, top: int) -> pa.RecordBatch:
+        """What ML.EXPLAIN_PREDICT adds."""
+
+    def full(self, rows: pa.StructArray) -> pa.RecordBatch:
+        """What PREDICT MODEL adds, or in its place ML.TRANSFORM or ML.DETECT_ANOMALIES."""
+
+
 class Target(Protocol):
     """An engine in which versions become functions.  A function once installed is never removed while the database is open.
 
@@ -312,7 +336,7 @@ class Target(Protocol):
     """
 
     def call_sql(
-        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]
+        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
     ) -> str:
         """SQL that calls a version; ``arguments`` maps each input's name to the SQL that gives it.
 

@@ -18,10 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from sqlml.catalog import Catalog, Job
-from sqlml.catalog import tables as t
 from sqlml.catalog.files import remove_job_data
 from sqlml.contracts import Event, JobHandle, Runner
 from sqlml.errors import Cancelled, Error
@@ -52,12 +49,11 @@ class _Follower:
     def is_mine(self) -> bool:
         """Wait until the job is this process's own; False where it is over before."""
         deadline = time.monotonic() + HANDOVER_SECONDS
-        mine = sa.select(t.jobs.c.state, t.jobs.c.owner_pid).where(t.jobs.c.id == self.job.id)
         while time.monotonic() < deadline:
-            rows = self.catalog.rows(mine)
-            if not rows or rows[0]["state"] != "running":
+            row = self.catalog.job(self.job.id)
+            if row is None or row["state"] != "running":
                 return False
-            if rows[0]["owner_pid"] == os.getpid():
+            if row["owner_pid"] == os.getpid():
                 return True
             time.sleep(0.02)
         return False

@@ -34,7 +34,7 @@ class Home:
 
     @property
     def catalog_url(self) -> str:
-        return f"sqlite:///{self.folder / 'catalog.db'}"
+        return f"sqlite:///{quote(str(self.folder / 'catalog.db'))}"
 
     @property
     def bundles(self) -> Path:

@@ -45,9 +45,12 @@ def importance(result: Source, *, top: int = 15) -> alt.Chart:
 
 
 def curve(result: Source) -> alt.FacetChart:
-    """Lines of each metric over the steps of training, from rows of ``sqlml.curves``; one panel for each metric."""
+    """Lines of each metric over the steps of training, from rows of ``sqlml.curves``; one panel for each metric.
+
+    What a job tells of itself, such as its seconds, is left out: it says nothing of how good the model is.
+    """
     altair = _altair()
-    rows = _rows(result, "step", "split", "metric", "value")
+    rows = [row for row in _rows(result, "step", "split", "metric", "value") if row["split"] != "job"]
     for row in rows:
         row["run"] = " ".join(filter(None, [_version(row), row["split"]]))
     lines = (

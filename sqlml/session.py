@@ -47,7 +47,7 @@ from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
-from sqlml.catalog.database import parse_url
+from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.engines.duckdb import MEMORY, DuckDBEngine
@@ -115,6 +115,7 @@ class Session:
         self._watch: Callable[[Event], None] | None = None
         self._interrupted = threading.Event()
         self._closed = False
+        catalog = None if catalog is None else absolute_url(catalog)  # before anything is made
         is_memory = database == MEMORY
         self._temporary = tempfile.mkdtemp(prefix="sqlml-") if is_memory else None
         home = Path(self._temporary) if self._temporary else home_of(database, catalog)
@@ -127,13 +128,11 @@ class Session:
         _sessions.add(self)
 
     def _open(self, catalog: str | None, schema: str | None) -> None:
-        if catalog is not None:
-            parse_url(catalog)  # before anything is made
         self._engine = DuckDBEngine.open(self.place.database)
         try:
             self._catalog = Catalog.open(self.place.home, catalog)
             self._catalog.recover()
-            self._server = cast(EndpointServer, load(SERVER)(self.place.home, catalog))
+            self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
             found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
             self._relations = frozenset(relation.name for relation in found)
             self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
@@ -148,10 +147,7 @@ class Session:
 
     def execute(self, text: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[str, Result]:
         """Run every statement of a text; the kind and the result of the last.  Values are for a text of one statement."""
-        try:
-            statements = parse(text)
-        except DialectError as error:
-            raise parse_error(error) from None
+        statements = _parse(text)
         if values and len(statements) > 1:
             raise ProgrammingError(
                 f"values can be given for one statement at a time; this text has {len(statements)}",
@@ -169,7 +165,20 @@ class Session:
 
     def execute_many(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement of the database once for each row of values."""
+        statements = _parse(text)
+        if len(statements) != 1:
+            raise ProgrammingError(
+                f"values for many rows are for one statement; this text has {len(statements)}", hint="run them one by one"
+            )
         self.notices.clear()
+        self._interrupted.clear()
+        [statement] = statements
+        authorise(user(), statement)
+        if statement.node is not None:
+            raise NotSupportedError(
+                f"values for many rows are for the database's own statements, not for {_shown(statement.node)}",
+                source=text, span=_first_word(text, statement.span), hint="run it once for each",
+            )  # fmt: skip
         if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
             raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
         sql = self._queries.bind(text, (0, len(text)))
@@ -194,8 +203,7 @@ class Session:
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
         handler = self._handlers.get(type(node))
         if handler is None:
-            what = statement_kind(node).replace("_", " ").upper()
-            raise not_yet(what, parameters.source, _first_word(parameters.source, node.span))
+            raise not_yet(_shown(node), parameters.source, _first_word(parameters.source, node.span))
         if handler.lasts(node):
             self._check_lasting(parameters.source, node.span)
         return handler.run(node, parameters)
@@ -340,6 +348,18 @@ class Session:
 
 def authorise(principal: str, statement: Statement) -> None:
     """The one point that every statement passes before it runs.  Whoever can open the database may do everything with it."""
+
+
+def _parse(text: str) -> list[Statement]:
+    try:
+        return list(parse(text))
+    except DialectError as error:
+        raise parse_error(error) from None
+
+
+def _shown(node: Node) -> str:
+    """What a statement of ours is called."""
+    return statement_kind(node).replace("_", " ").upper()
 
 
 def _first_word(source: str, span: Span) -> Span:

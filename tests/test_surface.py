@@ -59,14 +59,22 @@ def test_the_reference_lists_the_relations_and_algorithms() -> None:
     assert [name for name in ALGORITHMS if f"`{name}`" not in algorithms] == []
 
 
+PACKAGES = sorted(path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("sqlml/*/__init__.py"))
+
+
+def test_every_package_has_a_page() -> None:
+    assert len(PACKAGES) > 10
+    assert [package for package in PACKAGES if not (ROOT / package / "README.md").is_file()] == []
+
+
 @pytest.mark.parametrize("folder", ["sqlml", "dialect", "runners", "udfs", "tests", "notebooks"])
 def test_every_folder_says_what_lives_in_it(folder: str) -> None:
     assert "may import" in (ROOT / folder / "README.md").read_text(encoding="utf-8").lower()
 
 
 def test_links_in_the_readmes_lead_somewhere() -> None:
-    for path in ROOT.glob("**/README.md"):
-        if ".venv" in path.parts:
-            continue
+    pages = [path for path in ROOT.glob("**/*.md") if ".venv" not in path.parts]
+    assert len(pages) > 50
+    for path in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path}: {target}"

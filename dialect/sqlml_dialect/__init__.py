@@ -30,6 +30,7 @@ from sqlml_dialect.nodes import (
     ExplainPlan,
     Export,
     Expression,
+    Given,
     Ident,
     Import,
     Into,
@@ -66,6 +67,7 @@ from sqlml_dialect.nodes import (
     Unset,
     Value,
 )
+from sqlml_dialect.parameters import fill_parameters
 from sqlml_dialect.parser import parse, statement_kind
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 
@@ -91,6 +93,7 @@ __all__ = [
     "ExplainPlan",
     "Export",
     "Expression",
+    "Given",
     "Ident",
     "Import",
     "Into",
@@ -128,6 +131,7 @@ __all__ = [
     "UnnamedItem",
     "Unset",
     "Value",
+    "fill_parameters",
     "find_calls",
     "format_sql",
     "name_sql",

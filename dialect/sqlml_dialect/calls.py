@@ -371,10 +371,10 @@ def _has_name(tokens: Sequence[Token]) -> bool:
         depth += (token.key in OPENING) - (token.key in CLOSING)
         if token.key == "AS" and not depth:
             return True
-    return len(tokens) > 1 and _is_alias(tokens)
+    return len(tokens) > 1 and is_alias(tokens)
 
 
-def _is_alias(tokens: Sequence[Token]) -> bool:
+def is_alias(tokens: Sequence[Token]) -> bool:
     """Whether the last of several tokens is an alias written without AS: a name right behind an operand."""
     before, last = tokens[-2], tokens[-1]
     if last.kind not in NAMES or last.key in _NO_ALIAS or (before.key, last.key) in _TWO_WORD_TYPES:

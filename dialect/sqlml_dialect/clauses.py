@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple, NoReturn
 
+from sqlml_dialect.calls import is_alias
 from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, describe, either, is_star
 from sqlml_dialect.errors import DialectError
-from sqlml_dialect.names import RESERVED
+from sqlml_dialect.names import RESERVED, name_sql
 from sqlml_dialect.nodes import (
     Expression,
+    Given,
     Ident,
     Into,
     Limit,
@@ -26,8 +27,18 @@ from sqlml_dialect.nodes import (
     TuneChoice,
     TuneRange,
 )
-from sqlml_dialect.tokens import Kind, Token
-from sqlml_dialect.values import parse_duration, parse_number, parse_options, parse_size, parse_value
+from sqlml_dialect.parameters import (
+    parse_given,
+    read_fraction,
+    read_memory_limit,
+    read_path,
+    read_rows,
+    read_time_limit,
+    read_top,
+    read_trials,
+)
+from sqlml_dialect.tokens import Kind, Token, name_value
+from sqlml_dialect.values import parse_options, parse_value
 
 METHODS = ("RANDOM", "GRID", "BAYESIAN")
 DIRECTIONS = ("MAXIMIZE", "MINIMIZE")
@@ -82,6 +93,7 @@ def teaching(example: str) -> Iterator[None]:
 def _fail_unknown(cursor: Cursor, clauses: Mapping[str, Clause], found: Mapping[str, Any]) -> NoReturn:
     """Raise the error for what stands where a clause should."""
     token = cursor.peek()
+    _check_repeated(cursor, clauses, found)
     left = [word for word, clause in clauses.items() if clause.field not in found and word != "LABEL"]
     expected = either(["AS query" if word == "AS" else word for word in left]) if left else "the end of the statement"
     hint = _HINTS.get(token.key) if "AS" in clauses else None
@@ -91,6 +103,19 @@ def _fail_unknown(cursor: Cursor, clauses: Mapping[str, Clause], found: Mapping[
         cursor.fail(expected, message=f"expected the next clause, found {describe(token)}", hint=hint)
     tails = [word for clause in clauses.values() if clause.field in list(found)[-1:] for word in clause.tail]
     cursor.fail(expected, message=f"unknown clause {token.text}", words=() if hint else [*clauses, *tails], hint=hint)
+
+
+def _check_repeated(cursor: Cursor, clauses: Mapping[str, Clause], found: Mapping[str, Any]) -> None:
+    """Raise for ``KEY id, KEY age``, where the second KEY was read as a column."""
+    token, before = cursor.peek(), cursor.peek(-1)
+    if not cursor.openings or token.kind not in NAMES or token.key in clauses or cursor.peek(-2).key != ",":
+        return
+    word = cursor.tokens[cursor.openings[-1]].key
+    columns = found.get(clauses[word].field) if word in clauses else None
+    if before.key == word and isinstance(columns, tuple):
+        names = ", ".join([*(name_sql(column.name) for column in columns[:-1]), token.text])
+        message, span = f"{word} is given twice", (before.start, before.end)
+        raise DialectError(message, cursor.text, span, hint=f"write {word} {names}")
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -138,9 +163,9 @@ def parse_warm_start(cursor: Cursor) -> ModelRef:
     return cursor.model_ref()
 
 
-def parse_top(cursor: Cursor) -> int:
+def parse_top(cursor: Cursor) -> Given[int]:
     """``TOP n``"""
-    return cursor.integer("a whole number", least=1)
+    return parse_given(cursor, read_top)
 
 
 def parse_format(cursor: Cursor) -> str:
@@ -148,9 +173,9 @@ def parse_format(cursor: Cursor) -> str:
     return cursor.ident("a format such as onnx, sql, native or bundle").name.lower()
 
 
-def parse_path(cursor: Cursor) -> str:
+def parse_path(cursor: Cursor) -> Given[str]:
     """``TO 'path'`` and ``FROM 'path'``"""
-    return cursor.string("a path in single quotes")
+    return parse_given(cursor, read_path)
 
 
 def parse_into(cursor: Cursor) -> Into:
@@ -169,14 +194,47 @@ def parse_query(cursor: Cursor) -> Query:
     return cursor.query_until(len(cursor.tokens))
 
 
+def parse_long_query(cursor: Cursor) -> Query:
+    """``AS query`` of a statement that may run ASYNC."""
+    _check_async_behind(cursor)
+    return parse_query(cursor)
+
+
+def _check_async_behind(cursor: Cursor) -> None:
+    """Raise for ASYNC as the last word: the database would take ``FROM t ASYNC`` for another name of the table, used nowhere."""
+    tokens = cursor.tokens[cursor.position :]
+    if len(tokens) < 2 or tokens[-1].key != "ASYNC":
+        return
+    ends_item = _ends_operand(tokens[-2]) or tokens[-2].kind in (Kind.NUMBER, Kind.STRING)
+    depth, is_list = 0, False
+    for token in tokens[:-1]:
+        depth += (token.key in OPENING) - (token.key in CLOSING)
+        is_list = token.key in {"SELECT", "USING"} if not depth and token.key in _PARTS else is_list
+    used = any(token.kind in NAMES and name_value(token).lower() == "async" for token in tokens[:-1])
+    if ends_item and not is_list and not used:
+        raise DialectError(
+            "ASYNC stands behind the query",
+            cursor.text,
+            (tokens[-1].start, tokens[-1].end),
+            hint=f"ASYNC stands before AS: … ASYNC AS {tokens[0].text} …",
+        )
+
+
+def _ends_operand(token: Token) -> bool:
+    """Whether another name may follow a token."""
+    return token.key == ")" or (token.kind in NAMES and token.key.lower() not in RESERVED and token.key != "BY")
+
+
+_PARTS = frozenset({"SELECT", "USING", "FROM", "JOIN", "WHERE", "GROUP", "HAVING", "QUALIFY", "ORDER", "LIMIT", "TABLE"})
+
+
 def _check_clauses_behind(cursor: Cursor) -> None:
     """Raise for a clause of ours behind the query: ``… FROM t TARGET y``, which no database can read either."""
     depth = 0
     for index in range(cursor.position, len(cursor.tokens)):
         token, before = cursor.tokens[index], cursor.tokens[index - 1]
         depth += (token.key in OPENING) - (token.key in CLOSING)
-        ends_operand = before.key == ")" or (before.kind in NAMES and before.key.lower() not in RESERVED and before.key != "BY")
-        if depth or not ends_operand or token.key not in _BEHIND_QUERY:
+        if depth or not _ends_operand(before) or token.key not in _BEHIND_QUERY:
             continue
         following = [cursor.tokens[at] if at < len(cursor.tokens) else None for at in range(index + 1, index + 4)]
         if _is_clause(token, following):
@@ -212,7 +270,7 @@ def parse_validate(cursor: Cursor) -> Query:
 
 
 def parse_transform(cursor: Cursor) -> tuple[Expression, ...]:
-    """``TRANSFORM (expr [AS name], …)``"""
+    """``TRANSFORM (expr [[AS] name], …)``"""
     stop = cursor.closing() if cursor.peek().key == "(" else cursor.position
     cursor.expect("(")
     items = tuple(_transform_item(cursor, first, last) for first, last in cursor.split_at_commas(stop))
@@ -221,14 +279,16 @@ def parse_transform(cursor: Cursor) -> tuple[Expression, ...]:
 
 
 def _transform_item(cursor: Cursor, first: int, last: int) -> Expression:
-    """``expr [AS name]``"""
+    """``expr [[AS] name]``, named as an item of SELECT is."""
     cursor.position = first
-    named = last - first >= 2 and cursor.tokens[last - 2].key == "AS" and cursor.tokens[last - 1].kind in NAMES
-    end = last - 2 if named else last
+    tokens = cursor.tokens[first:last]
+    named = len(tokens) >= 2 and tokens[-2].key == "AS" and tokens[-1].kind in NAMES
+    bare = not named and len(tokens) >= 2 and not is_star(tokens) and is_alias(tokens)
+    end = last - 2 if named else last - 1 if bare else last
     if end <= first:
         cursor.fail("an expression")
-    cursor.position = last - 2 if named else last
-    alias = cursor.ident("a feature's name") if cursor.accept("AS") else None
+    cursor.position = end
+    alias = cursor.ident("a feature's name") if cursor.accept("AS") or bare else None
     if alias and is_star(cursor.tokens[first:end]):
         span = (cursor.tokens[first].start, cursor.tokens[last - 1].end)
         hint = "give one column's name in its place, or leave out AS"
@@ -264,18 +324,12 @@ def _parse_split_way(cursor: Cursor, start: int) -> Split:
     return SplitTime(column, _parse_fraction(cursor), span=cursor.taken_since(start))
 
 
-def _parse_fraction(cursor: Cursor) -> float | None:
+def _parse_fraction(cursor: Cursor) -> Given[float | None]:
     """The share of rows to hold out, if one is written."""
     token = cursor.peek()
-    if token.kind is not Kind.NUMBER and token.key not in {"-", "+"}:
+    if token.kind not in (Kind.NUMBER, Kind.PARAM) and token.key not in {"-", "+"}:
         return None
-    value = float(parse_number(cursor))
-    if not 0 < value < 1:
-        span = cursor.taken_since(token.start)
-        expected = "a fraction between 0 and 1, such as 0.2"
-        hint = f"{value:g} % are written {value / 100:g}" if 2 <= value < 100 else None
-        raise DialectError(f"a split of {value:g} is no fraction", cursor.text, span, expected, hint)
-    return value
+    return parse_given(cursor, read_fraction)
 
 
 def parse_tune(cursor: Cursor) -> Tune:
@@ -300,12 +354,12 @@ def parse_tune(cursor: Cursor) -> Tune:
     )
 
 
-def _parse_tune_setting(cursor: Cursor, word: str) -> str | int | Ident:
+def _parse_tune_setting(cursor: Cursor, word: str) -> str | Given[int] | Ident:
     """What stands behind BY, TRIALS, MAXIMIZE or MINIMIZE."""
     if word == "BY":
         return cursor.choose("way to search", METHODS).lower()
     if word == "TRIALS":
-        return cursor.integer("a whole number of trials", least=1)
+        return parse_given(cursor, read_trials)
     return cursor.ident("a metric's name")
 
 
@@ -337,49 +391,18 @@ def _parse_limit_item(cursor: Cursor, found: dict[str, Any]) -> None:
     if what.lower() in found:
         raise DialectError(f"{what} is given twice", cursor.text, (token.start, token.end))
     if what == "ROWS":
-        found["rows"] = cursor.integer("a whole number of rows", least=1)
+        found["rows"] = parse_given(cursor, read_rows)
     elif what == "TIME":
-        found["time"] = _parse_time_limit(cursor)
+        found["time"] = parse_given(cursor, read_time_limit)
     else:
-        found["memory"] = _parse_memory_limit(cursor)
-
-
-def _parse_time_limit(cursor: Cursor) -> timedelta:
-    """A length of time: a text, an INTERVAL or a number of seconds."""
-    expected = "a length of time such as '10 min', '90 s', '2 hours' or a number of seconds"
-    token = cursor.peek()
-    if token.kind is Kind.STRING:
-        length = parse_duration(cursor.string(expected))
-    elif token.kind is Kind.NUMBER:
-        length = parse_duration(f"{parse_number(cursor):f} s")
-        unit = cursor.peek()
-        if unit.kind is Kind.WORD:
-            cursor.fail('"," or ")"', hint=f"write TIME '{token.text} {unit.text}'")
-    elif token.key == "INTERVAL":
-        value = parse_value(cursor)
-        length = value if isinstance(value, timedelta) else None
-    else:
-        cursor.fail(expected)
-    if length is None or length <= timedelta(0):
-        span = cursor.taken_since(token.start)
-        raise DialectError(f"not a time limit: {describe(token)}", cursor.text, span, expected)
-    return length
-
-
-def _parse_memory_limit(cursor: Cursor) -> int:
-    """A size: a text with its unit."""
-    expected = "a size such as '8 GB', '512 MB' or '4 GiB'"
-    token = cursor.peek()
-    size = parse_size(cursor.string(expected))
-    if size is None or size <= 0:
-        raise DialectError(f"not a size: {describe(token)}", cursor.text, (token.start, token.end), expected)
-    return size
+        found["memory"] = parse_given(cursor, read_memory_limit)
 
 
 # --- which clauses a statement takes ------------------------------------------------------------------------------------
 
 _SYNONYMS = {"TARGET", "LABEL"}
 _AS = Clause("query", parse_query, "AS SELECT * FROM customers")
+_AS_LONG = Clause("query", parse_long_query, "AS SELECT * FROM customers")
 _WITH = Clause("options", parse_options, "WITH (seed = 1, note = 'a text')")
 _ON = Clause("runner", parse_runner, "ON process")
 _INTO = Clause("into", parse_into, "INTO scores REPLACE", ("APPEND", "REPLACE"))
@@ -403,11 +426,11 @@ TRAIN_CLAUSES = {
     "WITH": _WITH,
     "ON": _ON,
     "ASYNC": _ASYNC,
-    "AS": _AS,
+    "AS": _AS_LONG,
 }
 EVALUATE_CLAUSES = {"BY": Clause("by", parse_columns, "BY region"), "WITH": _WITH, "AS": _AS}
 COMPARE_CLAUSES = {"WITH": _WITH, "AS": _AS}
-PREDICT_CLAUSES = {"INTO": _INTO, "WITH": _WITH, "ON": _ON, "ASYNC": _ASYNC, "AS": _AS}
+PREDICT_CLAUSES = {"INTO": _INTO, "WITH": _WITH, "ON": _ON, "ASYNC": _ASYNC, "AS": _AS_LONG}
 EXPLAIN_CLAUSES = {"TOP": Clause("top", parse_top, "TOP 5"), "INTO": _INTO, "AS": _AS}
 DEPLOY_CLAUSES = {"TO": Clause("endpoint", parse_endpoint, "TO ENDPOINT e"), "WITH": _WITH, "ON": _ON}
 _FORMAT = Clause("format", parse_format, "FORMAT onnx")

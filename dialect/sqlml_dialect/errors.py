@@ -54,6 +54,8 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 def point_at(text: str, span: Span) -> str:
     """The line where a span begins and, below it, carets under the span; a long line is cut around it.
 
+    Where the line's beginning is cut off, the column is said in words.
+
     Works for any script: the carets are placed by the width a terminal gives each character.
     """
     number, column = line_and_column(text, span[0])
@@ -66,7 +68,7 @@ def point_at(text: str, span: Span) -> str:
     left, right = _window(widths, first, last)
     before = "…" if left else ""
     after = "…" if right < len(cells) else ""
-    prefix = f"  line {number}:  "
+    prefix = f"  line {number}, column {column}:  " if left else f"  line {number}:  "
     indent = len(prefix) + len(before) + sum(widths[left:first])
     carets = max(sum(widths[first : min(last, right)]), 1)
     return f"{prefix}{before}{''.join(cells[left:right])}{after}\n{' ' * indent}{'^' * carets}"

@@ -27,6 +27,7 @@ from sqlml_dialect.nodes import (
     ExplainPlan,
     Export,
     Expression,
+    Given,
     Ident,
     Import,
     Into,
@@ -59,7 +60,7 @@ from sqlml_dialect.nodes import (
     Unset,
     Value,
 )
-from sqlml_dialect.values import SIZE_UNITS, TIME_UNITS
+from sqlml_dialect.values import SIZE_UNITS, duration_text
 
 T = TypeVar("T")
 
@@ -120,7 +121,7 @@ def predict_sql(node: Predict) -> str:
 
 def explain_model_sql(node: ExplainModel) -> str:
     """``EXPLAIN MODEL …``"""
-    top, into = _clause("TOP", node.top, str), _clause("INTO", node.into, into_sql)
+    top, into = _clause("TOP", node.top, value_sql), _clause("INTO", node.into, into_sql)
     return _join(f"EXPLAIN MODEL {model_sql(node.model)}", top, into, query_sql(node.query))
 
 
@@ -161,13 +162,13 @@ def rollback_sql(node: RollbackEndpoint) -> str:
 
 def show_sql(node: Show) -> str:
     """``SHOW MODELS``"""
-    of = _clause("OF", node.model, model_sql)
-    return _join(f"SHOW {node.subject.upper()}", of, "" if node.like is None else f"LIKE {quote_string(node.like)}")
+    of, like = _clause("OF", node.model, model_sql), _clause("LIKE", node.like, value_sql)
+    return _join(f"SHOW {node.subject.upper()}", of, like)
 
 
 def show_logs_sql(node: ShowLogs) -> str:
     """``SHOW LOGS FOR JOB n``"""
-    return f"SHOW LOGS FOR JOB {node.job}"
+    return f"SHOW LOGS FOR JOB {value_sql(node.job)}"
 
 
 def show_create_sql(node: ShowCreateModel) -> str:
@@ -182,7 +183,7 @@ def describe_sql(node: DescribeModel) -> str:
 
 def cancel_sql(node: CancelJob) -> str:
     """``CANCEL JOB n``"""
-    return f"CANCEL JOB {node.job}"
+    return f"CANCEL JOB {value_sql(node.job)}"
 
 
 def alter_model_sql(node: AlterModel) -> str:
@@ -199,13 +200,13 @@ def drop_model_sql(node: DropModel) -> str:
 def export_sql(node: Export) -> str:
     """``EXPORT MODEL m TO 'path'``"""
     form, options = _clause("FORMAT", node.format, name_sql), _clause("WITH", node.options, options_sql)
-    return _join(f"EXPORT MODEL {model_sql(node.model)} TO {quote_string(node.path)}", form, options)
+    return _join(f"EXPORT MODEL {model_sql(node.model)} TO {value_sql(node.path)}", form, options)
 
 
 def import_sql(node: Import) -> str:
     """``IMPORT MODEL m FROM 'path'``"""
     options = _clause("WITH", node.options, options_sql)
-    return _join(f"IMPORT MODEL {model_sql(node.model)} FROM {quote_string(node.path)}", options)
+    return _join(f"IMPORT MODEL {model_sql(node.model)} FROM {value_sql(node.path)}", options)
 
 
 def create_resource_sql(node: CreateResource) -> str:
@@ -257,7 +258,7 @@ def change_sql(change: Change) -> str:
     """What ALTER MODEL does."""
     match change:
         case SetAlias(alias, version):
-            return f"SET ALIAS {ident_sql(alias)} = {version}"
+            return f"SET ALIAS {ident_sql(alias)} = {value_sql(version)}"
         case SetTag(tag, value):
             return f"SET TAG {ident_sql(tag)} = {value_sql(value)}"
         case SetComment(comment):
@@ -284,7 +285,7 @@ def split_sql(split: Split) -> str:
     if isinstance(split, SplitBy):
         return f"BY {ident_sql(split.column)}"
     way = "RANDOM" if isinstance(split, SplitRandom) else f"TIME {ident_sql(split.column)}"
-    return way if split.fraction is None else f"{way} {split.fraction!r}"
+    return _join(way, "" if split.fraction is None else value_sql(split.fraction))
 
 
 def tune_sql(tune: Tune) -> str:
@@ -292,7 +293,7 @@ def tune_sql(tune: Tune) -> str:
     return _join(
         f"({', '.join(_tune_param_sql(param) for param in tune.space)})",
         f"BY {tune.method.upper()}" if tune.method else "",
-        _clause("TRIALS", tune.trials, str),
+        _clause("TRIALS", tune.trials, value_sql),
         f"{tune.direction.upper()} {ident_sql(tune.metric)}" if tune.direction and tune.metric else "",
     )
 
@@ -300,9 +301,9 @@ def tune_sql(tune: Tune) -> str:
 def limit_sql(limit: Limit) -> str:
     """``(TIME '10 min', MEMORY '8 GB', ROWS n)``"""
     items = [
-        "" if limit.time is None else f"TIME {quote_string(duration_text(limit.time))}",
-        "" if limit.memory is None else f"MEMORY {quote_string(size_text(limit.memory))}",
-        "" if limit.rows is None else f"ROWS {limit.rows}",
+        _clause("TIME", limit.time, lambda time: _given_sql(time, duration_text)),
+        _clause("MEMORY", limit.memory, lambda memory: _given_sql(memory, size_text)),
+        _clause("ROWS", limit.rows, value_sql),
     ]
     return f"({', '.join(item for item in items if item)})"
 
@@ -346,13 +347,9 @@ def value_sql(value: Value) -> str:
             return f"[{', '.join(value_sql(item) for item in value)}]"
 
 
-def duration_text(length: timedelta) -> str:
-    """A length of time in the largest unit that gives a whole number: ``10 min``."""
-    amount = (length.days * 86_400 + length.seconds) * 1_000_000 + length.microseconds
-    for names, size in TIME_UNITS.items():
-        if amount and amount % size == 0:
-            return f"{amount // size} {names[0]}"
-    return "0 s"
+def _given_sql(value: Given[T], write: Callable[[T], str]) -> str:
+    """A literal that is written as a text, or its parameter."""
+    return value_sql(value if isinstance(value, Placeholder) else write(value))
 
 
 def size_text(size: int) -> str:

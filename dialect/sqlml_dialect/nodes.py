@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+T = TypeVar("T")
 Span: TypeAlias = tuple[int, int]
 NOWHERE: Span = (0, 0)
 
@@ -70,6 +71,10 @@ class Placeholder:
     span: Span = at()
 
 
+Given: TypeAlias = T | Any
+"""A literal outside options: a Placeholder where a parameter was written, until ``fill_parameters`` puts its value there."""
+
+
 # What an option may hold.  A struct is a tuple of pairs so that the node stays hashable.
 Scalar: TypeAlias = "str | int | float | Decimal | bool | timedelta | Placeholder | None"
 Value: TypeAlias = "Scalar | tuple[Value, ...] | Struct"
@@ -114,7 +119,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class SplitRandom:
-    fraction: float | None = None  # None: the default, 0.2
+    fraction: Given[float | None] = None  # None: the default, 0.2
     span: Span = at()
 
 
@@ -127,7 +132,7 @@ class SplitBy:
 @dataclass(frozen=True)
 class SplitTime:
     column: Ident
-    fraction: float | None = None
+    fraction: Given[float | None] = None
     span: Span = at()
 
 
@@ -163,7 +168,7 @@ class TuneChoice:
 class Tune:
     space: tuple[TuneRange | TuneChoice, ...]
     method: str | None = None  # random, grid, bayesian
-    trials: int | None = None
+    trials: Given[int | None] = None
     direction: str | None = None  # maximize, minimize
     metric: Ident | None = None
     span: Span = at()
@@ -173,9 +178,9 @@ class Tune:
 class Limit:
     """``LIMIT (TIME '10 min', MEMORY '8 GB', ROWS n)``; seconds, bytes, rows."""
 
-    time: timedelta | None = None
-    memory: int | None = None
-    rows: int | None = None
+    time: Given[timedelta | None] = None
+    memory: Given[int | None] = None
+    rows: Given[int | None] = None
     span: Span = at()
 
 
@@ -245,7 +250,7 @@ class Predict:
 @dataclass(frozen=True)
 class ExplainModel:
     model: ModelRef
-    top: int | None = None
+    top: Given[int | None] = None
     into: Into | None = None
     query: Query | None = None
     span: Span = at()
@@ -257,7 +262,7 @@ class ExplainPlan:
 
     statement: Node
     analyze: bool = False
-    format: str | None = None  # json
+    format: str | None = None  # text, json
     span: Span = at()
 
 
@@ -297,13 +302,13 @@ class Show:
 
     subject: str
     model: ModelRef | None = None  # SHOW VERSIONS OF m
-    like: str | None = None
+    like: Given[str | None] = None
     span: Span = at()
 
 
 @dataclass(frozen=True)
 class ShowLogs:
-    job: int
+    job: Given[int]
     span: Span = at()
 
 
@@ -321,14 +326,14 @@ class DescribeModel:
 
 @dataclass(frozen=True)
 class CancelJob:
-    job: int
+    job: Given[int]
     span: Span = at()
 
 
 @dataclass(frozen=True)
 class SetAlias:
     alias: Ident
-    version: int
+    version: Given[int]
     span: Span = at()
 
 
@@ -341,7 +346,7 @@ class SetTag:
 
 @dataclass(frozen=True)
 class SetComment:
-    comment: str | None  # None: SET COMMENT NULL
+    comment: Given[str | None]  # None: SET COMMENT NULL
     span: Span = at()
 
 
@@ -381,7 +386,7 @@ class DropModel:
 @dataclass(frozen=True)
 class Export:
     model: ModelRef
-    path: str
+    path: Given[str]
     format: str | None = None
     options: tuple[Option, ...] = ()
     span: Span = at()
@@ -390,7 +395,7 @@ class Export:
 @dataclass(frozen=True)
 class Import:
     model: ModelRef
-    path: str
+    path: Given[str]
     options: tuple[Option, ...] = ()
     span: Span = at()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlml_dialect import clauses
 from sqlml_dialect.clauses import parse_clauses, teaching
-from sqlml_dialect.cursor import NAMES, Cursor
+from sqlml_dialect.cursor import NAMES, Cursor, describe
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.nodes import (
     AlterEndpoint,
@@ -24,6 +24,7 @@ from sqlml_dialect.nodes import (
     ExplainModel,
     ExplainPlan,
     Export,
+    Given,
     Import,
     ModelRef,
     Node,
@@ -41,6 +42,7 @@ from sqlml_dialect.nodes import (
     Unset,
     Value,
 )
+from sqlml_dialect.parameters import parse_given, read_comment, read_job, read_pattern, read_version
 from sqlml_dialect.tokens import Kind, words
 from sqlml_dialect.values import parse_value
 
@@ -146,11 +148,11 @@ def _parse_setting(cursor: Cursor) -> SetAlias | SetTag | SetComment:
 def _parse_set(cursor: Cursor, what: str) -> SetAlias | SetTag | SetComment:
     """What stands behind SET ALIAS, SET TAG or SET COMMENT."""
     if what == "COMMENT":
-        return SetComment(None if cursor.accept("NULL") else cursor.string("a text in single quotes, or NULL"))
+        return SetComment(parse_given(cursor, read_comment))
     name = cursor.ident("an alias" if what == "ALIAS" else "a tag's name")
     cursor.expect("=")
     if what == "ALIAS":
-        return SetAlias(name, cursor.integer("a version's number", least=1))
+        return SetAlias(name, parse_given(cursor, read_version))
     return SetTag(name, parse_value(cursor))
 
 
@@ -226,7 +228,7 @@ def parse_alter_endpoint(cursor: Cursor) -> AlterEndpoint:
 def _parse_share(cursor: Cursor) -> tuple[ModelRef | int, Value]:
     """``m@3 = 90`` or ``3 = 90``"""
     bare = cursor.peek().kind is Kind.NUMBER
-    version = cursor.integer("a version's number", least=1) if bare else cursor.model_ref()
+    version = read_version(cursor) if bare else cursor.model_ref()
     cursor.expect("=")
     return version, parse_value(cursor)
 
@@ -234,7 +236,7 @@ def _parse_share(cursor: Cursor) -> tuple[ModelRef | int, Value]:
 def parse_cancel(cursor: Cursor) -> CancelJob:
     """``CANCEL JOB n``"""
     cursor.expect("CANCEL", "JOB")
-    return CancelJob(cursor.integer("a job's number"))
+    return CancelJob(parse_given(cursor, read_job))
 
 
 def parse_create_resource(cursor: Cursor) -> CreateResource:
@@ -272,15 +274,15 @@ def parse_show_versions(cursor: Cursor) -> Show:
     return Show("versions", model, _parse_like(cursor))
 
 
-def _parse_like(cursor: Cursor) -> str | None:
+def _parse_like(cursor: Cursor) -> Given[str | None]:
     """``LIKE '…'``, if it is there."""
-    return cursor.string("a pattern in single quotes") if cursor.accept("LIKE") else None
+    return parse_given(cursor, read_pattern) if cursor.accept("LIKE") else None
 
 
 def parse_show_logs(cursor: Cursor) -> ShowLogs:
     """``SHOW LOGS FOR JOB n``"""
     cursor.expect("SHOW", "LOGS", "FOR", "JOB")
-    return ShowLogs(cursor.integer("a job's number"))
+    return ShowLogs(parse_given(cursor, read_job))
 
 
 def parse_show_create(cursor: Cursor) -> ShowCreateModel:
@@ -309,8 +311,20 @@ def _parse_explain_option(cursor: Cursor) -> tuple[str, str]:
     """``FORMAT JSON``, ``ANALYZE`` or ``ANALYZE false``"""
     name = cursor.choose("option of EXPLAIN", ("FORMAT", "ANALYZE"))
     if name == "FORMAT":
-        return name, cursor.ident("a format such as JSON").name.lower()
+        return name, _parse_explain_format(cursor)
     return name, cursor.keyword().key.lower() if cursor.peek().key in {"TRUE", "FALSE"} else "true"
+
+
+def _parse_explain_format(cursor: Cursor) -> str:
+    """``TEXT`` or ``JSON``"""
+    token = cursor.peek()
+    name = cursor.ident("TEXT or JSON").name.lower()
+    if name.upper() not in _PLAN_FORMATS:
+        cursor.fail("TEXT or JSON", token, message=f"unknown format {describe(token)}", words=_PLAN_FORMATS)
+    return name
+
+
+_PLAN_FORMATS = ("TEXT", "JSON")
 
 
 # --- recognition --------------------------------------------------------------------------------------------------------

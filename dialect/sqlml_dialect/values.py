@@ -84,7 +84,7 @@ def parse_value(cursor: Cursor, depth: int = 0) -> Value:
     if token.kind is Kind.STRING:
         return string_value(cursor.take().text)
     if token.kind is Kind.PARAM:
-        return _parse_placeholder(cursor)
+        return parse_placeholder(cursor)
     if token.kind is Kind.NUMBER or token.key in {"-", "+"}:
         return parse_number(cursor)
     hint = f"a text stands between single quotes: '{_unquoted(token)}'" if token.kind in (Kind.WORD, Kind.QUOTED) else None
@@ -119,6 +119,15 @@ def parse_duration(text: str) -> timedelta | None:
         total += Decimal(amount.group(1)) * unit
         position = amount.end()
     return _duration(total, 1) if text.strip() else None
+
+
+def duration_text(length: timedelta) -> str:
+    """A length of time in the largest unit that gives a whole number: ``10 min``."""
+    amount = (length.days * 86_400 + length.seconds) * 1_000_000 + length.microseconds
+    for names, size in TIME_UNITS.items():
+        if amount and amount % size == 0:
+            return f"{amount // size} {names[0]}"
+    return "0 s"
 
 
 def parse_size(text: str) -> int | None:
@@ -183,7 +192,7 @@ def _parse_interval(cursor: Cursor) -> timedelta:
     return length
 
 
-def _parse_placeholder(cursor: Cursor) -> Placeholder:
+def parse_placeholder(cursor: Cursor) -> Placeholder:
     """``?``, ``?2``, ``$2`` or ``$name``"""
     index = cursor.position
     token = cursor.take()

@@ -83,7 +83,7 @@ class LinearRegression:
     doc = "least squares on standardised features, plain, ridge, lasso or elastic net (scikit-learn)"
     libraries = ("scikit-learn",)
     options = (
-        OptionSpec("alpha", "float", 0.0, "strength of the regularisation; 0: none", low=0),
+        OptionSpec("alpha", "float", 0.0, "strength of the regularisation, on the scale of ElasticNet; 0: none", low=0),
         OptionSpec("l1_ratio", "float", 0.5, "0: L2 regularisation (ridge), 1: L1 (lasso), between: both", low=0, high=1),
         OptionSpec("fit_intercept", "bool", True, "add a constant"),
         OptionSpec("positive", "bool", False, "no coefficient below 0"),

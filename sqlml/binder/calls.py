@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier
 
-from sqlml.binder.table_calls import ROW_FUNCTIONS, TablePiece, check_call_options, row_table
+from sqlml.binder.options import bind_options, check_literals
+from sqlml.binder.parameters import Parameters
+from sqlml.binder.table_calls import ROW_FUNCTIONS, TablePiece, row_table
 from sqlml.binder.text import Piece, Sql, fill, hole, made, replace_calls
 from sqlml.catalog import Version
 from sqlml.errors import BindError, count_of, did_you_mean, listing
@@ -99,7 +101,8 @@ class CallBinder:
         if query is None:
             message = f"{shown} takes a model and a query: {shown}(MODEL m, (SELECT …))"
             raise BindError(message, source=self.source, span=call.span)
-        options = check_call_options(call, ROW_FUNCTIONS[call.function], self.source)
+        check_literals(call.options, shown, self.source)
+        options = bind_options(call.options, ROW_FUNCTIONS[call.function], shown, Parameters(self.source, call.span))
         if call.function == "ml.predict":
             return self.predict_table(call.model, version, query, call.span)
         output = "transform"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlml_dialect import Placeholder, Span, Struct, Value
+from sqlml_dialect import DialectError, Node, Placeholder, Span, Struct, Value, fill_parameters
 from sqlml_dialect.tokens import Kind, Token, scan
 
-from sqlml.errors import BindError, ProgrammingError
+from sqlml.errors import BindError, ProgrammingError, parse_error
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,17 @@ class Parameters:
         if isinstance(value, tuple):
             return tuple(self.resolve(item) for item in value)
         return value
+
+    def filled(self, node: Node) -> Node:
+        """The statement with its values in place of the parameters outside options and queries: ``SPLIT RANDOM ?``, ``TO ?``.
+
+        ``BindError`` for a value that could not stand there as a literal.
+        """
+        try:
+            return fill_parameters(node, self.source, self.value)
+        except DialectError as error:
+            wrong = parse_error(error)
+            raise BindError(wrong.message, source=wrong.source, span=wrong.span, hint=wrong.hint) from None
 
     def within(self, span: Span) -> Sequence[Any] | Mapping[str, Any]:
         """The values for a part of a checked statement, in the form that the database takes for that part alone."""

@@ -6,18 +6,14 @@ before the statement runs: a piece of SQL that carries its table with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlml_dialect import ModelCall, Option, Placeholder, Span, Struct, quote_identifier
-from sqlml_dialect.nodes import Value
+from sqlml_dialect import Span, quote_identifier
 
-from sqlml.algorithms.options import check_value
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import OptionSpec
-from sqlml.errors import BindError, Error, did_you_mean, listing
-from sqlml.types import label_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,47 +72,3 @@ def row_table(
         Piece(f" AS {_PREDICTION} FROM ("),
     )
     return Sql(source, (*head, *query.pieces, Piece("\n)))")))
-
-
-def check_call_options(
-    call: ModelCall, specs: Sequence[OptionSpec], source: str, resolve: Callable[[Value], Any] | None = None
-) -> dict[str, Any]:
-    """A call's options, checked, with defaults for those not given.  ``BindError`` points at the one that is wrong.
-
-    ``resolve`` gives the values of prepared parameters; without it there can be none.
-    """
-    shown, known = call.function.upper(), {spec.name: spec for spec in specs}
-    found = {spec.name: spec.default for spec in specs}
-    for option in call.options:
-        name = option.name.name.lower()
-        if name not in known:
-            has = f"it has: {listing(known)}" if known else "it has none"
-            raise BindError(
-                f"{shown} has no option {option.name.name}", source=source, span=option.name.span,
-                hint=did_you_mean(name, known) or has,
-            )  # fmt: skip
-        found[name] = _option_value(option, known[name], shown, source, resolve)
-    return found
-
-
-def _option_value(option: Option, spec: OptionSpec, shown: str, source: str, resolve: Callable[[Value], Any] | None) -> Any:
-    value = resolve(option.value) if resolve else _literal(option.value, source, shown)
-    if spec.name == "class" and value is not None:
-        value = label_text(value)
-    try:
-        return check_value(spec, value, shown)
-    except Error as error:
-        raise error.located(source, option.value_span) from None
-
-
-def _literal(value: Value, source: str, shown: str) -> Any:
-    """The value of a literal; ``BindError`` for a prepared parameter where the SQL itself depends on it."""
-    if isinstance(value, Placeholder):
-        raise BindError(
-            f"an option of {shown} is a literal, no parameter", source=source, span=value.span, hint="write the value"
-        )
-    if isinstance(value, Struct):
-        return {name: _literal(item, source, shown) for name, item in value.items}
-    if isinstance(value, tuple):
-        return tuple(_literal(item, source, shown) for item in value)
-    return value

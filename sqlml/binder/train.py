@@ -7,16 +7,17 @@ from typing import Any
 
 from sqlml_dialect import Option, Query, SplitNone, Train, quote_identifier
 
-from sqlml.algorithms.options import SEED, check_options
+from sqlml.algorithms.options import REFIT, SEED, all_options
 from sqlml.binder.columns import Columns
 from sqlml.binder.models import check_new_name
+from sqlml.binder.options import bind_option
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.split import bind_split
 from sqlml.binder.start import bind_start, start_algorithm, start_version
 from sqlml.binder.transform import Models, bind_transform
 from sqlml.binder.tune import bind_tune
 from sqlml.contracts import Algorithm
-from sqlml.errors import BindError, Error, listing
+from sqlml.errors import BindError, listing
 from sqlml.plan import Limits, SplitPlan, TrainPlan, TransformPlan
 from sqlml.registry import candidates, get
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
@@ -37,8 +38,7 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
     able = _algorithms(node, source)
     if start is not None:
         able = start_algorithm(node, source, start, able if node.algorithm else None)
-    options = bind_options(node.options, parameters)
-    resolved = _check_options(node, source, able, options)
+    options = _options(node, parameters, able)
     _check_runner(node, source)
     columns = Columns(describe(node.query), node.query, source)
     targets = _targets(node, source, able, columns)
@@ -62,8 +62,8 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
         weight=weight.name if weight else None,
         split=split,
         sample_rows=node.limit.rows if node.limit else None,
-        options=resolved,
-        seed=int(resolved["seed"]),
+        options=options,
+        seed=int(options[SEED.name]),
         limits=_limits(node),
         runner=node.runner.name.lower() if node.runner else DEFAULT_RUNNER,
         query=node.query.text,
@@ -91,43 +91,34 @@ def needed_columns(plan: TrainPlan) -> tuple[str, ...]:
 # --- options and algorithms ---------------------------------------------------------------------------------------------
 
 
-def bind_options(options: Sequence[Option], parameters: Parameters) -> dict[str, Any]:
-    """WITH's options, lower case, with parameters filled in."""
-    return {option.name.name.lower(): parameters.resolve(option.value) for option in options}
-
-
-def _check_options(node: Train, source: str, able: Sequence[Algorithm], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options given, checked one by one so that an error points at its own.
+def _options(node: Train, parameters: Parameters, able: Sequence[Algorithm]) -> dict[str, Any]:
+    """The options given, and the seed.
 
     Where the target's values choose between two algorithms, an option must suit one of them.
     """
-    checked: dict[str, Any] = {"seed": SEED.default}
+    found: dict[str, Any] = {SEED.name: SEED.default}
     for option in node.options:
-        name = option.name.name.lower()
-        failures: list[Error] = []
-        for candidate in able:
-            try:
-                checked[name] = check_options(candidate, {name: options[name]})[name]
-                break
-            except BindError as error:
-                failures.append(error)
-        else:
-            raise failures[0].located(source, _option_place(option, failures[0]))
-        if name == "refit" and checked[name]:
-            _check_refit(node, option, source)
-    if len(able) == 1:
-        check_options(able[0], options)
-    return checked
+        name, value = _option(option, parameters, able)
+        found[name] = value
+        if name == REFIT.name and value:
+            _check_refit(node, option, parameters.source)
+    return found
+
+
+def _option(option: Option, parameters: Parameters, able: Sequence[Algorithm]) -> tuple[str, Any]:
+    failures: list[BindError] = []
+    for algorithm in able:
+        try:
+            return bind_option(option, all_options(algorithm), algorithm.name, parameters)
+        except BindError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def _check_refit(node: Train, option: Option, source: str) -> None:
     if node.validate is not None or isinstance(node.split, SplitNone):
         why = "the rows of VALIDATE ON are another query's" if node.validate is not None else "SPLIT NONE holds no rows out"
         raise BindError(f"refit = true has no rows to add: {why}", source=source, span=option.span, hint="leave out refit")
-
-
-def _option_place(option: Option, error: Error) -> tuple[int, int]:
-    return option.name.span if "has no option" in error.message else option.value_span or option.span
 
 
 def _algorithms(node: Train, source: str) -> tuple[Algorithm, ...]:

@@ -23,7 +23,7 @@ from sqlml.features.dataset import Values
 from sqlml.features.encode import FeatureEncoder
 from sqlml.features.target import encode_classes, label_type, nothing_to_measure, plain_target
 from sqlml.registry import get_algorithm
-from sqlml.types import Task, label_text
+from sqlml.types import Kind, Task, label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,10 +174,19 @@ class Head:
         return np.column_stack([self.encoder.sum_to_inputs(values[:, :-1]), values[:, -1]])
 
     def importance(self) -> list[tuple[str, float]]:
-        """Every input of the encoder with its share of the decisions, largest first; shares sum to 1 (or are all 0)."""
-        shares = self.encoder.sum_to_inputs(self.predictor.importance())
-        named = zip(self.encoder.inputs, shares, strict=True)
-        return sorted(((name, float(share)) for name, share in named), key=lambda item: -item[1])
+        """Every input of the encoder with its share of the decisions, largest first; shares sum to 1 (or are all 0).
+
+        A vector's positions stand for themselves: a bag of words says which words matter.
+        """
+        shares = self.predictor.importance()
+        named: list[tuple[str, float]] = []
+        for i, column in enumerate(self.encoder.columns):
+            own = np.flatnonzero(self.encoder.input_of == i)
+            if column.kind in (Kind.NUMBERS, Kind.TEXTS):
+                named += [(self.encoder.names[j], float(shares[j])) for j in own]
+            else:
+                named.append((column.name, float(shares[own].sum())))
+        return sorted(named, key=lambda item: -item[1])
 
     # --- how good ---
 

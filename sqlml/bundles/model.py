@@ -107,12 +107,6 @@ class Model:
     def predictor(self) -> Predictor:
         return self.head.predictor
 
-    @property
-    def onnx_path(self) -> Path | None:
-        """The ONNX file (feature matrix → raw scores), where the converter was found exact."""
-        name = self.head.manifest.onnx
-        return self.folder / name if name else None
-
     @cached_property
     def label_type(self) -> pa.DataType:
         """The Arrow type of ``predict``'s answers: of several targets, and of a transform, a struct."""
@@ -273,16 +267,6 @@ class Model:
         """The only head's figures on rows whose true target is known, as ``Head.evaluate``."""
         x = self.encode(data)
         return self.head.evaluate(self.predictor.predict(x), actual, weight, threshold, x)
-
-    def evaluate_scores(
-        self, raw: NDArray[Any], actual: Values, weight: Values | None = None, threshold: float | None = None
-    ) -> Metrics:
-        """The same from raw scores, as ``heldout.arrow`` keeps them."""
-        return self.head.evaluate(raw, actual, weight, threshold)
-
-    def known_rows(self, actual: Values) -> int:
-        """How many rows ``evaluate`` measures: those whose target is a class of the model, or a finite number."""
-        return int(self.head.known(self.head.truth(actual)).sum())
 
 
 def _largest(values: NDArray[np.float64], top: int) -> NDArray[np.intp]:

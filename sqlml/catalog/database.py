@@ -7,7 +7,7 @@ failing half way, and a process that is killed leaves nothing behind but a log t
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,17 @@ def parse_url(url: str) -> sa.URL:
     return parsed
 
 
+def absolute_url(url: str) -> str:
+    """The same catalog, named so that processes in other folders find it: the path of a SQLite file is absolute."""
+    parsed = parse_url(url)
+    path = parsed.database or ""
+    file = path.removeprefix("file:") if "uri" in parsed.query else path
+    if parsed.get_backend_name() != "sqlite" or not file or file == ":memory:" or parsed.query.get("mode") == "memory":
+        return url
+    place = path.removesuffix(file) + str(Path(file).absolute())
+    return parsed.set(database=place).render_as_string(hide_password=False)
+
+
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that writes, one at a time over all processes; committed at the end, rolled back on an error."""
@@ -82,6 +93,18 @@ def _translated(engine: sa.Engine) -> Iterator[None]:
             f"the catalog {_shown(engine.url)} cannot be used: {reason}",
             hint="its folder must exist and be writable; another catalog can be given with catalog=… (a SQLAlchemy URL)",
         ) from error
+
+
+def insert_one(c: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> int:
+    """The new row's id."""
+    [number] = c.execute(sa.insert(table).values(row).returning(table.c.id)).scalars()
+    return int(number)
+
+
+def insert_all(c: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Any number of new rows."""
+    if rows:
+        c.execute(sa.insert(table), rows)
 
 
 class Watch:

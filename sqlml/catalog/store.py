@@ -6,21 +6,19 @@ the version up: a process killed at any moment leaves no half-made version.
 
 from __future__ import annotations
 
-import shutil
-import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 
 from sqlml.bundles.model import Model
-from sqlml.catalog import files, rows
+from sqlml.catalog import counters, files, rows
 from sqlml.catalog import tables as t
-from sqlml.catalog.database import Watch, open_database, parse_url, reading, writing
+from sqlml.catalog.database import Watch, absolute_url, insert_all, insert_one, open_database, reading, writing
+from sqlml.catalog.endpoints import Endpoints
+from sqlml.catalog.jobs import Job, Jobs
 from sqlml.catalog.rows import now, user
 from sqlml.contracts import FunctionSignature
 from sqlml.errors import BindError, UnknownModel, UnknownVersion, did_you_mean
@@ -51,6 +49,7 @@ class Version:
     heldout_rows: int
     rows: int
     example: Mapping[str, Any]
+    origin: str | None  # where an imported version came from
 
     @property
     def name(self) -> str:
@@ -73,30 +72,7 @@ class Version:
         return FunctionSignature(tuple((i.name, i.kind) for i in self.inputs), self.result, self.added)
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint as it should be: which version stands behind which name."""
-
-    name: str
-    model: str
-    version: int
-    uid: str
-    bundle: Path
-    sha256: str
-    task: str
-    created_at: datetime
-    owner: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job that was started."""
-
-    id: int
-    folder: Path
-
-
-class Catalog:
+class Catalog(Jobs, Endpoints):
     """The catalog of one home.  Safe to use from many threads and processes at once."""
 
     def __init__(self, home: Home, engine: sa.Engine, url: str) -> None:
@@ -110,8 +86,7 @@ class Catalog:
     def open(cls, home: Path, url: str | None = None) -> Catalog:
         """Open, and make where it is not there yet.  ``OperationalError`` where that cannot be."""
         place = Home(home)
-        address = url or place.catalog_url
-        parse_url(address)
+        address = absolute_url(url or place.catalog_url)
         place.create()
         return cls(place, open_database(address), address)
 
@@ -129,81 +104,25 @@ class Catalog:
             answers[key] = ask()
         return answers[key]
 
-    # --- jobs -------------------------------------------------------------------------------------------------------
-
-    def start_job(self, kind: str, model: str, statement: str, runner: str) -> Job:
-        """A new job, running, owned by this process; its folder is made."""
-        pid, started = _own_process()
-        row = {
-            "kind": kind, "model": model, "state": "running", "runner": runner, "statement": statement,
-            "host": socket.gethostname(), "owner_pid": pid, "owner_started": started, "owner": user(), "created_at": now(),
-        }  # fmt: skip
-        with writing(self._engine) as c:
-            job_id = _insert_one(c, t.jobs, row)
-            folder = files.make_job_folder(self.home, job_id)
-        return Job(job_id, folder)
-
-    def end_job(self, job: Job, state: str, error: str | None = None) -> None:
-        """The job is over without a version: ``failed`` or ``cancelled``.  One that has published stays ``done``."""
-        with writing(self._engine) as c:
-            running = sa.and_(t.jobs.c.id == job.id, t.jobs.c.state == "running")
-            c.execute(sa.update(t.jobs).where(running).values(state=state, error=error, finished_at=now()))
-
-    def forget_job(self, job: Job) -> None:
-        """The job was refused for what it was asked: nothing of it stays."""
-        with writing(self._engine) as c:
-            c.execute(sa.delete(t.jobs).where(t.jobs.c.id == job.id))
-        shutil.rmtree(job.folder, ignore_errors=True)
-
-    def recover(self) -> None:
-        """Clean up after processes that died: their jobs become ``lost``, their data goes, bundles of no version go."""
-        with reading(self._engine) as c:
-            running = c.execute(sa.select(t.jobs).where(t.jobs.c.state == "running")).mappings().all()
-        alive = {row["id"] for row in running if row["host"] != socket.gethostname() or _alive(dict(row))}
-        lost = [row["id"] for row in running if row["id"] not in alive]
-        if lost:
-            with writing(self._engine) as c:
-                c.execute(
-                    sa.update(t.jobs)
-                    .where(t.jobs.c.id.in_(lost), t.jobs.c.state == "running")
-                    .values(state="lost", error="the process that followed this job died", finished_at=now())
-                )
-        for job_id in {*lost, *files.jobs_with_data(self.home)}:
-            self._remove_data_of(job_id)
-        self._remove_orphans()
-
-    def _remove_data_of(self, job_id: int) -> None:
-        with writing(self._engine) as c:  # a job that starts now has its row before its data
-            state = c.execute(sa.select(t.jobs.c.state).where(t.jobs.c.id == job_id)).scalar()
-            if state != "running":
-                files.remove_job_data(self.home.jobs / str(job_id))
-
-    def _remove_orphans(self) -> None:
-        old = files.old_bundles(self.home)
-        if old:
-            with writing(self._engine) as c:  # nobody publishes meanwhile
-                known = set(c.execute(sa.select(t.versions.c.bundle_sha256)).scalars())
-                files.remove_bundles(self.home, set(old) - known)
-
-    # --- versions ---------------------------------------------------------------------------------------------------
-
     def publish(self, plan: TrainPlan, outcome: TrainOutcome, job: Job, origin: str | None = None) -> Version:
         """Make a finished job's bundle the next version of its model: all of it, or nothing.
 
-        ``origin`` says where an imported version came from.
+        ``origin`` says where an imported version came from.  A model that was renamed meanwhile gets it under its new name.
         """
         model = Model.open(job.folder / "bundle", outcome.bundle_sha256)
         with writing(self._engine) as c:
+            name = c.execute(sa.select(t.jobs.c.model).where(t.jobs.c.id == job.id)).scalar() or plan.model
+            plan = replace(plan, model=name)
             files.place_bundle(self.home, job.folder / "bundle", outcome.bundle_sha256)
-            model_id, number = _next_version(c, plan.model)
-            version_id = _insert_one(c, t.versions, rows.version_row(plan, outcome, model, job.id, model_id, number, origin))
-            _insert(c, t.inputs, rows.input_rows(version_id, model.inputs, outcome.encodings))
-            _insert(c, t.metrics, rows.metric_rows(version_id, outcome.metrics))
-            _insert(c, t.curves, [rows.curve_row(version_id, *point) for point in outcome.curves])
-            _insert(c, t.trials, rows.trial_rows(version_id, outcome.trials))
+            model_id, number = _next_version(c, name)
+            version_id = insert_one(c, t.versions, rows.version_row(plan, outcome, model, job.id, model_id, number, origin))
+            insert_all(c, t.inputs, rows.input_rows(version_id, model.inputs, outcome.encodings))
+            insert_all(c, t.metrics, rows.metric_rows(version_id, outcome.metrics))
+            insert_all(c, t.curves, [rows.curve_row(version_id, *point) for point in outcome.curves])
+            insert_all(c, t.trials, rows.trial_rows(version_id, outcome.trials))
             c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(state="done", version=number, finished_at=now()))
-            _count_up(c, "models_revision")
-        return self.resolve(plan.model, number)
+            counters.count_up(c, counters.MODELS)
+        return self.resolve(name, number)
 
     def resolve(self, name: str, version: int | None = None, alias: str | None = None) -> Version:
         """The version that a reference means.  ``BindError`` names the nearest model or the versions that there are."""
@@ -278,6 +197,7 @@ class Catalog:
             heldout_rows=row["heldout_rows"],
             rows=row["rows"],
             example=row["example"],
+            origin=row["origin"],
         )
 
     def model_names(self) -> tuple[str, ...]:
@@ -326,7 +246,7 @@ class Catalog:
             model = self._model(c, name)
             self._number(c, model, alias)  # says which there are
             c.execute(sa.delete(t.aliases).where(t.aliases.c.model_id == model["id"], t.aliases.c.alias == alias.lower()))
-            _count_up(c, "models_revision")
+            counters.count_up(c, counters.MODELS)
 
     def set_tag(self, name: str, version: int | None, tag: str, value: str) -> None:
         """Give a model, or one of its versions, a tag; an earlier value of it is replaced."""
@@ -377,13 +297,14 @@ class Catalog:
             taken = c.execute(sa.select(t.models.c.name).where(t.models.c.key == new.lower())).scalar()
             if taken is not None and new.lower() != name.lower():
                 raise BindError(f"there is a model {taken} already", hint="choose another name, or DROP MODEL it first")
-            dropped = c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == _dropped(new))).scalar() or 0
+            dropped = counters.last_version(c, new)
             values = {"name": new, "key": new.lower(), "last_version": max(model["last_version"], dropped)}
             c.execute(sa.update(t.models).where(t.models.c.id == model["id"]).values(values))
             if new.lower() != name.lower():
-                _remember_last(c, model)
-            _count_up(c, "models_revision")
-            _count_up(c, "endpoints_revision")
+                counters.remember_last(c, model)
+            _rename_running(c, name, new)
+            counters.count_up(c, counters.MODELS)
+            counters.count_up(c, counters.ENDPOINTS)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version that exists."""
@@ -393,7 +314,7 @@ class Catalog:
             c.execute(sa.delete(t.aliases).where(t.aliases.c.model_id == model["id"], t.aliases.c.alias == alias.lower()))
             row = {"model_id": model["id"], "alias": alias.lower(), "version": version, "owner": user(), "created_at": now()}
             c.execute(sa.insert(t.aliases).values(row))
-            _count_up(c, "models_revision")
+            counters.count_up(c, counters.MODELS)
 
     def drop(self, name: str, version: int | None, *, cascade: bool) -> None:
         """Remove a version, or a model with all of them.  Refused while deployed, unless ``cascade`` undeploys it too."""
@@ -413,11 +334,20 @@ class Catalog:
                 )
             if deployed:
                 c.execute(sa.delete(t.endpoints).where(t.endpoints.c.version_id.in_(chosen)))
-                _count_up(c, "endpoints_revision")
-            self._delete_versions(c, model, version)
-            _count_up(c, "models_revision")
+                counters.count_up(c, counters.ENDPOINTS)
+            bundles, jobs = self._delete_versions(c, model, version)
+            counters.count_up(c, counters.MODELS)
+        self._remove_files(bundles, jobs)  # only now: had the transaction failed, the versions would be there without them
 
-    def _delete_versions(self, c: sa.Connection, model: Mapping[str, Any], version: int | None) -> None:
+    def _remove_files(self, bundles: set[str], jobs: set[int]) -> None:
+        """Remove what no version has any more; bundles that a crash leaves there are found by ``recover``."""
+        with writing(self._engine) as c:  # nobody publishes meanwhile
+            again = c.execute(sa.select(t.versions.c.bundle_sha256).where(t.versions.c.bundle_sha256.in_(bundles)))
+            files.remove_bundles(self.home, bundles - set(again.scalars()))
+        files.remove_heldout(self.home, jobs)
+
+    def _delete_versions(self, c: sa.Connection, model: Mapping[str, Any], version: int | None) -> tuple[set[str], set[int]]:
+        """Delete the rows of a version, or of a model with all of them; the bundles and jobs that were theirs."""
         own = t.versions.c.model_id == model["id"]
         which = own if version is None else sa.and_(own, t.versions.c.version == version)
         bundles = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(which)).scalars())
@@ -434,68 +364,16 @@ class Catalog:
             c.execute(sa.delete(t.aliases).where(gone))
             c.execute(sa.delete(t.tags).where(tagged))
             c.execute(sa.delete(t.models).where(t.models.c.id == model["id"]))
-            _remember_last(c, model)
-        used = set(c.execute(sa.select(t.versions.c.bundle_sha256).where(t.versions.c.bundle_sha256.in_(bundles))).scalars())
-        files.remove_bundles(self.home, bundles - used)
-        files.remove_heldout(self.home, jobs)
-
-    # --- endpoints --------------------------------------------------------------------------------------------------
-
-    def deploy(self, endpoint: str, version: Version) -> None:
-        """Put a version behind an endpoint, new or not."""
-        with writing(self._engine) as c:
-            version_id = c.execute(sa.select(t.versions.c.id).where(t.versions.c.uid == version.uid)).scalar_one_or_none()
-            if version_id is None:
-                raise BindError(f"model {version.name} was dropped meanwhile")
-            key = endpoint.lower()
-            changed = c.execute(
-                sa.update(t.endpoints).where(t.endpoints.c.key == key).values(version_id=version_id, created_at=now())
-            )
-            if changed.rowcount == 0:
-                row = {"name": endpoint, "key": key, "version_id": version_id, "owner": user(), "created_at": now()}
-                c.execute(sa.insert(t.endpoints).values(row))
-            _count_up(c, "endpoints_revision")
-
-    def undeploy(self, endpoint: str) -> None:
-        """Remove an endpoint.  ``BindError`` where there is none of that name."""
-        with writing(self._engine) as c:
-            if c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == endpoint.lower())).rowcount == 0:
-                known = c.execute(sa.select(t.endpoints.c.name)).scalars().all()
-                hint = did_you_mean(endpoint, known) or ("SHOW ENDPOINTS lists all" if known else "nothing is deployed")
-                raise BindError(f"unknown endpoint {endpoint}", hint=hint)
-            _count_up(c, "endpoints_revision")
-
-    def endpoints(self) -> list[Endpoint]:
-        """What should be served."""
-        query = (
-            sa.select(
-                t.versions, t.endpoints.c.name, t.models.c.name.label("model"),
-                t.endpoints.c.created_at.label("since"), t.endpoints.c.owner.label("endpoint_owner"),
-            )
-            .join(t.versions, t.endpoints.c.version_id == t.versions.c.id)
-            .join(t.models, t.versions.c.model_id == t.models.c.id)
-            .order_by(t.endpoints.c.key)
-        )  # fmt: skip
-        with reading(self._engine) as c:
-            return [
-                Endpoint(
-                    r["name"], r["model"], r["version"], r["uid"], self.home.bundles / r["bundle_sha256"],
-                    r["bundle_sha256"], r["task"], r["since"], r["endpoint_owner"],
-                )
-                for r in c.execute(query).mappings()
-            ]  # fmt: skip
-
-    def endpoints_revision(self) -> int:
-        """A number that grows with every change of an endpoint."""
-        return self._counter("endpoints_revision")
+            counters.remember_last(c, model)
+        return bundles, jobs
 
     def models_revision(self) -> int:
         """A number that grows with every change of what a model reference means; cheap enough to ask with every statement."""
-        return int(self._remembered("revision", lambda: self._counter("models_revision")))
+        return int(self._remembered("revision", self._models_revision))
 
-    def _counter(self, name: str) -> int:
+    def _models_revision(self) -> int:
         with reading(self._engine) as c:
-            return int(c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == name)).scalar() or 0)
+            return counters.read_counter(c, counters.MODELS)
 
     def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         """Rows of a question over the catalog's tables (for the relations of the schema ``sqlml``)."""
@@ -506,51 +384,19 @@ class Catalog:
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _own_process() -> tuple[int, float]:
-    process = psutil.Process()
-    return process.pid, process.create_time()
-
-
-def _alive(row: Mapping[str, Any]) -> bool:
-    try:
-        return bool(abs(psutil.Process(row["owner_pid"]).create_time() - row["owner_started"]) < 1)
-    except psutil.Error:
-        return False
-
-
 def _next_version(c: sa.Connection, name: str) -> tuple[int, int]:
     row = c.execute(sa.select(t.models).where(t.models.c.key == name.lower())).mappings().first()
     if row is None:
-        before = c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == _dropped(name))).scalar() or 0
+        before = counters.last_version(c, name)
         values = {"name": name, "key": name.lower(), "last_version": before + 1, "owner": user(), "created_at": now()}
-        return _insert_one(c, t.models, values), before + 1
+        return insert_one(c, t.models, values), before + 1
     number = row["last_version"] + 1
     c.execute(sa.update(t.models).where(t.models.c.id == row["id"]).values(last_version=number))
     return row["id"], number
 
 
-def _dropped(name: str) -> str:
-    """The counter that keeps the last version number of a dropped model: ``m@1`` in a view must never come to mean another."""
-    return f"last version of {name.lower()}"
-
-
-def _remember_last(c: sa.Connection, model: Mapping[str, Any]) -> None:
-    c.execute(sa.delete(t.counters).where(t.counters.c.name == _dropped(model["name"])))
-    c.execute(sa.insert(t.counters).values(name=_dropped(model["name"]), value=model["last_version"]))
-
-
-def _count_up(c: sa.Connection, name: str) -> None:
-    counter = t.counters.c.name == name
-    if c.execute(sa.update(t.counters).where(counter).values(value=t.counters.c.value + 1)).rowcount == 0:
-        c.execute(sa.insert(t.counters).values(name=name, value=1))
-
-
-def _insert_one(c: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> int:
-    """The new row's id."""
-    [number] = c.execute(sa.insert(table).values(row).returning(table.c.id)).scalars()
-    return int(number)
-
-
-def _insert(c: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        c.execute(sa.insert(table), rows)
+def _rename_running(c: sa.Connection, name: str, new: str) -> None:
+    """What is being trained goes to the model under its new name."""
+    running = c.execute(sa.select(t.jobs.c.id, t.jobs.c.model).where(t.jobs.c.state == "running")).all()
+    its = [number for number, model in running if model.lower() == name.lower()]
+    c.execute(sa.update(t.jobs).where(t.jobs.c.id.in_(its)).values(model=new))

@@ -10,6 +10,7 @@ training rows; an isolation forest has a limit of its own, used where no share i
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,38 +37,41 @@ def anomaly_schema(task: Task) -> pa.Schema:
     return pa.schema([*fields, *([("centroid_id", pa.int64())] if task is Task.CLUSTERING else [])])
 
 
-class AnomalyModel:
-    """A model as ML.DETECT_ANOMALIES uses it: its ``full`` is what is added to each row.
+class AnomalyModel(Model):
+    """A model whose ``full`` is what ML.DETECT_ANOMALIES adds to each row; the rest is as in ``model``.
 
-    ``sample`` are training rows; they may be None for an isolation forest without ``contamination`` alone.
+    ``sample`` are training rows, since such models have no target; they may be None for an isolation forest without ``contamination`` alone.
     """
 
     def __init__(self, model: Model, contamination: float | None, sample: Features | None) -> None:
-        self._model = model
-        self._schema = anomaly_schema(model.task)
+        super().__init__(model.folder, model.manifest, model.heads)
         self._radii = np.ones(0)
         x = None if sample is None else model.head.encode(sample.columns, sample.n)
         if model.task is Task.CLUSTERING and x is not None:
             self._radii = cluster_radii(model.head.predictor.predict(x))
         if contamination is None or x is None or not len(x):
-            self._limit = model.head.threshold
+            self._limit = self.head.threshold
         else:
-            self._limit = float(np.quantile(self._figures(model.head, x)[0], 1 - contamination))
+            self._limit = float(np.quantile(self._figures(x)[0], 1 - contamination))
+
+    @cached_property
+    def full_schema(self) -> pa.Schema:
+        """``anomaly_schema`` of the task."""
+        return anomaly_schema(self.task)
 
     def full(self, data: Data) -> pa.RecordBatch:
-        """The columns of ``anomaly_schema`` for each row."""
-        rows = self._model.prepare(data)
-        figures, nearest = self._figures(self._model.head, self._model.head.encode(rows.columns, rows.n))
+        """The columns of ``full_schema`` for each row."""
+        figures, nearest = self._figures(self.encode(data))
         arrays = [pa.array(figures > self._limit), pa.array(figures)]
         if nearest is not None:
             arrays.append(pa.array(nearest + 1, pa.int64()))
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.full_schema)
 
-    def _figures(self, head: Head, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
-        if head.task is Task.PROJECTION:
-            return reconstruction_errors(head, x), None
-        raw = np.asarray(head.predictor.predict(x), np.float64)
-        if head.task is Task.ANOMALY:
+    def _figures(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
+        if self.task is Task.PROJECTION:
+            return reconstruction_errors(self.head, x), None
+        raw = np.asarray(self.predictor.predict(x), np.float64)
+        if self.task is Task.ANOMALY:
             return raw, None
         scaled = raw / self._radii
         return scaled.min(1, initial=np.inf), scaled.argmin(1)

@@ -51,7 +51,7 @@ def _loss(value: float | None, squared: bool) -> float | None:
 
 
 def _clusters(subject: Subject) -> list[dict[str, Any]] | None:
-    """Sizes and radii among the sample of training rows."""
+    """Sizes and radii among the sample, which are training rows: clusters have no target."""
     sample, head = subject.sample, subject.heads[0]
     if sample is None:
         return None

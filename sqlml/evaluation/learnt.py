@@ -154,7 +154,7 @@ def importance_rows(head: Head) -> Iterator[dict[str, Any]]:
 
 
 def global_rows(subject: Subject, head: Head, by_class: bool) -> list[dict[str, Any]]:
-    """ML.GLOBAL_EXPLAIN: the mean size of each column's contributions (Shapley values) over the sample of training rows.
+    """ML.GLOBAL_EXPLAIN: the mean size of each column's contributions (Shapley values) over the sample.
 
     Without ``by_class`` they are those to the score of the predicted class, or to the value; with it, to each class's own score,
     which for two classes are the same but for the sign.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Subject:
     """``name`` is as in ``churn@3``; the functions behind it each read one thing, when it is first needed.
 
-    ``load_plan`` gives None for a version that kept none, ``load_sample`` None where the sample of training rows is gone.
+    ``load_plan`` gives None for a version that kept none, ``load_sample`` None where the sample is gone.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Subject:
 
     @cached_property
     def sample(self) -> Features | None:
-        """Some of the training rows as the heads read them."""
+        """Some rows as the heads read them: held-out ones, or training rows where none were held out or there is no target."""
         table = self.load_sample()
         if table is None:
             return None

@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
 LOGIT = ("binary:logistic", "binary:logitraw", "reg:logistic")
 LOG = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox")
-IDENTITY = (
-    "reg:squarederror",
-    "reg:squaredlogerror",
-    "reg:pseudohubererror",
-    "reg:absoluteerror",
-    "multi:softprob",
-    "multi:softmax",
-)
 
 
 @dataclass(frozen=True)

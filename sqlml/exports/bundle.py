@@ -43,15 +43,17 @@ class Card:
     outcome: TrainOutcome
 
     def to_text(self) -> str:
-        """As JSON, the same for the same version."""
+        """As JSON, the same for the same version; without the values of ``?`` and the machine's name, which are nobody else's."""
+        plan, outcome = dict(self.plan.to_json()), dict(self.outcome.to_json())
+        del plan["parameters"], outcome["host"]
         document = {
             "format": FORMAT,
             "name": self.name,
             "created_at": self.created_at,
             "sqlml": __version__,
             "manifest_sha256": self.outcome.bundle_sha256,
-            "plan": self.plan.to_json(),
-            "outcome": self.outcome.to_json(),
+            "plan": plan,
+            "outcome": outcome,
         }
         return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, default=str)
 
@@ -187,7 +189,8 @@ def _read_card(path: Path, folder: Path) -> Card:
                 f"{path} was written in format {document['format']}, and this version of sqlml reads {FORMAT}",
                 hint=f"install sqlml {document.get('sqlml', '')}, or a newer one",
             )
-        plan, outcome = TrainPlan.from_json(document["plan"]), TrainOutcome.from_json(document["outcome"])
+        plan = TrainPlan.from_json({"parameters": (), **document["plan"]})
+        outcome = TrainOutcome.from_json({"host": "", **document["outcome"]})
         outcome = replace(outcome, bundle_sha256=str(document["manifest_sha256"]))
         return Card(str(document["name"]), str(document["created_at"]), plan, outcome)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

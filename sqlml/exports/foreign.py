@@ -13,6 +13,7 @@ from typing import Any
 from sqlml.bundles.manifest import NATIVE, HeadManifest, Manifest
 from sqlml.contracts import Algorithm, Predictor
 from sqlml.errors import BindError, count_of
+from sqlml.exports.blame import about
 from sqlml.exports.bundle import Card
 from sqlml.features.encode import CODES, ColumnCode, FeatureEncoder
 from sqlml.features.target import label_type
@@ -37,12 +38,16 @@ class Wishes:
         if self.inputs is None:
             return tuple(found or (f"f{i}" for i in range(count)))
         if len(self.inputs) != count:
-            raise BindError(
-                f"the model takes {count_of(count, 'input')}, and the option inputs names {len(self.inputs)}",
-                hint=f"give {count_of(count, 'name')}, in the order of the model's features",
+            raise about(
+                "inputs",
+                BindError(
+                    f"the model takes {count_of(count, 'input')}, and the option inputs names {len(self.inputs)}",
+                    hint=f"give {count_of(count, 'name')}, in the order of the model's features",
+                ),
             )
         if len({name.lower() for name in self.inputs}) < count:
-            raise BindError("the option inputs has a name twice", hint="SQL tells columns apart by name, whatever their case")
+            twice = BindError("the option inputs has a name twice", hint="SQL tells columns apart by name, whatever their case")
+            raise about("inputs", twice)
         return self.inputs
 
     def labels(self, found: Sequence[Any] | None, count: int) -> tuple[Any, ...]:
@@ -50,12 +55,16 @@ class Wishes:
         if self.classes is None:
             return tuple(found or range(count))
         if len(self.classes) != count:
-            raise BindError(
-                f"the model tells {count_of(count, 'class', 'classes')} apart, and the option classes names {len(self.classes)}",
-                hint="give a name for each, in the order of the probabilities",
+            apart = f"the model tells {count_of(count, 'class', 'classes')} apart"
+            raise about(
+                "classes",
+                BindError(
+                    f"{apart}, and the option classes names {len(self.classes)}",
+                    hint="give a name for each, in the order of the probabilities",
+                ),
             )
         if len(set(map(str, self.classes))) < count:
-            raise BindError("the option classes has a name twice")
+            raise about("classes", BindError("the option classes has a name twice"))
         return self.classes
 
 
@@ -81,7 +90,8 @@ def write_foreign(
     """Write the bundle into ``folder``, which is made; its plan and its outcome."""
     target = wishes.target or TARGET
     if target.lower() in {code.name.lower() for code in codes}:
-        raise BindError(f"the target {target} has the name of an input", hint="WITH (target = '…') gives it another name")
+        same = BindError(f"the target {target} has the name of an input", hint="WITH (target = '…') gives it another name")
+        raise about("target", same)
     kind = sql_type(label_type(classes)) if classes else "DOUBLE"
     (folder / NATIVE).mkdir(parents=True)
     predictor.save(folder / NATIVE)
@@ -108,10 +118,11 @@ def write_foreign(
         feature_info=(),
         notes=(f"imported from {origin}: what it was trained on is not known",),
     )
-    return Card(target, datetime.now(UTC).isoformat(timespec="seconds"), _plan(algorithm.name, target, inputs), outcome)
+    return Card(target, datetime.now(UTC).isoformat(timespec="seconds"), foreign_plan(algorithm.name, target, inputs), outcome)
 
 
-def _plan(algorithm: str, target: str, inputs: Sequence[InputColumn]) -> TrainPlan:
+def foreign_plan(algorithm: str, target: str, inputs: Sequence[InputColumn]) -> TrainPlan:
+    """The plan of a model that was not trained here: what it predicts from what, and nothing else."""
     return TrainPlan(
         model="",
         algorithm=algorithm,

@@ -11,6 +11,7 @@ import numpy as np
 
 from sqlml.algorithms.imported_onnx import TYPES, OnnxPredictor, Ports, open_session
 from sqlml.errors import BindError, BundleError, NotSupportedError, listing
+from sqlml.exports.blame import about
 from sqlml.exports.bundle import Card
 from sqlml.exports.foreign import Wishes, number_code, write_foreign
 from sqlml.registry import get_algorithm
@@ -166,7 +167,7 @@ def _value(path: Path, ports: Ports, width: int, wishes: Wishes) -> tuple[Ports,
             f"{path} gives {width} numbers for each row", hint="a model of one value, or of classes, can be imported"
         )
     if wishes.classes is not None:
-        raise BindError("a regression has no classes", hint="leave the option classes out, or the option task")
+        raise about("classes", BindError("a regression has no classes", hint="leave the option classes out, or the option task"))
     return replace(ports, answer="values", classes=0), ()
 
 

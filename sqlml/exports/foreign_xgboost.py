@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, BundleError, DataError, NotSupportedError, listing
+from sqlml.exports.blame import about
 from sqlml.exports.boosters import read_forest
 from sqlml.exports.bundle import Card
 from sqlml.exports.foreign import Wishes, category_code, number_code, write_foreign
@@ -83,11 +84,11 @@ def _algorithm(path: Path, objective: str, outputs: int, wishes: Wishes) -> Algo
             f"{path} gives {outputs} values for each row", hint="a model of one value, or of classes, can be imported"
         )
     if wishes.task not in (None, task.value):
-        raise BindError(
-            f"{path} was trained for {objective}, which is {task.value}, not {wishes.task}", hint="leave the option task out"
-        )
+        other = f"{path} was trained for {objective}, which is {task.value}, not {wishes.task}"
+        raise about("task", BindError(other, hint="leave the option task out"))
     if wishes.classes is not None and task is Task.REGRESSION:
-        raise BindError(f"{path} was trained for {objective}: it has no classes", hint="leave the option classes out")
+        none = BindError(f"{path} was trained for {objective}: it has no classes", hint="leave the option classes out")
+        raise about("classes", none)
     return get_algorithm("xgboost_classifier" if task is Task.CLASSIFICATION else "xgboost_regressor")
 
 

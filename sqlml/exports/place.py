@@ -56,7 +56,7 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         if not folder.is_dir():
             raise BindError(f"cannot write {path}: {folder} is a file, not a folder", hint="give another path")
         if path.exists() and not overwrite:
-            raise BindError(f"{path} is there already", hint="WITH (overwrite = true) replaces it")
+            raise _taken(path)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -90,11 +90,12 @@ def _flush(path: Path) -> None:
 
 def _take_place(beside: Path, path: Path, *, overwrite: bool) -> None:
     """Rename.  A folder cannot be renamed over another thing, so that is set aside first and put back if need be."""
-    if not path.exists() or (overwrite and path.is_file() and beside.is_file()):
+    if not overwrite:
+        _take_free_place(beside, path)
+        return
+    if not path.exists() or (path.is_file() and beside.is_file()):
         beside.replace(path)
         return
-    if not overwrite:  # somebody else wrote it meanwhile
-        raise BindError(f"{path} is there already", hint="WITH (overwrite = true) replaces it")
     aside = beside.with_suffix(".old")
     path.rename(aside)
     try:
@@ -103,3 +104,26 @@ def _take_place(beside: Path, path: Path, *, overwrite: bool) -> None:
         aside.rename(path)
         raise
     remove(aside)
+
+
+def _take_free_place(beside: Path, path: Path) -> None:
+    """Rename so that nothing which somebody else wrote there meanwhile is replaced."""
+    try:
+        if beside.is_dir():
+            beside.rename(path)  # the system refuses a file, and a folder that is not empty
+            return
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links: an empty file of ours holds the place
+            path.open("xb").close()
+            beside.replace(path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise _taken(path) from error
+        raise
+
+
+def _taken(path: Path) -> BindError:
+    return BindError(f"{path} is there already", hint="WITH (overwrite = true) replaces it")

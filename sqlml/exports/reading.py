@@ -1,47 +1,72 @@
 """Reading a file as a model, in a process of its own: a damaged or malicious file may bring a library down, but not the session.
 
-    python -m sqlml.exports.reading request.json
+    python -P -m sqlml.exports.reading request.json
 
-The request names the path, the folder for the bundle, and the options; the answer lies beside it.
+The request names the path, the folder for the bundle, and the options; the answer lies beside it.  The child ends when its
+standard input does: with its parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sqlml import errors
 from sqlml.errors import BindError, BundleError, Error, OperationalError
+from sqlml.exports.blame import about, option_of
 from sqlml.exports.bundle import Card, is_bundle, read_bundle
 from sqlml.exports.foreign import Wishes
 from sqlml.exports.place import write_error
 from sqlml.plan import TrainOutcome, TrainPlan
 
 SECONDS = 600.0
+POLL_SECONDS = 0.1
+SHARE = 0.75
+"""Of the machine's memory, what reading a file may take."""
 REQUEST = "import.json"
 ANSWER = "import-answer.json"
 _DAMAGED = "the file is damaged, or no model"
 
 
-def read_apart(path: Path, folder: Path, wishes: Wishes) -> Card:
-    """Read ``path`` into ``folder / "bundle"`` in a child process.  Raises what it raised, or says that it came down."""
+def read_apart(path: Path, folder: Path, wishes: Wishes, alive: Callable[[], None] = lambda: None) -> Card:
+    """Read ``path`` into ``folder / "bundle"`` in a child process.  Raises what it raised, or says that it came down.
+
+    ``alive`` is called again and again meanwhile; what it raises ends the child.
+    """
+    alive()
     check_source(path)
     request = {"path": str(path.absolute()), "folder": str(folder.absolute()), "wishes": asdict(wishes)}
     (folder / REQUEST).write_text(json.dumps(request, ensure_ascii=False), encoding="utf-8")
-    command = [sys.executable, "-m", "sqlml.exports.reading", str(folder / REQUEST)]
-    with (folder / "job.log").open("ab") as log:
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sqlml.exports.reading",
+        str(folder / REQUEST),
+    ]  # -P: no json.py of the folder it is in
+    with (
+        (folder / "job.log").open("ab") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True) as child,
+    ):
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise OperationalError(f"{path} was not read within {SECONDS:g} seconds", hint=_DAMAGED) from error
+            _wait(child, path, alive)
+        finally:
+            child.kill()
     answer = folder / ANSWER
     if not answer.is_file():
-        raise BundleError(f"reading {path} brought its process down (exit status {done.returncode})", hint=_DAMAGED)
+        raise BundleError(f"reading {path} brought its process down (exit status {child.returncode})", hint=_DAMAGED)
     document = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in document:
         raise _error(document["error"])
@@ -51,6 +76,28 @@ def read_apart(path: Path, folder: Path, wishes: Wishes) -> Card:
         TrainPlan.from_json(document["plan"]),
         TrainOutcome.from_json(document["outcome"]),
     )
+
+
+def _wait(child: subprocess.Popen[bytes], path: Path, alive: Callable[[], None]) -> None:
+    """Until the child has ended; raises where it takes too long, or too much memory."""
+    deadline, most = time.monotonic() + SECONDS, int(psutil.virtual_memory().total * SHARE)
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_SECONDS)
+            return
+        alive()
+        if time.monotonic() > deadline:
+            raise OperationalError(f"{path} was not read within {SECONDS:g} seconds", hint=_DAMAGED)
+        if _memory(child.pid) > most:
+            raise OperationalError(f"reading {path} took more than {most / 2**30:.1f} GiB of memory", hint=_DAMAGED)
+
+
+def _memory(pid: int) -> int:
+    """Bytes that a process holds; 0 where it has just ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def check_source(path: Path) -> None:
@@ -77,7 +124,8 @@ def read_model(path: Path, folder: Path, wishes: Wishes) -> Card:
     if is_bundle(path):
         given = [name for name, value in asdict(wishes).items() if value is not None]
         if given:
-            raise BindError(f"a bundle says itself what it is: no option {given[0]}", hint="leave the options out")
+            own = BindError(f"a bundle says itself what it is: no option {given[0]}", hint="leave the options out")
+            raise about(given[0], own)
         card = read_bundle(path, folder)
     else:
         card = _read_foreign(path, folder, wishes)
@@ -125,11 +173,18 @@ def _try(path: Path, folder: Path, card: Card) -> None:
 def _error(document: dict[str, Any]) -> Error:
     found = getattr(errors, document["type"], OperationalError)
     error: Error = found(document["message"], hint=document["hint"])
-    return error
+    return about(document["option"], error) if document.get("option") else error
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):  # not by sys.stdin, whose lock the end of Python would wait for
+        pass
+    os._exit(1)
 
 
 def main(request: Path) -> None:
     """The child: read what the request names, and leave the answer beside it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore")
     document = json.loads(request.read_text(encoding="utf-8"))
     path, folder = Path(document["path"]), Path(document["folder"])
@@ -144,14 +199,17 @@ def main(request: Path) -> None:
             "outcome": card.outcome.to_json(),
         }
     except Error as error:
-        answer = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
+        name = type(error).__name__
+        answer = {"error": {"type": name, "message": error.message, "hint": error.hint, "option": option_of(error)}}
     except OSError as error:
         own = write_error(folder, error)
         answer = {"error": {"type": type(own).__name__, "message": own.message, "hint": own.hint}}
     except (MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         text = f"{path} cannot be read ({type(error).__name__}: {error})"
         answer = {"error": {"type": "BundleError", "message": text, "hint": _DAMAGED}}
-    (folder / ANSWER).write_text(json.dumps(answer, ensure_ascii=False, default=str), encoding="utf-8")
+    beside = folder / f"{ANSWER}.part"
+    beside.write_text(json.dumps(answer, ensure_ascii=False, default=str), encoding="utf-8")
+    beside.replace(folder / ANSWER)
 
 
 if __name__ == "__main__":

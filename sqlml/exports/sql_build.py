@@ -11,6 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 from sqlml.errors import BindError, did_you_mean, listing
+from sqlml.exports.blame import about
 
 _RESERVED = frozenset(
     """all alter analyse analyze and any array as asc asymmetric between both by case cast check collate column constraint create
@@ -37,9 +38,8 @@ def check_dialect(name: str) -> str:
     known = sorted(d for d in sqlglot.Dialect.classes if d)
     found = {"postgresql": "postgres", "mssql": "tsql", "sqlserver": "tsql"}.get(name.lower(), name.lower())
     if found not in known:
-        raise BindError(
-            f"unknown dialect {name}", hint=f"{did_you_mean(name, known) or ''}\nthere are: {listing(known, 40)}".strip()
-        )
+        hint = f"{did_you_mean(name, known) or ''}\nthere are: {listing(known, 40)}".strip()
+        raise about("dialect", BindError(f"unknown dialect {name}", hint=hint))
     return found
 
 

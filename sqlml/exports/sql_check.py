@@ -8,6 +8,7 @@ import numpy as np
 
 from sqlml.exports.samples import sample_rows
 from sqlml.exports.sql import TABLE, model_query
+from sqlml.features.database import select_apart
 from sqlml.types import Task
 
 if TYPE_CHECKING:
@@ -20,14 +21,9 @@ if TYPE_CHECKING:
 
 def sql_difference(model: Model, max_nodes: int) -> float:
     """How far the query's figures are from the model's at most: relative, and absolute below 1."""
-    import duckdb
-
     rows = sample_rows(model)
     text = model_query(model, dialect="duckdb", keep=[], max_nodes=max_nodes).sql("duckdb", copy=False)
-    with duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False}) as connection:
-        connection.register(TABLE, rows)
-        found = connection.sql(text).to_arrow_table()
-    return largest_difference(model, rows, found)
+    return largest_difference(model, rows, select_apart(text, TABLE, rows))
 
 
 def largest_difference(model: Model, rows: pa.Table, found: pa.Table) -> float:

@@ -12,6 +12,7 @@ import sqlglot
 from sqlglot import exp
 
 from sqlml.errors import NotSupportedError
+from sqlml.exports.blame import about
 from sqlml.exports.sql_build import (
     Stages,
     choose,
@@ -25,7 +26,7 @@ from sqlml.exports.sql_build import (
     when,
     without_nan,
 )
-from sqlml.features.fitted.buckets import _bucket_names
+from sqlml.features.fitted.buckets import bucket_names
 from sqlml.features.program import Call, Nested, Program, Select
 from sqlml.features.transform import Transform
 from sqlml.types import Kind
@@ -93,10 +94,8 @@ def _select(step: Select, slots: Columns, stages: Stages, dialect: str) -> None:
 def _expression(tree: Any, text: str, known: Columns, dialect: str) -> exp.Expression:
     unknown = [f.name for f in tree.find_all(exp.Anonymous)]
     if unknown and dialect != "duckdb":
-        raise NotSupportedError(
-            f"TRANSFORM uses {unknown[0]}, which has no known counterpart in {dialect}",
-            hint="WITH (dialect = 'duckdb'), or FORMAT bundle",
-        )
+        foreign = f"TRANSFORM uses {unknown[0]}, which has no known counterpart in {dialect}"
+        raise about("dialect", NotSupportedError(foreign, hint="WITH (dialect = 'duckdb'), or FORMAT bundle"))
     if tree.find(exp.Query) is not None:
         raise _refused(text)
 
@@ -159,7 +158,7 @@ def _imputer(options: Mapping[str, Any], state: Mapping[str, Any], value: exp.Ex
 def _buckets(options: Mapping[str, Any], state: Mapping[str, Any], value: exp.Expression, dialect: str) -> exp.Expression:
     points = state.get("points", options.get("array_split_points"))
     points = points[1:-1] if options.get("exclude_boundaries") else points
-    names = [exp.Literal.string(name) for name in _bucket_names(points, options["output_format"])]
+    names = [exp.Literal.string(name) for name in bucket_names(points, options["output_format"])]
     known = without_nan(double(value), dialect)
     below = [
         (exp.LT(this=known.copy(), expression=number(float(point))), name) for point, name in zip(points, names, strict=False)

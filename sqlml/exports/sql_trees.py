@@ -14,6 +14,7 @@ import numpy as np
 from sqlglot import exp
 
 from sqlml.errors import NotSupportedError
+from sqlml.exports.blame import about
 from sqlml.exports.boosters import Forest, Tree
 from sqlml.exports.sql_build import Stages, chain, column, integer, is_null, number, single, when
 
@@ -38,11 +39,12 @@ def margins_sql(
     ``features`` are the columns of the features, ``categories`` how many codes each has (0: it is a number).
     """
     if forest.nodes > max_nodes:
-        raise NotSupportedError(
+        large = NotSupportedError(
             f"the model's {len(forest.trees):,} trees have {forest.nodes:,} nodes, more than max_nodes = {max_nodes:,}: "
             "a database would take long to plan such a query",
             hint=f"WITH (max_nodes = {forest.nodes}) writes it all the same; FORMAT onnx or bundle has no such limit",
         )
+        raise about("max_nodes", large)
     deepest = max((tree.depth for tree in forest.trees), default=0)
     if deepest > _DEEPEST:
         raise NotSupportedError(

@@ -8,7 +8,7 @@ from typing import Any
 from sqlml_dialect.fitted import FittedArgument, FittedCall
 
 from sqlml.errors import BindError, did_you_mean
-from sqlml.features.database import constant
+from sqlml.features.database import ComputeError, constant
 from sqlml.features.fitted.base import FittedFunction, Parameter
 
 
@@ -71,11 +71,9 @@ _WORDS = {
 
 def _constant(parameter: Parameter, argument: FittedArgument) -> Any:
     """The value of a constant argument, as JSON has it."""
-    import duckdb
-
     try:
         found = constant(argument.text)
-    except duckdb.Error:
+    except ComputeError:
         raise _wrong(parameter, argument) from None
     value = _converted(parameter.type, found)
     if value is None:

@@ -1,7 +1,9 @@
 """The private database in which TRANSFORM is computed: in memory, one for the process, one cursor for each thread.
 
 It knows DuckDB's own functions and nothing else: no tables, no macros, no files, no extensions that are not built in.  Its time
-zone is UTC, its one thread the caller's own.
+zone is UTC, its one thread the caller's own.  It runs single SELECTs alone, and its settings are locked.
+
+What DuckDB raises leaves this module as ``ComputeError``.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from sqlml_dialect.tokens import words
 
 if TYPE_CHECKING:
     import duckdb
+    from numpy.typing import NDArray
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
@@ -29,13 +34,35 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 _SETTINGS = (
-    "SET enable_progress_bar = false",
-    "SET python_enable_replacements = false",
-    "SET TimeZone = 'UTC'",
-    "PRAGMA disable_optimizer",  # planning is what a single row costs, and there is nothing here to optimise
+    "CREATE TYPE FLOAT64 AS DOUBLE",  # BigQuery's name
+    "SET GLOBAL python_enable_replacements = false",
+    "SET GLOBAL TimeZone = 'UTC'",
+    "SET GLOBAL enable_optimizer = false",  # planning is what a single row costs, and there is nothing here to optimise
+    "SET allowed_configs = ['enable_progress_bar']",  # which each cursor has for itself
+    "SET lock_configuration = true",
 )
 ROWS = "__rows"
 """The table that a query reads."""
+_START, _END = "SELECT (\n", "\n)"
+_CAST = "SELECT CAST(NULL AS {})"
+
+
+class ComputeError(Exception):
+    """The database refused a text, or could not compute a row.  ``at``: the place in the text, where it is known."""
+
+    def __init__(self, message: str, at: int | None = None) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise ComputeError(str(error)) from None
 
 
 class _Local(threading.local):
@@ -61,11 +88,11 @@ def _cursor() -> duckdb.DuckDBPyConnection:
     with _lock:
         if _database is None:
             _database = duckdb.connect(":memory:", config=_CONFIG)
-            _database.execute("CREATE TYPE FLOAT64 AS DOUBLE")  # BigQuery's name
+            for setting in _SETTINGS:
+                _database.execute(setting)
         cursor = _database.cursor()
         _cursors.add(cursor)
-        for setting in _SETTINGS:
-            cursor.execute(setting)
+        cursor.execute("SET enable_progress_bar = false")
         _local.cursor, _local.owner = cursor, _database
     return cursor
 
@@ -103,27 +130,72 @@ def select(sql: str, table: pa.Table) -> pa.Table:
 
     Not by PREPARE and EXECUTE: in a function that another DuckDB runs for a stream, EXECUTE ends the process (DuckDB 2.0.0).
     """
-    cursor = _cursor()
+    cursor, statement = _cursor(), _statement(sql)
     cursor.register(ROWS, table)
     try:
-        return cursor.sql(sql).to_arrow_table()
+        with _own_errors():
+            return cursor.sql(statement).to_arrow_table()
     finally:
         cursor.unregister(ROWS)
 
 
 def select_rows(sql: str, table: pa.Table) -> list[tuple[Any, ...]]:
     """The same as Python values: quicker for a row or two."""
-    cursor = _cursor()
+    cursor, statement = _cursor(), _statement(sql)
     cursor.register(ROWS, table)
     try:
-        return [tuple(row) for row in cursor.sql(sql).fetchall()]
+        with _own_errors():
+            return [tuple(row) for row in cursor.execute(statement).fetchall()]
     finally:
         cursor.unregister(ROWS)
 
 
 def constant(sql: str) -> Any:
     """The value of an expression without columns."""
-    return _cursor().execute(f"SELECT (\n{sql}\n)").fetchall()[0][0]
+    parse_expression(sql)
+    with _own_errors():
+        return _cursor().execute(_parsed(f"{_START}{sql}{_END}")).fetchall()[0][0]
+
+
+@lru_cache(maxsize=1024)
+def _statement(sql: str) -> duckdb.Statement:
+    """A query, parsed once and for all."""
+    return _parsed(sql)
+
+
+def _parsed(sql: str) -> duckdb.Statement:
+    """A text as the one SELECT that it must be."""
+    import duckdb
+
+    with _own_errors():
+        found = _cursor().extract_statements(sql)
+    if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
+        raise ComputeError("this is not one SELECT")
+    return found[0]
+
+
+# --- in a database of their own ---------------------------------------------------------------------------------------
+
+
+def select_apart(sql: str, name: str, table: pa.Table) -> pa.Table:
+    """Run a query over a table of that name in a database with nothing else in it, optimiser and all."""
+    with _own_errors(), _another(1) as connection:
+        connection.register(name, table)
+        return connection.sql(sql).to_arrow_table()
+
+
+def hash_rows(rows: pa.RecordBatchReader, threads: int) -> NDArray[np.uint64]:
+    """DuckDB's 64-bit hash of every row (n,), in order, in bounded memory; ``threads`` 0: as many as there are cores."""
+    with _own_errors(), _another(threads) as connection:
+        hashes = connection.from_arrow(rows).project(f"hash({', '.join(rows.schema.names)}) AS h").fetchnumpy()["h"]
+    return np.asarray(hashes, np.uint64)
+
+
+def _another(threads: int) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    config: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": False}
+    return duckdb.connect(":memory:", config=config | {"threads": threads} if threads else config)
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -131,25 +203,61 @@ def constant(sql: str) -> Any:
 
 def bind(sql: str) -> tuple[Any, ...]:
     """The types of a query's columns (DuckDBPyType), bound but not run."""
-    return tuple(_cursor().sql(sql).types)
+    with _own_errors():
+        return tuple(_cursor().sql(_parsed(sql)).types)
 
 
-def parse(sql: str) -> Mapping[str, Any]:
-    """The tree of a SELECT as ``json_serialize_sql`` gives it."""
-    rows = _cursor().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+def check_query(sql: str) -> None:
+    """``ComputeError`` for a text that ``select`` would not run."""
+    _statement(sql)
+
+
+def parse_expression(sql: str) -> Mapping[str, Any]:
+    """The tree of one expression as ``json_serialize_sql`` gives it.  ``ComputeError`` where the text is none, or more."""
+    tree = _tree(f"{_START}{sql}{_END}")
+    if tree["error"]:
+        at = None
+        if str(tree.get("position", "")).isdigit():
+            at = len(f"{_START}{sql}".encode()[: int(tree["position"])].decode(errors="ignore")) - len(_START)
+        raise ComputeError(str(tree["error_message"]).split("\n")[0], at)
+    if _around(tree) != _around(_tree(f"{_START}NULL{_END}")):
+        raise ComputeError("this is not one expression")
+    found: Mapping[str, Any] = tree["statements"][0]["node"]["select_list"][0]
+    return found
+
+
+def _tree(sql: str) -> Mapping[str, Any]:
+    with _own_errors():
+        rows = _cursor().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
     tree: Mapping[str, Any] = json.loads(rows[0][0])
     return tree
 
 
+def _around(tree: Mapping[str, Any]) -> list[Any]:
+    """All of a text's statements but what they select."""
+    nodes = [statement["node"] for statement in tree["statements"]]
+    return [{**node, "select_list": len(node.get("select_list", ()))} for node in nodes]
+
+
 @lru_cache(maxsize=4096)
 def known_type(sql_type: str) -> str | None:
-    """A type's name as this database writes it; None where it does not know it."""
-    import duckdb
-
+    """A type's name as this database writes it; None where it does not know it, or where the text is more than a type."""
     try:
-        return str(bind(f"SELECT CAST(NULL AS {sql_type})")[0])
-    except duckdb.Error:
+        tree, plain = _tree(_CAST.format(sql_type)), _tree(_CAST.format("DOUBLE"))
+        if tree["error"] or _around(tree) != _around(plain):
+            return None
+        (cast,) = tree["statements"][0]["node"]["select_list"]
+        (known,) = plain["statements"][0]["node"]["select_list"]
+        if cast.keys() != known.keys() or cast["child"] != known["child"] or not _is_type(cast["type_expr"]):
+            return None
+        return str(bind(_CAST.format(sql_type))[0])
+    except ComputeError:
         return None
+
+
+def _is_type(node: Mapping[str, Any]) -> bool:
+    """Whether a tree is made of names of types and of constants alone."""
+    return node["class"] == "CONSTANT" or (node["class"] == "TYPE" and all(_is_type(child) for child in node["children"]))
 
 
 @dataclass(frozen=True)

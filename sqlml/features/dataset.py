@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import TrainingDataError
+from sqlml.features.database import hash_rows
 from sqlml.types import Kind, arrow_type, kind_of_arrow
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ def _own_kind(table: pa.Table, name: str) -> Kind:
 
 
 def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDArray[np.uint64]:
-    """DuckDB's 64-bit hash of every row over the canonical values, in the table's order, in bounded memory."""
-    import duckdb
-
+    """The hash of every row over the canonical values, in the table's order."""
     if not table.num_rows:
         return np.empty(0, np.uint64)
     schema = pa.schema([(f"c{i}", arrow_type(kind)) for i, kind in enumerate(kinds.values())])
@@ -109,8 +108,4 @@ def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDA
             arrays = [canonical(array, kind) for array, kind in zip(batch.columns, kinds.values(), strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    reader = pa.RecordBatchReader.from_batches(schema, batches())
-    with duckdb.connect(":memory:", config={"threads": threads} if threads else {}) as connection:
-        rows = connection.from_arrow(reader)
-        hashes = rows.project(f"hash({', '.join(schema.names)}) AS h").fetchnumpy()["h"]
-    return np.asarray(hashes, np.uint64)
+    return hash_rows(pa.RecordBatchReader.from_batches(schema, batches()), threads)

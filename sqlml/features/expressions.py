@@ -5,59 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from sqlml_dialect.fitted import FittedCall, column_name, find_fitted, name_span, struct_sql
 
-from sqlml.errors import BindError, Error, did_you_mean, listing
+from sqlml.errors import Error, did_you_mean, listing
 from sqlml.features.arguments import constant_options, value_argument
-from sqlml.features.database import bind, functions, known_type, parse
+from sqlml.features.checking import TransformError, changing, check_expression
+from sqlml.features.database import ComputeError, bind, functions, known_type
 from sqlml.features.fitted import FUNCTIONS
 from sqlml.features.fitted.base import quoted
 from sqlml.features.program import Call, Expression, Given, Select
 from sqlml.features.sqltypes import SPARSE, argument_type, fields
 from sqlml.types import SQL_TYPE, Column
-
-_AGAIN = (
-    "TRANSFORM runs again at every prediction, also where there is no database, so it can only use the database's own functions"
-)
-_SAME = "TRANSFORM runs again at every prediction, and the same row must always get the same features"
-
-
-class TransformError(BindError):
-    """An item of TRANSFORM is wrong; nothing has run.
-
-    ``item`` is its number from 0, ``source`` its text and ``span`` the place within it, None where it is all of it.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        item: int = -1,
-        source: str | None = None,
-        span: tuple[int, int] | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(message, source=source, span=span, hint=hint)
-        self.item = item
-
-    def of_item(self, item: int, text: str) -> TransformError:
-        """The same error, of the item with that number and text."""
-        self.item, self.source = item, text
-        return self
-
-    def inside(self, place: tuple[int, int]) -> TransformError:
-        """The same error, of a text that stands at a place in its item."""
-        self.span = (self.span[0] + place[0], self.span[1] + place[0]) if self.span else place
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.message, self.item, self.source, self.span, self.hint))
-
-
-def _rebuild(message: str, item: int, source: str | None, span: tuple[int, int] | None, hint: str | None) -> TransformError:
-    return TransformError(message, item=item, source=source, span=span, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -246,19 +208,14 @@ class ExpressionCompiler:
 
     def _check(self, text: str, sql: str, as_written: bool) -> Uses:
         """What an expression uses; refuses what TRANSFORM cannot have."""
-        start = "SELECT (\n"
-        tree = parse(f"{start}{sql}\n)")
-        if tree["error"]:
-            span = None
-            if as_written and str(tree.get("position", "")).isdigit():
-                at = len(f"{start}{sql}".encode()[: int(tree["position"])].decode(errors="ignore")) - len(start)
-                span = (min(max(at, 0), len(text)), min(max(at, 0) + 1, len(text)))
-            raise TransformError(str(tree["error_message"]).split("\n")[0], span=span)
-        node = tree["statements"][0]["node"]
-        checker = _Checker(self, text)
-        for expression in node["select_list"]:
-            checker.walk(expression, frozenset())
-        return checker.uses
+        found: list[Uses] = []
+        try:
+            check_expression(text, sql, lambda names: found.append(self.resolve(text, names)))
+        except ComputeError as error:
+            at = None if error.at is None else min(max(error.at, 0), len(text))
+            span = (at, min(at + 1, len(text))) if as_written and at is not None else None
+            raise TransformError(str(error), span=span) from None
+        return reduce(or_, found, Uses())
 
     def resolve(self, text: str, names: Sequence[str]) -> Uses:
         """What a reference means: a column, an earlier item, a function's result, or nothing."""
@@ -279,7 +236,7 @@ class ExpressionCompiler:
         if key in self._given:
             return Uses(given=frozenset([key]))
         if len(names) == 1 and key in functions().changing:
-            raise _changing(text, name)
+            raise changing(text, name)
         span = name_span(text, name)
         if key in self.others:
             raise TransformError(f"{name} is {self.others[key][1]}, and no feature can use it", span=span)
@@ -295,14 +252,12 @@ class ExpressionCompiler:
 
     def _bind(self, text: str, sql: str, uses: Uses) -> Any:
         """The type of an expression over typed columns of no rows."""
-        import duckdb
-
         given = ", ".join(f"CAST(NULL AS {g.cast or g.kind_type}) AS {quoted(g.name)}" for g in self._columns_of(uses)) or "0"
         before = "".join(f"(\n{self._units[n].sql}\n) AS {quoted(self._units[n].name or '')}, " for n in sorted(uses.units))
         query = f"SELECT __x FROM (SELECT {before}(\n{sql}\n) AS __x FROM (SELECT {given}) WHERE (\n{sql}\n) IS NULL)"  # noqa: S608
         try:
             return bind(query)[0]
-        except duckdb.Error as error:
+        except ComputeError as error:
             raise _bind_error(text, str(error)) from None
 
     def _columns_of(self, uses: Uses) -> Iterator[Given]:
@@ -346,89 +301,6 @@ class ExpressionCompiler:
             else:
                 expressions.append(Expression(f"__x{number}", unit.sql, slot, sql_type))
         return Select(tuple(self._columns_of(uses)), tuple(expressions))
-
-
-class _Checker:
-    """One walk over an expression's tree."""
-
-    def __init__(self, compiler: ExpressionCompiler, text: str) -> None:
-        self.compiler = compiler
-        self.text = text
-        self.uses = Uses()
-
-    def walk(self, node: Any, bound: frozenset[str]) -> None:
-        """``bound`` are the parameters of the lambdas around."""
-        if isinstance(node, list):
-            for part in node:
-                self.walk(part, bound)
-        elif isinstance(node, dict):
-            kind = node.get("class")
-            if kind == "LAMBDA":
-                inner = bound | {ref.lower() for ref in _names_in(node["lhs"])}
-                self.walk(node["expr"], inner)
-                return
-            if kind == "COLUMN_REF":
-                names = node["column_names"]
-                if names[0].lower() not in bound:
-                    self.uses = self.uses | self.compiler.resolve(self.text, names)
-                return
-            self._refuse(kind, node)
-            for part in node.values():
-                self.walk(part, bound)
-
-    def _refuse(self, kind: str | None, node: Mapping[str, Any]) -> None:
-        if kind == "WINDOW":
-            name = str(node.get("function_name", "")).lower()
-            raise self._error(
-                f"{name}() OVER looks at several rows", name, "a feature is computed from one row: use ML.… OVER ()"
-            )
-        if kind == "SUBQUERY":
-            raise TransformError("a sub-query cannot stand in TRANSFORM", hint=f"{_AGAIN}; join in the query behind AS instead")
-        if kind == "STAR":
-            raise TransformError("columns cannot be chosen by a pattern here", hint="write * by itself, or name the columns")
-        if kind == "PARAMETER":
-            raise TransformError(
-                "a parameter cannot stand in TRANSFORM", hint="write the value itself: it becomes part of the model"
-            )
-        if kind == "FUNCTION" and not node.get("is_operator"):
-            self._check_function(str(node["function_name"]).lower(), node)
-
-    def _check_function(self, name: str, node: Mapping[str, Any]) -> None:
-        known = functions()
-        if name == "unnest":
-            raise self._error("unnest makes several rows of one", name, "use list functions: list_sum(l), l[1], len(l)")
-        if name in known.aggregate:
-            raise self._error(
-                f"{name}() is an aggregate: it looks at several rows",
-                name,
-                "a feature is computed from one row; what is learnt from all training rows is an ML function with OVER (), "
-                "such as ML.STANDARD_SCALER(x) OVER ()",
-            )
-        if name in known.changing or (name == "age" and len(node["arguments"]) == 1):
-            raise _changing(self.text, name)
-        if name not in known.scalar:
-            near = did_you_mean(name, known.scalar) or did_you_mean(f"ml.{name}", [f"ML.{n}" for n in FUNCTIONS])
-            raise self._error(f"there is no function {name}", name, _AGAIN if near is None else f"{near}\n{_AGAIN}")
-
-    def _error(self, message: str, name: str, hint: str) -> TransformError:
-        return TransformError(message, span=name_span(self.text, name), hint=hint)
-
-
-def _names_in(node: Any) -> Iterator[str]:
-    """The names in a lambda's head."""
-    if isinstance(node, list):
-        for part in node:
-            yield from _names_in(part)
-    elif isinstance(node, dict):
-        if node.get("class") == "COLUMN_REF":
-            yield node["column_names"][0]
-        for part in node.values():
-            yield from _names_in(part)
-
-
-def _changing(text: str, name: str) -> TransformError:
-    hint = f"{_SAME}; compute it in the query behind AS, as a column"
-    return TransformError(f"{name} gives another value each time", span=name_span(text, name), hint=hint)
 
 
 def _bind_error(text: str, message: str) -> TransformError:

@@ -8,12 +8,14 @@ a column of a transform-only model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from sqlml.features.database import ROWS
+from sqlml.errors import BundleError
+from sqlml.features.checking import TransformError, check_expression
+from sqlml.features.database import ROWS, ComputeError, check_query, known_type
 from sqlml.features.fitted.base import quoted
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
@@ -119,6 +121,7 @@ class Program:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Program:
+        """The inverse of ``to_json``.  ``BundleError`` for SQL that planning would not have let through."""
         return cls(
             tuple(InputColumn(i["name"], i["sql_type"], Kind(i["kind"])) for i in document["inputs"]),
             tuple(_step(step) for step in document["steps"]),
@@ -132,7 +135,44 @@ def _step(document: Mapping[str, Any]) -> Select | Call | Nested:
         return Call(**fields)
     if document["step"] == "nested":
         return Nested(**fields)
-    return Select(tuple(Given(**g) for g in fields["given"]), tuple(Expression(**e) for e in fields["expressions"]))
+    select = Select(tuple(Given(**g) for g in fields["given"]), tuple(Expression(**e) for e in fields["expressions"]))
+    _check_select(select)
+    return select
+
+
+def _check_select(select: Select) -> None:
+    """The checks that its expressions and types passed when they were planned, once more: a file may hold anything."""
+    for sql_type in (*(g.kind_type for g in select.given), *(g.cast for g in select.given if g.cast is not None)):
+        _check_type(sql_type)
+    known = {g.name.lower() for g in select.given}
+
+    def resolve(names: Sequence[str]) -> None:
+        if names[0].lower() not in known:
+            raise _tampered(f"there is no column {names[0]}")
+
+    for expression in select.expressions:
+        try:
+            check_expression(expression.sql, expression.sql, resolve)
+        except (TransformError, ComputeError) as error:
+            raise _tampered(f"{expression.sql}: {error.args[0]}") from None
+        if expression.slot is not None:
+            _check_type(expression.sql_type)
+        known.add(expression.name.lower())
+    try:
+        check_query(select.sql)
+    except ComputeError as error:
+        raise _tampered(str(error)) from None
+
+
+def _check_type(sql_type: str) -> None:
+    if known_type(sql_type) is None:
+        raise _tampered(f"there is no type {sql_type}")
+
+
+def _tampered(why: str) -> BundleError:
+    return BundleError(
+        f"the model's TRANSFORM cannot be used: {why}", hint="do not trust these files; train the model, or export it, again"
+    )
 
 
 def with_state(call: Call, state: Mapping[str, Any]) -> Call:

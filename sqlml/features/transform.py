@@ -230,8 +230,6 @@ def _passes(arrow: pa.DataType) -> bool:
 
 def _select(step: Select, values: Callable[[str], Values], n: int, error: type[DataError]) -> dict[str, Values]:
     """What a SELECT computes for n rows, by slot."""
-    import duckdb
-
     columns = {f"c{i}": values(g.slot) for i, g in enumerate(step.given)} or {"c": pa.nulls(n, pa.int8())}
     rows = pa.table(columns)
     slots = [e.slot or "" for e in step.wanted]
@@ -243,7 +241,7 @@ def _select(step: Select, values: Callable[[str], Values], n: int, error: type[D
         table = database.select(step.sql, rows)
         if not step.types and all(_passes(field.type) for field in table.schema):
             step.types[:] = [field.type for field in table.schema]  # at once: other threads may do the same
-    except duckdb.Error as failure:
+    except database.ComputeError as failure:
         message = str(failure).split("\n")[0].split(": ", 1)[-1]
         raise error(
             f"TRANSFORM cannot compute a row: {message}",

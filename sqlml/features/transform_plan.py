@@ -13,7 +13,8 @@ from sqlml_dialect import DialectError
 from sqlml_dialect.fitted import StarItem, default_name, name_span, parse_star
 
 from sqlml.errors import did_you_mean, listing
-from sqlml.features.expressions import ExpressionCompiler, TransformError
+from sqlml.features.checking import TransformError
+from sqlml.features.expressions import ExpressionCompiler
 from sqlml.features.program import Call, Nested, Output, Program, Select
 from sqlml.features.sqltypes import canonical_type, is_sparse, kind_of, leaves
 from sqlml.plan import InputColumn, TransformItem, TransformPlan

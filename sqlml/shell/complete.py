@@ -112,8 +112,13 @@ def place_of(tokens: Sequence[Token]) -> Place:
         return Place("start")
     first, last, before = keys[0], keys[-1], keys[-2] if len(keys) > 1 else ""
     opening = _open_parenthesis(keys)
+    if last == "." and before == "ML":
+        return Place("features" if opening > 0 and keys[opening - 1] == "TRANSFORM" else "functions")
     if opening > 0 and keys[opening - 1] == "WITH" and first in words.CLAUSES:
         return _option_place(tokens, keys, opening)
+    compared = first == "COMPARE" and (last == "MODELS" or (last == "," and opening < 0))
+    if compared or (last == "FROM" and before == "START"):
+        return Place("models")
     if last == "MODEL" or (last == "OF" and before == "VERSIONS") or (last == "(" and before in _MODEL_CALLS):
         return Place("models")
     if last == "ENDPOINT":
@@ -160,11 +165,14 @@ def candidates(place: Place, names: Names) -> list[Candidate]:
         "models": (map(_model_sql, names.models), "model"),
         "endpoints": (map(name_sql, names.endpoints), "endpoint"),
         "columns": (map(name_sql, names.columns), "column"),
+        "functions": (words.ML_TABLES, "function"),
     }
     if place.what in simple:
         return [Candidate(text, meta) for text, meta in _labelled(*simple[place.what])]
     if place.what == "tables":
-        return [*_tables(names), Candidate("MODEL", "")]
+        return [*_tables(names), Candidate("MODEL", ""), Candidate("ML.", "functions of a model")]
+    if place.what == "features":
+        return _fitted()
     if place.what in ("algorithms", "runners"):
         return _registered(place.what.removesuffix("s"))
     if place.what == "options":
@@ -202,6 +210,13 @@ def _registered(what: str) -> list[Candidate]:
     from sqlml import registry
 
     return [Candidate(name, what) for name in registry.names(what)]
+
+
+def _fitted() -> list[Candidate]:
+    """What may follow ``ML.`` inside TRANSFORM."""
+    from sqlml.features.fitted import FUNCTIONS
+
+    return [Candidate(f"{name}(", "function") for name in sorted(FUNCTIONS)]
 
 
 def _options(algorithm: str) -> tuple[OptionSpec, ...]:

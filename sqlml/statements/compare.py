@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlml_dialect import CompareModels
 
-from sqlml.algorithms.options import check_value
 from sqlml.binder.models import resolve_model
+from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import OptionSpec
-from sqlml.errors import BindError, Error, listing
+from sqlml.errors import BindError, listing
+from sqlml.evaluation.functions import THRESHOLD
 from sqlml.evaluation.scores import Measured
 from sqlml.statements.describe import parse_train
 from sqlml.statements.queries import Queries
@@ -23,9 +23,6 @@ from sqlml.statements.scoring import measured_heldout, measured_query, subject_o
 from sqlml.training.goals import GOALS
 from sqlml.types import Task, label_text
 
-THRESHOLD = OptionSpec(
-    "threshold", "float", None, "the probability from which the second of two classes is predicted", low=0, high=1
-)
 ABSENT = "–"
 """What a version shows where it has no such feature, option or figure."""
 
@@ -97,20 +94,11 @@ def _aim(version: Version) -> str:
 
 
 def _threshold(node: CompareModels, parameters: Parameters, versions: Sequence[Version]) -> float | None:
-    found: float | None = None
-    for option in node.options:
-        if option.name.name.lower() != THRESHOLD.name:
-            raise BindError(
-                f"COMPARE MODELS has no option {option.name.name}", source=parameters.source, span=option.name.span,
-                hint="it has: threshold",
-            )  # fmt: skip
-        if not any(len(target.classes) == 2 for target in versions[0].targets):
-            raise BindError("a threshold is for models of two classes", source=parameters.source, span=option.span)
-        try:
-            found = check_value(THRESHOLD, parameters.resolve(option.value), "COMPARE MODELS")
-        except Error as error:
-            raise error.located(parameters.source, option.value_span) from None
-    return found
+    threshold: float | None = bind_options(node.options, (THRESHOLD,), "COMPARE MODELS", parameters)["threshold"]
+    span = option_span(node.options, "threshold")
+    if span is not None and not any(len(target.classes) == 2 for target in versions[0].targets):
+        raise BindError("a threshold is for models of two classes", source=parameters.source, span=span)
+    return threshold
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

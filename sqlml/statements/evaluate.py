@@ -10,12 +10,13 @@ import pyarrow as pa
 from sqlml_dialect import Evaluate, Ident
 
 from sqlml.algorithms.metrics import Metrics
-from sqlml.algorithms.options import check_value
 from sqlml.binder.models import resolve_model
+from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Event, JobHandle, OptionSpec
-from sqlml.errors import BindError, Error, count_of, did_you_mean, listing
+from sqlml.errors import BindError, count_of, did_you_mean, listing
+from sqlml.evaluation.functions import THRESHOLD
 from sqlml.evaluation.scores import Measured, Scores
 from sqlml.evaluation.subject import Subject
 from sqlml.statements.folds import run_folds
@@ -25,16 +26,13 @@ from sqlml.statements.scoring import (
     check_threshold,
     measured_heldout,
     measured_query,
-    open_model,
     subject_of,
     table_result,
 )
 from sqlml.types import Task
 
-__all__ = ["OPTIONS", "open_model", "run_evaluate"]
-
 OPTIONS = (
-    OptionSpec("threshold", "float", None, "the probability from which the second of two classes is predicted", low=0, high=1),
+    THRESHOLD,
     OptionSpec("folds", "int", None, "train again on all parts but one of so many, and measure on that one", low=2, high=50),
 )
 MOST_SLICES = 1_000
@@ -53,10 +51,10 @@ def run_evaluate(
     version = resolve_model(catalog, node.model, parameters.source)
     options = _options(node, parameters, version)
     _check_task(node, version, parameters.source)
-    if options.get("folds") is not None:
+    if options["folds"] is not None:
         return run_folds(node, version, options, parameters, queries, catalog, on_event, follow)
     subject = subject_of(version, catalog)
-    threshold = options.get("threshold")
+    threshold = options["threshold"]
     if not node.by and node.query is None and threshold is None and not subject.several and version.heldout_rows:
         figures = catalog.metrics(version.uid, "heldout")
         return _result(version, [({}, None, version.heldout_rows, figures)], _heldout_note(version, version.heldout_rows))
@@ -77,22 +75,11 @@ def _check_task(node: Evaluate, version: Version, source: str) -> None:
 
 
 def _options(node: Evaluate, parameters: Parameters, version: Version) -> dict[str, Any]:
-    specs = {spec.name: spec for spec in OPTIONS}
-    given: dict[str, Any] = {}
-    for option in node.options:
-        name = option.name.name.lower()
-        if name not in specs:
-            raise BindError(
-                f"EVALUATE has no option {option.name.name}", source=parameters.source, span=option.name.span,
-                hint=did_you_mean(name, specs) or f"it has: {listing(specs)}",
-            )  # fmt: skip
-        if name == "threshold":
-            check_threshold(version, parameters.source, option.span)
-        try:
-            given[name] = check_value(specs[name], parameters.resolve(option.value), "EVALUATE")
-        except Error as error:
-            raise error.located(parameters.source, option.value_span) from None
-    if given.get("folds") is not None and node.by:
+    given = bind_options(node.options, OPTIONS, "EVALUATE", parameters)
+    threshold = option_span(node.options, "threshold")
+    if threshold is not None:
+        check_threshold(version, parameters.source, threshold)
+    if given["folds"] is not None and node.by:
         raise BindError(
             "EVALUATE gives figures by slice or by fold, not both", source=parameters.source, span=node.by[0].span,
             hint="leave out BY, or folds",

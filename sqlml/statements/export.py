@@ -27,6 +27,7 @@ from sqlml.errors import (
     did_you_mean,
     listing,
 )
+from sqlml.exports.blame import about, option_of
 from sqlml.exports.bundle import Card, write_bundle
 from sqlml.exports.foreign import TASKS, Wishes, renamed
 from sqlml.exports.place import check_place, draft, size_of
@@ -101,11 +102,10 @@ def run_export(node: Export, parameters: Parameters, catalog: Catalog) -> Result
 
 
 def _place(error: Error, node: Export | Import, source: str) -> Span:
-    """Where an error stands: the option whose value it names, else the path."""
-    for option in node.options:
-        if isinstance(option.value, str) and option.value in error.message:
-            return option.value_span
-    return _behind(node, source, Kind.STRING)
+    """Where an error stands: the option that it is about, else the path."""
+    name = option_of(error)
+    given = next((o.value_span for o in node.options if o.name.name.lower() == name), None)
+    return given or _behind(node, source, Kind.STRING)
 
 
 def _behind(node: Export | Import, source: str, kind: Kind, word: str = "") -> Span:
@@ -164,7 +164,8 @@ def _write_onnx(model: Model, version: Version, catalog: Catalog, beside: Path, 
     head = onnx.check_onnx(model)
     why = onnx.why_matrix(model)
     if why and options["inputs"] == "columns":
-        raise NotSupportedError(f"{version.name} cannot begin with its columns: {why}", hint="WITH (inputs = 'matrix')")
+        never = NotSupportedError(f"{version.name} cannot begin with its columns: {why}", hint="WITH (inputs = 'matrix')")
+        raise about("inputs", never)
     columns = why is None and options["inputs"] != "matrix"
     graph = onnx.columns_graph(model, head) if columns else onnx.matrix_graph(model, head)
     off = onnx.difference(model, graph, sample_rows(model), columns=columns)
@@ -218,9 +219,12 @@ def run_import(node: Import, parameters: Parameters, catalog: Catalog, on_event:
     path = _path(node.path)
     statement = source[slice(*node.span)]
     job = catalog.start_job("import", name, statement, "")
+
+    def alive() -> None:
+        on_event({"event": "stage", "name": "reading"})  # raises where the statement was cancelled
+
     try:
-        on_event({"event": "stage", "name": "reading"})
-        card = read_apart(path, job.folder, Wishes(**options))
+        card = read_apart(path, job.folder, Wishes(**options), alive)
         origin = f"{path.name} ({card.name})" if card.plan.statement else path.name
         version = catalog.publish(renamed(card.plan, name, statement), card.outcome, job, origin=origin)
     except BaseException as error:

@@ -5,7 +5,6 @@ the version's plan + rows of its query (or of AS query) → JobSpec("folds") →
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,18 +14,19 @@ import pyarrow as pa
 from sqlml_dialect import DialectError, Evaluate, Query, Train, parse
 
 from sqlml.binder.parameters import Parameters
-from sqlml.catalog import Catalog, Job, Version
-from sqlml.catalog.files import remove_job_data, remove_job_rows
+from sqlml.binder.train import DEFAULT_RUNNER
+from sqlml.catalog import Catalog, Version
+from sqlml.catalog.files import remove_job_rows
 from sqlml.contracts import Event, JobHandle, Runner
-from sqlml.errors import BindError, Cancelled, DataError, NotSupportedError, OperationalError, ProgrammingError
+from sqlml.errors import BindError, DataError, NotSupportedError
 from sqlml.evaluation.history import best_trial
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan, TrainPlan
 from sqlml.registry import get
+from sqlml.statements.job_run import extract_rows, job_run, read_result, run_job
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
 from sqlml.statements.scoring import subject_of, table_result
-from sqlml.statements.train import extraction_sql
 
 
 def run_folds(
@@ -49,44 +49,57 @@ def run_folds(
     query, own = _rows_of(node, version, plan, parameters)
     _check_columns(query, own, version, plan, queries)
     runner: Runner = get("runner", plan.runner)()
-    job = catalog.start_job("folds", plan.model, parameters.source[slice(*parameters.statement)], plan.runner)
     try:
-        on_event({"event": "stage", "name": "reading"})
-        sql = extraction_sql(query, plan, own.source, queries)
-        _write(queries, sql, own.within(query.span), job)
-        handle = runner.submit(JobSpec(job.id, "folds", job.folder, plan))
-        follow(handle)
-        handle.wait(on_event)
-        outcome = FoldsOutcome.from_json(json.loads((job.folder / "result.json").read_text(encoding="utf-8")))
-    except BaseException as error:
-        _give_up(catalog, job, error)
-        if isinstance(error, DataError | NotSupportedError):
-            raise error.located(parameters.source, node.model.span) from None
-        raise
-    finally:
-        follow(None)
-    catalog.end_job(job, "done")
-    remove_job_rows(job.folder)
+        with job_run(catalog, "folds", plan.model, parameters.source[slice(*parameters.statement)], plan.runner) as job:
+            on_event({"event": "stage", "name": "reading"})
+            extract_rows(query, plan, own, queries, job)
+            run_job(runner, JobSpec(job.id, "folds", job.folder, plan), on_event, follow)
+            outcome = FoldsOutcome.from_json(read_result(job))
+            catalog.end_job(job, "done")
+            remove_job_rows(job.folder)
+    except (DataError, NotSupportedError) as error:
+        raise error.located(parameters.source, node.model.span) from None
     return _result(version, outcome)
 
 
 def _plan(version: Version, folds: int, catalog: Catalog, on_event: Callable[[Event], None]) -> TrainPlan:
-    """The version's plan, to be carried out on each fold with the options that TUNE found, and from the beginning."""
-    plan = replace(catalog.plan(version.uid), split=SplitPlan("fold", folds=folds))
+    """The version's plan, to be carried out on each fold with the options that TUNE found, and from the beginning.
+
+    Of an imported version the runner is not the one that a stranger chose.
+    """
+    known = catalog.plan(version.uid)
+    plan = replace(known, split=SplitPlan("fold", folds=folds), runner=known.runner if version.origin is None else DEFAULT_RUNNER)
+
+    def notice(text: str) -> None:
+        on_event({"event": "notice", "text": text})
+
+    if known.split.method == "time":
+        when = f"SPLIT TIME {known.split.column}"
+        notice(f"{version.name} was trained with {when}; folds are random: each is measured on rows older than some learnt from")
     if plan.tune is not None:
         best = best_trial(subject_of(version, catalog))
         plan = replace(plan, tune=None, options={**plan.options, **(best["options"] if best else {})})
+        if best:
+            notice(f"the options of {version.name} were found by TUNE: on the rows of its trials the figures may be too good")
     if plan.start is not None:
-        text = f"{version.name} went on from {plan.start.name}, which knows the rows: each fold is trained from the beginning"
-        on_event({"event": "notice", "text": text})
+        notice(f"{version.name} went on from {plan.start.name}, which knows the rows: each fold is trained from the beginning")
         plan = replace(plan, start=None)
     return plan
 
 
 def _rows_of(node: Evaluate, version: Version, plan: TrainPlan, parameters: Parameters) -> tuple[Query, Parameters]:
-    """The query to take the rows from: AS query, else that of the version's own statement, with the values it was given."""
+    """The query to take the rows from: AS query, else that of the version's own statement, with the values it was given.
+
+    ``BindError`` for an imported version without AS query: what a stranger wrote is not run in this database.
+    """
     if node.query is not None:
         return node.query, parameters
+    hint = f"give rows: EVALUATE MODEL {version.name} WITH (folds = {plan.split.folds}) AS SELECT …"
+    if version.origin is not None:
+        raise BindError(
+            f"{version.name} was imported: the query that it was trained on was written elsewhere, and is not run here",
+            source=parameters.source, span=node.model.span, hint=hint,
+        )  # fmt: skip
     try:
         [statement] = parse(plan.statement)
     except (DialectError, ValueError):
@@ -95,7 +108,7 @@ def _rows_of(node: Evaluate, version: Version, plan: TrainPlan, parameters: Para
     if statement is None or not isinstance(train, Train):
         raise BindError(
             f"{version.name} did not come from a TRAIN statement that can be read again", source=parameters.source,
-            span=node.model.span, hint=f"give rows: EVALUATE MODEL {version.name} WITH (folds = …) AS SELECT …",
+            span=node.model.span, hint=hint,
         )  # fmt: skip
     return train.query, Parameters(plan.statement, statement.span, plan.parameters)
 
@@ -113,26 +126,6 @@ def _check_columns(query: Query, own: Parameters, version: Version, plan: TrainP
     missing = frozenset(column.name for column in version.inputs if column.name.lower() not in present)
     if missing:
         raise missing_columns_error(own.source, query.span, version, missing, tuple(column.name for column in have))
-
-
-def _write(queries: Queries, sql: Any, values: Any, job: Job) -> None:
-    stream = queries.run(sql, values)
-    path = job.folder / "train.arrow"
-    try:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, stream.schema) as writer:
-            for batch in stream.batches:
-                writer.write_batch(batch)
-    except OSError as error:
-        raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error
-
-
-def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
-    if isinstance(error, ProgrammingError | DataError | NotSupportedError):
-        catalog.forget_job(job)
-        return
-    cancelled = isinstance(error, Cancelled | KeyboardInterrupt)
-    catalog.end_job(job, "cancelled" if cancelled else "failed", str(error) or type(error).__name__)
-    remove_job_data(job.folder)
 
 
 def _result(version: Version, outcome: FoldsOutcome) -> Result:

@@ -15,20 +15,18 @@ from dataclasses import replace
 from typing import Any
 
 import psutil
-import sqlalchemy as sa
 from sqlml_dialect import CancelJob, Span, Train
 
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Job
-from sqlml.catalog import tables as t
-from sqlml.catalog.database import open_database, writing
 from sqlml.catalog.files import remove_job_data
 from sqlml.contracts import Event
 from sqlml.errors import BindError, Cancelled, Error, NotSupportedError, OperationalError
 from sqlml.home import CATALOG_VARIABLE
+from sqlml.statements.job_run import job_run
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
-from sqlml.statements.train import _extract, _give_up, _located, plan_train, write_job
+from sqlml.statements.train import located, plan_train, prepare_job
 
 FOLLOWER = "sqlml.follower"
 WORKER = "sqlml_runners.worker"
@@ -43,19 +41,14 @@ def run_train_async(
 ) -> Result:
     """Take the rows out of the database, hand the job to a process of its own, and return at once."""
     node = replace(node, asynchronous=False)
-    plan = plan_train(node, parameters, queries)
+    plan = plan_train(node, parameters, queries, catalog)
     queries.tell_if_hidden(plan.model)
-    job = catalog.start_job("train", plan.model, plan.statement, plan.runner)
     try:
-        on_event({"event": "stage", "name": "reading"})
-        _extract(node, plan, parameters, queries, job)
-        write_job(plan, job)
-        _start_follower(catalog, job)
-    except BaseException as error:
-        _give_up(catalog, job, error)
-        if isinstance(error, Error):
-            raise _located(error, node, parameters.source) from None
-        raise
+        with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
+            prepare_job(node, plan, parameters, queries, job, on_event)
+            _start_follower(catalog, job)
+    except Error as error:
+        raise located(error, node, parameters.source) from None
     row = {"job": job.id, "model": plan.model, "state": "running"}
     return rows_result([row], COLUMNS, f"SHOW JOBS and SHOW LOGS FOR JOB {job.id} tell how it goes; CANCEL JOB {job.id} stops it")
 
@@ -75,7 +68,7 @@ def _start_follower(catalog: Catalog, job: Job) -> None:
             start_new_session=True,  # it outlives the session, and a Ctrl-C in its terminal
         )
     try:
-        _hand_over(catalog, job, psutil.Process(child.pid))
+        catalog.hand_over(job, child.pid, psutil.Process(child.pid).create_time())  # it lives and dies with that process now
     except BaseException as error:
         child.kill()
         child.wait()
@@ -83,17 +76,6 @@ def _start_follower(catalog: Catalog, job: Job) -> None:
             raise OperationalError(f"the process that should follow job {job.id} ended at once") from error
         raise
     threading.Thread(target=child.wait, name="reaper", daemon=True).start()  # no zombie when it ends before us
-
-
-def _hand_over(catalog: Catalog, job: Job, process: psutil.Process) -> None:
-    """From now on the job lives and dies with that process, not with this one."""
-    engine = open_database(catalog.url)
-    try:
-        with writing(engine) as c:
-            owner = {"owner_pid": process.pid, "owner_started": process.create_time()}
-            c.execute(sa.update(t.jobs).where(t.jobs.c.id == job.id).values(owner))
-    finally:
-        engine.dispose()
 
 
 # --- CANCEL JOB -------------------------------------------------------------------------------------------------------
@@ -110,7 +92,7 @@ def run_cancel_job(node: CancelJob, source: str, catalog: Catalog, interrupted: 
             f"job {node.job} is over: {job['state']}", source=source, span=node.span, hint="SHOW JOBS lists those that run"
         )
     _stop(job, node, source, catalog, interrupted)
-    state = _state(catalog, node.job)
+    state = catalog.job_state(node.job)
     footer = {"cancelled": None, "running": "it was told to stop, and has not stopped yet"}.get(
         str(state), "it was over before it could be cancelled"
     )
@@ -119,10 +101,10 @@ def run_cancel_job(node: CancelJob, source: str, catalog: Catalog, interrupted: 
 
 def find_job(catalog: Catalog, number: int, source: str, span: Span) -> Mapping[str, Any]:
     """A job's row.  ``BindError`` where there is none of that number."""
-    rows = catalog.rows(sa.select(t.jobs).where(t.jobs.c.id == number))
-    if not rows:
+    job = catalog.job(number)
+    if job is None:
         raise BindError(f"there is no job {number}", source=source, span=span, hint="SHOW JOBS lists all")
-    return rows[0]
+    return job
 
 
 def _owner(job: Mapping[str, Any]) -> psutil.Process | None:
@@ -179,16 +161,10 @@ def _end_worker(worker: psutil.Process, number: int, catalog: Catalog, interrupt
     with suppress(psutil.Error):
         worker.terminate()
     deadline = time.monotonic() + CANCEL_SECONDS
-    while _state(catalog, number) == "running" and time.monotonic() < deadline:
+    while catalog.job_state(number) == "running" and time.monotonic() < deadline:
         if interrupted():
             raise Cancelled("cancelled: the job was told to stop, and may still run")
         time.sleep(PAUSE)
-
-
-def _state(catalog: Catalog, number: int) -> str | None:
-    """A job's state; None where it was refused for its data, and forgotten."""
-    rows = catalog.rows(sa.select(t.jobs.c.state).where(t.jobs.c.id == number))
-    return rows[0]["state"] if rows else None
 
 
 def _end(process: psutil.Process, number: int, catalog: Catalog, interrupted: Callable[[], bool]) -> None:
@@ -196,7 +172,7 @@ def _end(process: psutil.Process, number: int, catalog: Catalog, interrupted: Ca
     deadline = time.monotonic() + CANCEL_SECONDS
     try:
         process.terminate()  # psutil asks again whether it is still the same process
-        while _state(catalog, number) == "running" and process.is_running():
+        while catalog.job_state(number) == "running" and process.is_running():
             if interrupted():
                 raise Cancelled("cancelled: the job was told to stop, and may still run")
             if time.monotonic() > deadline:

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 
-from sqlml_dialect import Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
+from sqlml_dialect import DialectError, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
+from sqlml_dialect.fitted import FittedCall, find_fitted
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
 from sqlml.contracts import Engine
 from sqlml.errors import did_you_mean
+from sqlml.features.fitted import FUNCTIONS
 from sqlml.statements.jobs import find_job
 from sqlml.statements.result import Result, rows_result, stream_result
 
 
 def run_show(node: Show, source: str, engine: Engine, catalog: Catalog, schema: str) -> Result:
-    """``SHOW x`` is ``SELECT * FROM sqlml.x``; LIKE filters by the first column, whatever the case."""
+    """``SHOW x`` is ``SELECT * FROM sqlml.x``.  LIKE filters by name, whatever the case: of runs the model's, of jobs the model's
+    or the kind.
+    """
     relation = f"{quote_identifier(schema)}.main.{quote_identifier(node.subject)}"
     conditions = []
     if node.model is not None:
         version = resolve_model(catalog, node.model, source)
         conditions.append(f"model = {quote_string(version.model)}")
     if node.like is not None:
-        conditions.append(f"{FIRST_COLUMN[node.subject]} ILIKE {quote_string(node.like)}")
+        like = (f"{column} ILIKE {quote_string(node.like)}" for column in NAME_COLUMNS[node.subject])
+        conditions.append(f"({' OR '.join(like)})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return stream_result(engine.run(f"SELECT * FROM {relation}{where}"))  # noqa: S608
 
 
-FIRST_COLUMN = {
-    "models": "model",
-    "versions": "model",
-    "runs": "model",
-    "jobs": "model",
-    "endpoints": "endpoint",
-    "algorithms": "algorithm",
-    "runners": "runner",
+NAME_COLUMNS = {
+    "models": ("model",),
+    "versions": ("model",),
+    "runs": ("model",),
+    "jobs": ("model", "kind"),
+    "endpoints": ("endpoint",),
+    "algorithms": ("algorithm",),
+    "runners": ("runner",),
 }
+_VERSIONS = "VERSIONS OF m"
 
 
 def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | None:
@@ -46,10 +52,29 @@ def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | N
     words = text.split()
     if len(words) < 2 or words[0].upper() != "SHOW":
         return None
-    if words[1].lower() in relations and words[1].lower() not in FIRST_COLUMN:
+    if words[1].lower() in relations and words[1].lower() not in NAME_COLUMNS:
         return f"it is a relation: FROM {schema}.{words[1].lower()}"
-    near = did_you_mean(words[1], [*(subject.upper() for subject in FIRST_COLUMN), "VERSIONS OF m", "LOGS FOR JOB n"])
+    if words[1].upper() == "VERSIONS":
+        return f"write SHOW {_VERSIONS}"
+    subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS)
+    near = did_you_mean(words[1], [*subjects, "LOGS FOR JOB n"])
     return near.replace("mean ", "mean SHOW ") if near else None
+
+
+def misplaced_function(text: str, message: str) -> str | None:
+    """What to say of ``SELECT ML.STANDARD_SCALER(…)`` where the database's message is that it has no such function."""
+    try:
+        names = {call.name for call in _every(find_fitted(text))} & FUNCTIONS.keys()
+    except DialectError:
+        return None
+    missing = [name for name in sorted(names) if f"with name {name.lower()} does not exist" in message.lower()]
+    return f"ML.{missing[0]} is for TRANSFORM (…) of TRAIN MODEL" if missing else None
+
+
+def _every(calls: Iterable[FittedCall]) -> Iterator[FittedCall]:
+    for call in calls:
+        yield call
+        yield from _every(call.inner)
 
 
 def run_show_logs(node: ShowLogs, source: str, catalog: Catalog) -> Result:

@@ -9,19 +9,19 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from sqlml_dialect import ModelCall
-from sqlml_dialect.nodes import Value
 from sqlml_dialect.tokens import Kind, scan
 
+from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.table_calls import TablePiece, check_call_options, table_piece
+from sqlml.binder.table_calls import TablePiece, table_piece
 from sqlml.binder.text import Sql
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import FunctionSignature
+from sqlml.contracts import FunctionSignature, RowModel
 from sqlml.errors import BindError, BundleError, NotSupportedError, TrainingDataError
 from sqlml.evaluation.anomalies import FIGURE, AnomalyModel, anomaly_schema
 from sqlml.evaluation.functions import FUNCTIONS, TableFunction, check_fits
@@ -70,17 +70,12 @@ class BoundTable:
         return self._located(lambda: self.function.table(self.subject, options, scores))
 
     def _options(self, parameters: Any) -> dict[str, Any]:
-        def resolve(value: Value) -> Any:
-            return Parameters(self.source, self.call.span, parameters).resolve(value)
-
-        options = check_call_options(self.call, self.function.options, self.source, resolve)
-        if options.get("threshold") is not None:
-            self._check_threshold()
+        given = Parameters(self.source, self.call.span, parameters)
+        options = bind_options(self.call.options, self.function.options, self.call.function.upper(), given)
+        threshold = option_span(self.call.options, "threshold")
+        if threshold is not None and options["threshold"] is not None:
+            check_threshold(self.version, self.source, threshold)
         return options
-
-    def _check_threshold(self) -> None:
-        option = next(option for option in self.call.options if option.name.name.lower() == "threshold")
-        check_threshold(self.version, self.source, option.span)
 
     def _scores(self, parameters: Any) -> tuple[Scores, ...]:
         if self.body is None or self.call.query is None:
@@ -132,7 +127,7 @@ class TableFunctions:
 
     # --- functions of a row that are no model's own ---
 
-    def special(self, version: Version, output: str) -> tuple[str, FunctionSignature, Callable[[], Model]] | None:
+    def special(self, version: Version, output: str) -> tuple[str, FunctionSignature, Callable[[], RowModel]] | None:
         """For ``transform`` and ``anomalies:<share>``: a name for the target, a signature and what loads; None for the rest."""
         what, _, argument = output.partition(":")
         columns = tuple((column.name, column.kind) for column in version.inputs)
@@ -142,7 +137,7 @@ class TableFunctions:
         if what == "anomalies":
             self._check_anomalies(version, argument)
             added = tuple((field.name, sql_type(field.type)) for field in anomaly_schema(version.task))
-            load = cast("Callable[[], Model]", partial(self._anomalies, version, float(argument) if argument else None))
+            load = partial(self._anomalies, version, float(argument) if argument else None)
             return f"{version.uid}_anomalies_{argument}", FunctionSignature(columns, "BOOLEAN", added), load
         return None
 

@@ -7,35 +7,25 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import pyarrow as pa
 from sqlml_dialect import Option, Query, Span, Train
 
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.text import Sql
-from sqlml.binder.train import bind_train, extraction
+from sqlml.binder.train import bind_train
 from sqlml.binder.transform import Models
 from sqlml.catalog import Catalog, Job, Version
-from sqlml.catalog.files import remove_job_data, remove_job_rows
+from sqlml.catalog.files import remove_job_rows
 from sqlml.contracts import Event, JobHandle, Runner
-from sqlml.errors import (
-    BindError,
-    Cancelled,
-    DataError,
-    Error,
-    NotSupportedError,
-    OperationalError,
-    ProgrammingError,
-    TrainingDataError,
-)
+from sqlml.errors import BindError, Error, NotSupportedError, TrainingDataError
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.registry import get
+from sqlml.statements.job_run import VALIDATION_ROWS, extract_rows, job_run, read_result, run_job
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
 from sqlml.statements.train_result import train_result
 
 
-def plan_train(node: Train, parameters: Parameters, queries: Queries) -> TrainPlan:
+def plan_train(node: Train, parameters: Parameters, queries: Queries, catalog: Catalog) -> TrainPlan:
     """Settle the statement; nothing runs."""
 
     def describe(query: Query) -> Any:
@@ -43,7 +33,6 @@ def plan_train(node: Train, parameters: Parameters, queries: Queries) -> TrainPl
         return queries.describe(sql, parameters.within(query.span))
 
     source = parameters.source
-    catalog = queries._catalog
     models = Models(
         resolve=lambda ref: resolve_model(catalog, ref, source),
         find=lambda span: queries.find(source, span),
@@ -61,30 +50,27 @@ def run_train(
     follow: Callable[[JobHandle | None], None],
 ) -> Result:
     """Train a new version.  ``follow`` is told the job while it runs, so that another thread can cancel it."""
-    plan = plan_train(node, parameters, queries)
+    plan = plan_train(node, parameters, queries, catalog)
     runner: Runner = get("runner", plan.runner)()
     queries.tell_if_hidden(plan.model)
-    job = catalog.start_job("train", plan.model, plan.statement, plan.runner)
     try:
-        on_event({"event": "stage", "name": "reading"})
-        _extract(node, plan, parameters, queries, job)
-        spec = write_job(plan, job)
-        handle = runner.submit(spec)
-        follow(handle)
-        handle.wait(on_event)
-        version, outcome = publish_job(catalog, spec)
-    except BaseException as error:
-        _give_up(catalog, job, error)
-        if isinstance(error, Error):
-            raise _located(error, node, parameters.source) from None
-        raise
-    finally:
-        follow(None)
+        with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
+            spec = prepare_job(node, plan, parameters, queries, job, on_event)
+            run_job(runner, spec, on_event, follow)
+            version, outcome = publish_job(catalog, spec)
+    except Error as error:
+        raise located(error, node, parameters.source) from None
     return train_result(plan, outcome, version)
 
 
-def write_job(plan: TrainPlan, job: Job) -> JobSpec:
-    """The job's document, also in its folder: whoever finds it can run the job, and publish what it left."""
+def prepare_job(
+    node: Train, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job, on_event: Callable[[Event], None]
+) -> JobSpec:
+    """Take the rows out of the database, and write the job's document: whoever finds it can run the job, and publish it."""
+    on_event({"event": "stage", "name": "reading"})
+    extract_rows(node.query, plan, parameters, queries, job)
+    if node.validate is not None:
+        extract_rows(node.validate, plan, parameters, queries, job, VALIDATION_ROWS)
     spec = JobSpec(job.id, "train", job.folder, plan)
     document = json.dumps(spec.to_json(), ensure_ascii=False, default=str)
     (job.folder / "job.json").write_text(document, encoding="utf-8")
@@ -93,48 +79,12 @@ def write_job(plan: TrainPlan, job: Job) -> JobSpec:
 
 def publish_job(catalog: Catalog, spec: JobSpec) -> tuple[Version, TrainOutcome]:
     """Make what a finished job left in its folder the next version of its model; its copy of the rows goes."""
-    outcome = TrainOutcome.from_json(json.loads((spec.folder / "result.json").read_text(encoding="utf-8")))
+    outcome = TrainOutcome.from_json(read_result(spec))
     remove_job_rows(spec.folder)
     return catalog.publish(spec.plan, outcome, Job(spec.id, spec.folder)), outcome
 
 
-def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries) -> Sql:
-    """What the database runs to give the rows of a query."""
-    before, after = extraction(plan, queries.sample_clause(plan.seed, plan.sample_rows) if plan.sample_rows else "")
-    return queries.bind(source, query.span).wrapped(before, after)
-
-
-def _extract(node: Train, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job) -> None:
-    source = parameters.source
-    sql = extraction_sql(node.query, plan, source, queries)
-    _write(queries, sql, parameters, node.query.span, job, "train.arrow")
-    if node.validate is not None:
-        sql = extraction_sql(node.validate, plan, source, queries)
-        _write(queries, sql, parameters, node.validate.span, job, "validation.arrow")
-
-
-def _write(queries: Queries, sql: Sql, parameters: Parameters, span: Span, job: Job, name: str) -> None:
-    """The rows as an Arrow file in the job's folder, batch by batch."""
-    stream = queries.run(sql, parameters.within(span))
-    path = job.folder / name
-    try:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, stream.schema) as writer:
-            for batch in stream.batches:
-                writer.write_batch(batch)
-    except OSError as error:
-        raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error
-
-
-def _give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
-    if isinstance(error, ProgrammingError | DataError | NotSupportedError):
-        catalog.forget_job(job)  # a wrong input changes nothing
-        return
-    cancelled = isinstance(error, Cancelled | KeyboardInterrupt)
-    catalog.end_job(job, "cancelled" if cancelled else "failed", str(error) or type(error).__name__)
-    remove_job_data(job.folder)
-
-
-def _located(error: Error, node: Train, source: str) -> Error:
+def located(error: Error, node: Train, source: str) -> Error:
     """An error about the data points at the clause that it is about, else at the target."""
     if isinstance(error, TrainingDataError | BindError):
         span = _place(error.message, node)

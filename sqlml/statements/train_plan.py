@@ -20,10 +20,11 @@ from sqlml.errors import count_of
 from sqlml.features.transform_plan import plan_transform
 from sqlml.plan import TrainPlan, TransformPlan
 from sqlml.registry import candidates
+from sqlml.statements.job_run import extraction_sql
 from sqlml.statements.model_calls import call_nodes
 from sqlml.statements.queries import Queries
 from sqlml.statements.table_functions import tables_of
-from sqlml.statements.train import extraction_sql, plan_train
+from sqlml.statements.train import plan_train
 from sqlml.statements.tree import PlanNode
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
 
@@ -55,7 +56,7 @@ _ENCODED: Mapping[str, Mapping[Kind, str]] = {
 
 def train_node(node: Train, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> PlanNode:
     """The whole tree of a TRAIN statement; raises what is wrong with it."""
-    plan = plan_train(replace(node, asynchronous=False), parameters, queries)
+    plan = plan_train(replace(node, asynchronous=False), parameters, queries, catalog)
     columns = _columns(node.query, parameters, queries)
     children = [_extraction(node.query, "extraction", plan, columns, parameters, queries, catalog, engine)]
     if node.validate is not None:

@@ -17,7 +17,7 @@ from sqlml.features.dataset import Values
 from sqlml.features.target import encode_classes, find_classes, plain_target, shown
 from sqlml.plan import TargetColumn, TrainPlan
 from sqlml.registry import candidates
-from sqlml.training.follower import Follower
+from sqlml.training.record import Record
 from sqlml.training.source import Source, floats
 from sqlml.types import SQL_TYPE, Kind, Task, label_text
 
@@ -101,7 +101,7 @@ def choose_algorithm(target: str, values: Values, two: Sequence[Algorithm]) -> t
 
 
 def find_aims(
-    plan: TrainPlan, source: Source, threads: int, follower: Follower, start: Sequence[TargetColumn] = ()
+    plan: TrainPlan, source: Source, threads: int, record: Record, start: Sequence[TargetColumn] = ()
 ) -> tuple[Aim, ...]:
     """An aim for each target; one without a target for clusters and the like; none for a mere transform.
 
@@ -112,14 +112,14 @@ def find_aims(
     able = candidates(plan.algorithm)
     if plan.targets:
         known = {target.name: target.classes for target in start}
-        return tuple(_find_aim(plan, name, source, threads, follower, known.get(name, ())) for name in plan.targets)
+        return tuple(_find_aim(plan, name, source, threads, record, known.get(name, ())) for name in plan.targets)
     if able[0].task is Task.TRANSFORM:
         return ()
     options = check_options(able[0], {**plan.options, "seed": plan.seed})
     return (Aim(Learner(able[0], options, None, plan.seed, threads), None),)
 
 
-def _find_aim(plan: TrainPlan, name: str, source: Source, threads: int, follower: Follower, start: tuple[Any, ...]) -> Aim:
+def _find_aim(plan: TrainPlan, name: str, source: Source, threads: int, record: Record, start: tuple[Any, ...]) -> Aim:
     values = _need_plain(name, source.data.table.column(name))
     if values.null_count == len(values):
         rows_of = "the only row" if len(values) == 1 else f"all {len(values):,} rows"
@@ -128,7 +128,7 @@ def _find_aim(plan: TrainPlan, name: str, source: Source, threads: int, follower
     algorithm = able[0]
     if len(able) > 1:
         algorithm, notice = choose_algorithm(name, values, able)
-        follower.notice(notice)
+        record.notice(notice)
     options = check_options(algorithm, {**_own_options(plan, algorithm, able), "seed": plan.seed})
     if algorithm.task is Task.REGRESSION:
         target = TargetColumn(name, SQL_TYPE[Kind.NUMBER], algorithm.task)

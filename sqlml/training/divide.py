@@ -15,7 +15,7 @@ from sqlml.features.split import HELDOUT, TRAINING, UNMARKED, VALIDATION, fold_n
 from sqlml.features.target import nothing_to_measure, shown
 from sqlml.plan import SplitPlan
 from sqlml.training.aims import Aim, Learner, one_class, other_values
-from sqlml.training.follower import Follower
+from sqlml.training.record import Record
 from sqlml.training.rows import HeadRows, Rows
 from sqlml.training.source import Source
 
@@ -37,7 +37,7 @@ class HeadTask:
 
 
 def divide(
-    aims: tuple[Aim, ...], source: Source, other: Source | None, split: SplitPlan, seed: int, follower: Follower
+    aims: tuple[Aim, ...], source: Source, other: Source | None, split: SplitPlan, seed: int, record: Record
 ) -> tuple[HeadTask, ...]:
     """The rows of each head.  Several heads share one division; one head's rows are divided class by class.
 
@@ -48,13 +48,13 @@ def divide(
     if alone:
         numbers = numbers[_all_rows(aims[0], source, numbers).known]
     classes = aims[0].y[numbers] if alone and aims[0].y is not None and aims[0].learner.stratifies else None
-    marks = _marks(source, numbers, classes, split, seed, follower)
+    marks = _marks(source, numbers, classes, split, seed, record)
     tasks = []
     for aim in aims:
         rows = _all_rows(aim, source, numbers)
-        _tell(aim, source, rows, split, alone, follower)
+        _tell(aim, source, rows, split, alone, record)
         plain, marked, held = (rows.pick(marks == part) for part in (TRAINING, VALIDATION, HELDOUT))
-        held = held if other is None else _other_rows(aim.learner, other, alone, follower)
+        held = held if other is None else _other_rows(aim.learner, other, alone, record)
         tasks.append(HeadTask(aim.learner, plain.pick(plain.known), marked.pick(marked.known), held))
     return tuple(tasks)
 
@@ -64,18 +64,18 @@ def _all_rows(aim: Aim, source: Source, numbers: NDArray[np.int64]) -> Rows:
     return Rows(numbers, y, None if source.weight is None else source.weight[numbers])
 
 
-def _tell(aim: Aim, source: Source, rows: Rows, split: SplitPlan, alone: bool, follower: Follower) -> None:
+def _tell(aim: Aim, source: Source, rows: Rows, split: SplitPlan, alone: bool, record: Record) -> None:
     """Say which rows are left out for want of a target, and which classes are too rare to be held out."""
     learner = aim.learner
     unknown = ~_all_rows(aim, source, source.data.order).known
     if unknown.any():
         of = "" if alone else f" for {learner.name}"
-        follower.notice(f"{left_out(unknown, 'row', of)} {learner.name} is NULL")
+        record.notice(f"{left_out(unknown, 'row', of)} {learner.name} is NULL")
     if alone and learner.classes and rows.y is not None and split.method == "random":
         counts = np.bincount(rows.y, minlength=len(learner.classes))
         single = [shown(learner.classes[i]) for i in np.flatnonzero(counts == 1)]
         if single:
-            follower.notice(f"{learner.name} has one row only of {', '.join(single[:5])}: it is kept for training")
+            record.notice(f"{learner.name} has one row only of {', '.join(single[:5])}: it is kept for training")
 
 
 def left_out(mask: NDArray[np.bool_], what: str, of: str = "") -> str:
@@ -89,7 +89,7 @@ def left_out(mask: NDArray[np.bool_], what: str, of: str = "") -> str:
 
 
 def _marks(
-    source: Source, numbers: NDArray[np.int64], classes: NDArray[np.int64] | None, split: SplitPlan, seed: int, follower: Follower
+    source: Source, numbers: NDArray[np.int64], classes: NDArray[np.int64] | None, split: SplitPlan, seed: int, record: Record
 ) -> NDArray[np.int64]:
     """TRAINING, VALIDATION or HELDOUT for each of the rows numbered ``numbers``."""
     marks = np.full(len(numbers), TRAINING, np.int64)
@@ -102,9 +102,9 @@ def _marks(
                 raise TrainingDataError(f"{split.folds} folds need as many rows; there are {len(numbers):,}")
             marks[fold_numbers(len(numbers), split.folds, seed, classes) == split.fold] = HELDOUT
         case "by":
-            marks = _by_column(source, numbers, split, follower)
+            marks = _by_column(source, numbers, split, record)
         case "time":
-            marks[_by_time(source, numbers, split, follower)] = HELDOUT
+            marks[_by_time(source, numbers, split, record)] = HELDOUT
     return marks
 
 
@@ -112,26 +112,26 @@ def _split_values(source: Source, numbers: NDArray[np.int64], split: SplitPlan) 
     return source.data.column(split.column or "").take(pa.array(numbers))
 
 
-def _by_column(source: Source, numbers: NDArray[np.int64], split: SplitPlan, follower: Follower) -> NDArray[np.int64]:
+def _by_column(source: Source, numbers: NDArray[np.int64], split: SplitPlan, record: Record) -> NDArray[np.int64]:
     marks = read_marks(split.column or "", _split_values(source, numbers, split))
-    follower.notice(f"{split.column} says which rows are held out: it is no feature")
+    record.notice(f"{split.column} says which rows are held out: it is no feature")
     unmarked = marks == UNMARKED
     if unmarked.any():
-        follower.notice(f"{count_of(int(unmarked.sum()), 'row')} without a {split.column} (NULL): training rows")
+        record.notice(f"{count_of(int(unmarked.sum()), 'row')} without a {split.column} (NULL): training rows")
         marks[unmarked] = TRAINING
     if not (marks == TRAINING).any():
         raise TrainingDataError(f"SPLIT BY {split.column} leaves no row to train on")
     if not (marks == HELDOUT).any():
-        follower.notice(f"SPLIT BY {split.column} holds no row out")
+        record.notice(f"SPLIT BY {split.column} holds no row out")
     return marks
 
 
-def _by_time(source: Source, numbers: NDArray[np.int64], split: SplitPlan, follower: Follower) -> NDArray[np.bool_]:
+def _by_time(source: Source, numbers: NDArray[np.int64], split: SplitPlan, record: Record) -> NDArray[np.bool_]:
     values = _split_values(source, numbers, split)
-    follower.notice(f"{split.column} says which rows are held out: it is no feature")
+    record.notice(f"{split.column} says which rows are held out: it is no feature")
     unknown = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0)
     if unknown:
-        follower.notice(f"{count_of(unknown, 'row')} without a {split.column} (NULL): training rows")
+        record.notice(f"{count_of(unknown, 'row')} without a {split.column} (NULL): training rows")
     held = latest(values, split.fraction)
     if not held.any():
         what = "is NULL in every row" if unknown == len(values) else "has too few different values to hold out the latest"
@@ -142,7 +142,7 @@ def _by_time(source: Source, numbers: NDArray[np.int64], split: SplitPlan, follo
 # --- the rows of VALIDATE ON ------------------------------------------------------------------------------------------
 
 
-def _other_rows(learner: Learner, other: Source, alone: bool, follower: Follower) -> Rows:
+def _other_rows(learner: Learner, other: Source, alone: bool, record: Record) -> Rows:
     if not other.size:
         raise TrainingDataError("the query of VALIDATE ON gave no rows: there is nothing to measure the model on")
     rows = Rows(other.data.order, None, None if other.weight is None else other.weight[other.data.order])
@@ -156,14 +156,14 @@ def _other_rows(learner: Learner, other: Source, alone: bool, follower: Follower
         raise nothing_to_measure(learner.name, values, learner.classes, " of VALIDATE ON")
     if not known.all():
         why = "a class without training rows" if learner.classes else "infinite"
-        follower.notice(f"{left_out(~known, 'validation row')} {learner.name} is NULL or {why}")
+        record.notice(f"{left_out(~known, 'validation row')} {learner.name} is NULL or {why}")
     return rows.pick(known) if alone else rows
 
 
 # --- what an algorithm gets -------------------------------------------------------------------------------------------
 
 
-def arrange(task: HeadTask, source: Source, seed: int, fraction: float, follower: Follower | None) -> tuple[Learner, HeadRows]:
+def arrange(task: HeadTask, source: Source, seed: int, fraction: float, record: Record | None) -> tuple[Learner, HeadRows]:
     """The rows of a head as its algorithm gets them, and the learner with those classes alone that can be learnt.
 
     Rows that decide when to stop are the marked ones where there are any, else a part of the training rows; where nothing stops
@@ -171,12 +171,12 @@ def arrange(task: HeadTask, source: Source, seed: int, fraction: float, follower
     """
     learner, plain, valid = task.learner, task.plain, task.marked
     if not learner.stops_early:
-        if len(valid) and follower:
-            follower.notice(f"{learner.algorithm.name} does not stop early here: the validation rows are trained on")
+        if len(valid) and record:
+            record.notice(f"{learner.algorithm.name} does not stop early here: the validation rows are trained on")
         plain, valid = merge(source, plain, valid), valid.none()
     elif not len(valid):
         plain, valid = plain.divide(fraction, seed + 1, learner.stratifies)
-    return _learnable(learner, HeadRows(plain, valid, task.held), follower)
+    return _learnable(learner, HeadRows(plain, valid, task.held), record)
 
 
 def merge(source: Source, *parts: Rows) -> Rows:
@@ -191,7 +191,7 @@ def merge(source: Source, *parts: Rows) -> Rows:
     return Rows(numbers[order], y, weight)
 
 
-def _learnable(learner: Learner, rows: HeadRows, follower: Follower | None) -> tuple[Learner, HeadRows]:
+def _learnable(learner: Learner, rows: HeadRows, record: Record | None) -> tuple[Learner, HeadRows]:
     """Without the classes that have no training row: nothing could be learnt of them, unless an earlier version has."""
     y = rows.train.y
     if learner.name is not None and not len(rows.train):
@@ -207,7 +207,7 @@ def _learnable(learner: Learner, rows: HeadRows, follower: Follower | None) -> t
     classes = tuple(learner.classes[i] for i in present)
     if len(classes) == 1:
         raise one_class(learner.name or "", classes, " in the training rows")
-    if follower:
-        follower.notice(f"{learner.name} has no training row of {', '.join(gone[:5])}: rows of such a class are not measured")
+    if record:
+        record.notice(f"{learner.name} has no training row of {', '.join(gone[:5])}: rows of such a class are not measured")
     valid, held = rows.valid.recoded(codes), rows.held.recoded(codes)
     return learner.with_classes(classes), HeadRows(rows.train.recoded(codes), valid.pick(valid.known), held)

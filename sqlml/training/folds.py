@@ -6,8 +6,8 @@ from sqlml.contracts import Report
 from sqlml.errors import TrainingDataError
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan
 from sqlml.training.fit import measure_rows
-from sqlml.training.follower import Follower, Silent
-from sqlml.training.work import Work, divide_work, fit_work, read_work
+from sqlml.training.record import Record, Silent
+from sqlml.training.work import Work, divide_work, fit_work, read_work, tell_frozen
 
 
 def run_folds(spec: JobSpec, report: Report) -> FoldsOutcome:
@@ -15,26 +15,27 @@ def run_folds(spec: JobSpec, report: Report) -> FoldsOutcome:
 
     TRANSFORM and encoders are fitted in each fold anew, on its training rows.  Raises what ``run_training`` raises.
     """
-    follower = Follower(report)
-    follower.stage("reading")
-    work = read_work(spec, follower)
+    record = Record(report)
+    record.stage("reading")
+    work = read_work(spec, record)
     if not work.aims:
         raise TrainingDataError("the model only transforms: there is nothing to measure")
+    tell_frozen(work, record)
     folds = spec.plan.split.folds
-    follower.stage("training")
+    record.stage("training")
     metrics = []
     for fold in range(folds):
-        figures = _run_fold(work, fold, folds, follower)
+        figures = _run_fold(work, fold, folds, record)
         metrics.append(figures)
         shown = {f"heldout_{name}": value for name, value in figures.items() if value is not None}
-        follower.step(fold + 1, folds, shown)
+        record.step(fold + 1, folds, shown)
     names = dict.fromkeys(aim.learner.algorithm.name for aim in work.aims)
-    return FoldsOutcome(", ".join(names), tuple(metrics), _rows(work), tuple(follower.notes))
+    return FoldsOutcome(", ".join(names), tuple(metrics), _rows(work), tuple(record.notes))
 
 
-def _run_fold(work: Work, fold: int, folds: int, follower: Follower) -> dict[str, float | None]:
-    tasks = divide_work(work, follower, SplitPlan("fold", fold=fold, folds=folds))
-    fitted = fit_work(work, tasks, Follower(Silent(follower)), [Silent()] * len(tasks))
+def _run_fold(work: Work, fold: int, folds: int, record: Record) -> dict[str, float | None]:
+    tasks = divide_work(work, record, SplitPlan("fold", fold=fold, folds=folds))
+    fitted = fit_work(work, tasks, Record(Silent(record)), [Silent()] * len(tasks))
     figures: dict[str, float | None] = {}
     for head in fitted.heads:
         prefix = f"{head.learner.name}." if len(fitted.heads) > 1 else ""

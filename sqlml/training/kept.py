@@ -3,7 +3,8 @@
 ``heldout.arrow``, one row for each held-out row in canonical order: ``key:<name>`` for each KEY column, ``weight`` where there is
 one, and for head i ``actual_<i>`` (the target in its own type, NULL where unknown; not for heads without a target) and
 ``raw_<i>`` (a fixed-size list of doubles: what the predictor gave).
-``sample.arrow``: at most 1,000 held-out rows, or training rows where none are held out, of the columns that the heads read.
+``sample.arrow``: at most 1,000 rows of the columns that the heads in the bundle read: held-out rows, or training rows where none
+are held out or there is no target.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _lists(raw: NDArray[Any]) -> pa.Array:
 
 
 def write_sample(folder: Path, features: Features, train: NDArray[np.int64], held: NDArray[np.int64], validated: bool) -> None:
-    """Write ``sample.arrow``."""
+    """Write ``sample.arrow``: of the rows ``held``, or of ``train`` where there are none."""
     column: ReadColumn = features.held(validated) if len(held) else features.column
     numbers = pa.array((held if len(held) else train)[:_SAMPLE_ROWS])
     _write(folder / SAMPLE, {i.name: column(i.name).take(numbers) for i in features.inputs})

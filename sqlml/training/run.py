@@ -26,11 +26,11 @@ from sqlml.training.bundle import BUNDLE, write_bundle
 from sqlml.training.divide import HeadTask, merge
 from sqlml.training.features import model_inputs
 from sqlml.training.fit import FittedHead, measure_rows, train_figures
-from sqlml.training.follower import Follower, Silent
 from sqlml.training.kept import write_heldout, write_sample
 from sqlml.training.machine import library_versions, peak_memory
+from sqlml.training.record import Record, Silent
 from sqlml.training.tune import tune
-from sqlml.training.work import Fitted, Work, divide_work, fit_work, read_work, without_stop
+from sqlml.training.work import Fitted, Work, divide_work, fit_work, read_work, tell_frozen, without_stop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,27 +49,31 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
 
     Raises ``TrainingDataError`` for data that cannot be learnt from, ``BindError`` for options, ``JobCancelled`` from the report.
     """
-    follower = Follower(report)
+    record = Record(report)
     shutil.rmtree(spec.folder / BUNDLE, ignore_errors=True)
-    follower.stage("reading")
-    work = read_work(spec, follower)
-    tasks = divide_work(work, follower)
-    tasks, trials = tune(work, tasks, follower)
-    fitted = fit_work(work, tasks, follower, _reports(work, tasks, follower), tell=True)
-    follower.stage("evaluating")
+    record.stage("reading")
+    work = read_work(spec, record)
+    tasks = divide_work(work, record)
+    tasks, trials = tune(work, tasks, record)
+    fitted = fit_work(work, tasks, record, _reports(work, tasks, record), tell=True)
+    record.stage("evaluating")
     figures = _measure(fitted)
-    _keep_rows(work, fitted, figures)
-    final, rows = _refit(work, tasks, fitted, follower)
-    follower.stage("saving")
-    sha256 = write_bundle(spec.folder / BUNDLE, work.source, model_inputs(work.plan), final.features, final.heads, fitted.train)
-    return _outcome(work, fitted, figures, follower, bundle_sha256=sha256, trials=trials, rows=rows)
+    _tell_frozen(work, fitted, record)
+    if fitted.heads:
+        write_heldout(work.folder, work.held_source, fitted.heads, figures.raws)
+    final, rows = _refit(work, tasks, fitted, record)
+    record.stage("saving")
+    _keep_sample(work, fitted, final)
+    sha256 = write_bundle(spec.folder / BUNDLE, work.source, model_inputs(work.plan), final.features, final.heads, final.train)
+    made = {"bundle_sha256": sha256, "trials": trials, "rows": rows}
+    return _outcome(work, fitted, final, figures, record, **made)
 
 
-def _reports(work: Work, tasks: Sequence[HeadTask], follower: Follower) -> list[Report]:
+def _reports(work: Work, tasks: Sequence[HeadTask], record: Record) -> list[Report]:
     """Where each head's training tells its steps; they count on from those of the version that training goes on from."""
     rounds = work.start.predictor.parameters().get("rounds") if work.start and work.start.heads else None
     after = 0 if rounds is None else int(rounds[0])
-    return [follower.head(_prefix(tasks, task.learner.name), after) for task in tasks]
+    return [record.head(_prefix(tasks, task.learner.name), after) for task in tasks]
 
 
 def _prefix(heads: Sequence[Any], target: str | None) -> str:
@@ -91,24 +95,29 @@ def _measure(fitted: Fitted) -> _Figures:
     return _Figures(metrics, raws)
 
 
-def _keep_rows(work: Work, fitted: Fitted, figures: _Figures) -> None:
-    if fitted.heads:
-        write_heldout(work.folder, work.held_source, fitted.heads, figures.raws)
-    held = fitted.heads[0].rows.held.numbers if fitted.heads else fitted.train[:0]
-    write_sample(work.folder, fitted.features, fitted.train, held, work.validated)
+def _tell_frozen(work: Work, fitted: Fitted, record: Record) -> None:
+    if any(head.rows.held.known.any() for head in fitted.heads):
+        tell_frozen(work, record)
 
 
-def _refit(work: Work, tasks: Sequence[HeadTask], fitted: Fitted, follower: Follower) -> tuple[Fitted, int]:
+def _keep_sample(work: Work, fitted: Fitted, final: Fitted) -> None:
+    """Held-out rows where there is a target to measure by; else training rows: limits and radii are of what was learnt from."""
+    measured = bool(fitted.heads) and fitted.heads[0].learner.target is not None
+    held = fitted.heads[0].rows.held.numbers if measured else final.train[:0]
+    write_sample(work.folder, final.features, final.train, held, work.validated)
+
+
+def _refit(work: Work, tasks: Sequence[HeadTask], fitted: Fitted, record: Record) -> tuple[Fitted, int]:
     """What goes into the bundle, and how many rows it was trained on: fitted again on all rows where that is asked for."""
     trained = _trained_rows(work, fitted.heads) if fitted.heads else len(fitted.train)
     wanted = bool(fitted.heads) and all(head.learner.options.get("refit") for head in fitted.heads)
     if not wanted or work.validated or not len(fitted.heads[0].rows.held):
         return fitted, trained
-    follower.stage("refitting")
+    record.stage("refitting")
     after = [_everything(work, task, head) for task, head in zip(tasks, fitted.heads, strict=True)]
-    again = fit_work(work, after, follower, [Silent(follower)] * len(after))
+    again = fit_work(work, after, record, [Silent(record)] * len(after))
     trained = _trained_rows(work, again.heads)
-    follower.notice(
+    record.notice(
         f"refit: the figures are of the held-out rows; the model was then fitted again on all {count_of(trained, 'row')}"
     )
     return again, trained
@@ -128,7 +137,8 @@ def _trained_rows(work: Work, heads: Sequence[FittedHead]) -> int:
     return len(np.unique(np.concatenate(numbers)))
 
 
-def _outcome(work: Work, fitted: Fitted, figures: _Figures, follower: Follower, **more: Any) -> TrainOutcome:
+def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, record: Record, **more: Any) -> TrainOutcome:
+    """The figures are of the first fit; what is told of the inputs is of the final one, which lies in the bundle."""
     learners = [head.learner for head in fitted.heads]
     algorithms = [learner.algorithm for learner in learners]
     names = list(dict.fromkeys(algorithm.name for algorithm in algorithms)) or [work.plan.algorithm or ""]
@@ -139,14 +149,14 @@ def _outcome(work: Work, fitted: Fitted, figures: _Figures, follower: Follower, 
         heldout_rows=len(fitted.heads[0].rows.held) if fitted.heads else 0,
         fingerprint=work.source.data.fingerprint,
         metrics=figures.metrics,
-        curves=tuple(follower.curves),
-        duration=follower.seconds,
+        curves=tuple(record.curves),
+        duration=record.seconds,
         peak_memory=peak_memory(),
         libraries=library_versions(algorithms),
         host=platform.node(),
-        encodings=_encodings(fitted, inputs),
-        feature_info=tuple(feature_info(inputs, work.source.data.column, fitted.train)),
-        notes=tuple(follower.notes),
+        encodings=_encodings(final, inputs),
+        feature_info=tuple(feature_info(inputs, work.source.data.column, final.train)),
+        notes=tuple(record.notes),
         **more,
     )
 

@@ -14,10 +14,9 @@ import pyarrow.compute as pc
 from sqlml.errors import TrainingDataError, count_of
 from sqlml.features.dataset import Dataset, Values, read_arrow, read_dataset
 from sqlml.plan import TrainPlan
-from sqlml.types import Kind, kind_of_arrow
+from sqlml.types import Kind
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 TRAIN, VALIDATION = "train.arrow", "validation.arrow"
@@ -51,20 +50,20 @@ class Source:
 
 
 def read_source(path: Path, plan: TrainPlan, threads: int, *, split: bool = True) -> Source:
-    """Read and check the rows that a plan names; ``split``: with the column that splits them."""
+    """Read and check the rows that a plan names; ``split``: with the column that splits them.
+
+    KEY columns have no part in the canonical order: naming one changes neither the split nor the model.
+    """
+    data = read_dataset(path, _columns(plan, split), threads)
     table = read_arrow(path)
-    data = read_dataset(path, _columns(plan, table, split), threads)
     keys = {name: table.column(name) for name in plan.key if name in table.column_names}
     return Source(data, _weights(plan.weight, data), keys)
 
 
-def _columns(plan: TrainPlan, table: pa.Table, split: bool) -> dict[str, Kind | None]:
-    """Every column that counts, with its kind where the plan says it; a key only where its type has one."""
+def _columns(plan: TrainPlan, split: bool) -> dict[str, Kind | None]:
+    """Every column that counts, with its kind where the plan says it."""
     columns: dict[str, Kind | None] = {c.name: c.kind for c in plan.features if c.kind is not None}
-    wanted = [*plan.targets, plan.weight, plan.split.column if split else None]
-    named = table.schema.names
-    wanted += [name for name in plan.key if name in named and kind_of_arrow(table.schema.field(name).type) is not None]
-    for name in wanted:
+    for name in (*plan.targets, plan.weight, plan.split.column if split else None):
         if name is not None:
             columns.setdefault(name, None)
     return columns

@@ -20,8 +20,8 @@ from sqlml.features.split import latest
 from sqlml.plan import TunePlan
 from sqlml.training.divide import HeadTask
 from sqlml.training.fit import measure_rows
-from sqlml.training.follower import Follower, Silent
 from sqlml.training.goals import GOALS
+from sqlml.training.record import Record, Silent
 from sqlml.training.rows import Rows
 from sqlml.training.search import Search, make_search
 from sqlml.training.work import Work, fit_work
@@ -57,23 +57,21 @@ class Trial:
         }
 
 
-def tune(
-    work: Work, tasks: tuple[HeadTask, ...], follower: Follower
-) -> tuple[tuple[HeadTask, ...], tuple[Mapping[str, Any], ...]]:
+def tune(work: Work, tasks: tuple[HeadTask, ...], record: Record) -> tuple[tuple[HeadTask, ...], tuple[Mapping[str, Any], ...]]:
     """The tasks with the best options found, and the trials.  ``TrainingDataError`` where every trial failed."""
     plan = work.plan.tune
     if plan is None or len(tasks) != 1:
         return tasks, ()
-    follower.stage("tuning")
+    record.stage("tuning")
     task = tasks[0]
     plan = _with_goal(plan, task.learner.task)
-    trials = _run_trials(work, task, plan, make_search(plan, work.plan.seed), follower)
+    trials = _run_trials(work, task, plan, make_search(plan, work.plan.seed), record)
     done = [trial for trial in trials if trial.error is None]
     if not done:
         raise TrainingDataError(f"TUNE: all {count_of(len(trials), 'trial')} failed; the first: {trials[0].error}")
     sign = 1 if plan.maximize else -1
     best = max(done, key=lambda trial: (sign * (trial.metrics[plan.metric] or 0.0), -trial.number))
-    _tell(plan, trials, best, follower)
+    _tell(plan, trials, best, record)
     chosen = (replace(task, learner=task.learner.with_options(best.options)),)
     return chosen, tuple(trial.to_json(best.number) for trial in trials)
 
@@ -89,14 +87,14 @@ def _with_goal(plan: TunePlan, task: Task) -> TunePlan:
     return plan
 
 
-def _run_trials(work: Work, task: HeadTask, plan: TunePlan, search: Search, follower: Follower) -> list[Trial]:
+def _run_trials(work: Work, task: HeadTask, plan: TunePlan, search: Search, record: Record) -> list[Trial]:
     learn, measured = _divide(work, task)
     trials: list[Trial] = []
     seconds = work.plan.limits.seconds
     while len(trials) < plan.trials:
-        if trials and seconds and follower.seconds > TIME_SHARE * seconds:
+        if trials and seconds and record.seconds > TIME_SHARE * seconds:
             of = f"{len(trials)} of {plan.trials}"
-            follower.notice(f"TUNE stopped after {of} trials: most of the time limit of {seconds:g} s is used")
+            record.notice(f"TUNE stopped after {of} trials: most of the time limit of {seconds:g} s is used")
             break
         options = search.ask()
         if options is None:
@@ -105,7 +103,7 @@ def _run_trials(work: Work, task: HeadTask, plan: TunePlan, search: Search, foll
         search.tell(None if trial.error else trial.metrics[plan.metric])
         trials.append(trial)
         figures = {f"valid_{name}": trial.metrics[name] for name in (plan.metric,) if trial.metrics.get(name) is not None}
-        follower.step(trial.number, plan.trials, {name: value for name, value in figures.items() if value is not None})
+        record.step(trial.number, plan.trials, {name: value for name, value in figures.items() if value is not None})
     return trials
 
 
@@ -129,7 +127,7 @@ def _run_trial(work: Work, task: HeadTask, options: Mapping[str, Any], plan: Tun
     metrics: Mapping[str, float | None] = {}
     try:
         trying = replace(task, learner=task.learner.with_options(options))
-        head = fit_work(inner, (trying,), Follower(Silent()), [Silent()]).heads[0]
+        head = fit_work(inner, (trying,), Record(Silent()), [Silent()]).heads[0]
         metrics = measure_rows(head, head.rows.held, head.x.held)
         value = metrics.get(plan.metric)
         error = None if value is not None and math.isfinite(value) else f"{plan.metric} is not defined for the validation rows"
@@ -141,9 +139,9 @@ def _run_trial(work: Work, task: HeadTask, options: Mapping[str, Any], plan: Tun
     return Trial(number, dict(options), metrics, time.perf_counter() - started, error)
 
 
-def _tell(plan: TunePlan, trials: Sequence[Trial], best: Trial, follower: Follower) -> None:
+def _tell(plan: TunePlan, trials: Sequence[Trial], best: Trial, record: Record) -> None:
     failed = [trial for trial in trials if trial.error]
     if failed:
-        follower.notice(f"TUNE: {len(failed)} of {count_of(len(trials), 'trial')} failed; the first: {failed[0].error}")
+        record.notice(f"TUNE: {len(failed)} of {count_of(len(trials), 'trial')} failed; the first: {failed[0].error}")
     chosen = listing(f"{name} = {value}" for name, value in best.options.items())
-    follower.notice(f"TUNE: {chosen} ({plan.metric} {best.metrics[plan.metric]:.6g}, trial {best.number} of {len(trials)})")
+    record.notice(f"TUNE: {chosen} ({plan.metric} {best.metrics[plan.metric]:.6g}, trial {best.number} of {len(trials)})")

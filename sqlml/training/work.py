@@ -12,14 +12,15 @@ import numpy as np
 from sqlml.algorithms.options import VALIDATION_FRACTION
 from sqlml.bundles.model import Model
 from sqlml.contracts import Report
+from sqlml.errors import listing
 from sqlml.features.profile import profile_notices
 from sqlml.plan import JobSpec, SplitPlan, TrainPlan
 from sqlml.training.aims import Aim, Learner, find_aims
 from sqlml.training.divide import HeadTask, arrange, divide
 from sqlml.training.features import Features, fit_features, model_inputs
 from sqlml.training.fit import FittedHead, fit_head
-from sqlml.training.follower import Follower
 from sqlml.training.machine import available_cores
+from sqlml.training.record import Record
 from sqlml.training.rows import HeadRows
 from sqlml.training.source import TRAIN, VALIDATION, Source, read_source
 
@@ -59,39 +60,37 @@ class Fitted:
     train: NDArray[np.int64]
 
 
-def read_work(spec: JobSpec, follower: Follower) -> Work:
+def read_work(spec: JobSpec, record: Record) -> Work:
     """Read a job's rows and settle what is to be learnt."""
     plan = spec.plan
     threads = plan.limits.threads or available_cores()
     source = read_source(spec.folder / TRAIN, plan, threads)
     start = Model.open(Path(plan.start.bundle), plan.start.sha256) if plan.start else None
     targets = [head.manifest.target for head in start.heads if head.manifest.target] if start else []
-    aims = find_aims(plan, source, threads, follower, targets)
+    aims = find_aims(plan, source, threads, record, targets)
     validated = plan.split.method == "query"
     other = read_source(spec.folder / VALIDATION, plan, threads, split=False) if validated else None
     return Work(plan, spec.folder, threads, source, other, start, aims)
 
 
-def divide_work(work: Work, follower: Follower, split: SplitPlan | None = None) -> tuple[HeadTask, ...]:
+def divide_work(work: Work, record: Record, split: SplitPlan | None = None) -> tuple[HeadTask, ...]:
     """What each head has to do: its training and held-out rows."""
-    return divide(work.aims, work.source, work.other, split or work.plan.split, work.plan.seed, follower)
+    return divide(work.aims, work.source, work.other, split or work.plan.split, work.plan.seed, record)
 
 
-def fit_work(
-    work: Work, tasks: Sequence[HeadTask], follower: Follower, reports: Sequence[Report] = (), tell: bool = False
-) -> Fitted:
+def fit_work(work: Work, tasks: Sequence[HeadTask], record: Record, reports: Sequence[Report] = (), tell: bool = False) -> Fitted:
     """Fit TRANSFORM on the heads' training rows, then every head.  ``tell``: say what stands out in the rows."""
-    arranged = [_arrange(work, task, follower) for task in tasks]
+    arranged = [_arrange(work, task, record) for task in tasks]
     trained = [rows.train.numbers for _, rows in arranged] or [work.source.data.order]
     train = trained[0] if len(trained) == 1 else work.source.in_order(np.concatenate(trained))
     if tell:
         for learner, rows in arranged:
-            _profile(work, learner, rows, follower)
+            _profile(work, learner, rows, record)
     if work.plan.transform is not None:
-        follower.stage("transforming")
+        record.stage("transforming")
     features = fit_features(work.plan, work.source, work.other, train, work.start.transform if work.start else None)
     if tasks and tell:
-        follower.stage("training")
+        record.stage("training")
     starts = work.start.heads if work.start else [None] * len(tasks)
     heads = [
         fit_head(learner, rows, features, work.validated, report, start)
@@ -100,16 +99,27 @@ def fit_work(
     return Fitted(features, tuple(heads), train)
 
 
-def _arrange(work: Work, task: HeadTask, follower: Follower) -> tuple[Learner, HeadRows]:
+def tell_frozen(work: Work, record: Record) -> None:
+    """Say that TRANSFORM has state from an earlier training, which may have seen the rows that are measured on."""
+    frozen = work.plan.transform.frozen if work.plan.transform is not None else ()
+    if frozen:
+        them, were = ("it", "was") if len(frozen) == 1 else ("they", "were")
+        record.notice(
+            f"TRANSFORM takes {listing(frozen)} as {them} {were} fitted before: held-out rows may have been among the rows "
+            f"{them} {were} fitted on, and the figures too good"
+        )
+
+
+def _arrange(work: Work, task: HeadTask, record: Record) -> tuple[Learner, HeadRows]:
     fraction = task.learner.options.get(VALIDATION_FRACTION.name) or VALIDATION_FRACTION.default
-    return arrange(task, work.source, work.plan.seed, fraction, follower)
+    return arrange(task, work.source, work.plan.seed, fraction, record)
 
 
-def _profile(work: Work, learner: Learner, rows: HeadRows, follower: Follower) -> None:
+def _profile(work: Work, learner: Learner, rows: HeadRows, record: Record) -> None:
     """Say what a careful person would say on seeing the training rows."""
     inputs = model_inputs(work.plan)
     for text in profile_notices(work.source.data, inputs, learner.name, rows.train.numbers, rows.train.y, learner.task):
-        follower.notice(text)
+        record.notice(text)
 
 
 def without_stop(learner: Learner, rounds: int | None) -> Learner:

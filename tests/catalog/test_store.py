@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import sqlml
-from sqlml.catalog import Catalog, database, tables
+from sqlml.catalog import Catalog, counters, database, tables
 from sqlml.errors import BindError
 
 
@@ -123,3 +124,77 @@ def test_relations_join_with_tables_and_stay_live(connection: sqlml.Connection) 
     assert connection.execute("SELECT count(*) FROM mine").fetchone() == (2,)
     for relation in ("inputs", "metrics", "curves", "logs", "options"):
         assert connection.execute(f"SELECT * FROM sqlml.{relation}").fetchall()
+
+
+def test_a_drop_that_fails_keeps_the_files(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = catalog.resolve("buys")
+    kept = [version.bundle / "manifest.json", catalog.home.jobs / str(version.job_id) / "heldout.arrow"]
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(counters, "count_up", full)
+        with pytest.raises(OSError, match="no space"):
+            catalog.drop("buys", None, cascade=False)
+    assert all(path.exists() for path in kept)
+    assert catalog.resolve("buys") == version
+    catalog.drop("buys", None, cascade=False)
+    assert not any(path.exists() for path in kept)
+    catalog.close()
+
+
+def test_a_bundle_that_is_published_again_meanwhile_stays(catalog: Catalog) -> None:
+    version = catalog.resolve("buys")
+    catalog._remove_files({version.sha256}, set())
+    assert version.bundle.is_dir()
+    catalog.close()
+
+
+def test_a_job_in_other_hands(catalog: Catalog) -> None:
+    job = catalog.start_job("train", "m", "TRAIN …", "inline")
+    catalog.hand_over(job, 1, 2.5)
+    row = catalog.job(job.id)
+    assert row is not None
+    assert (row["owner_pid"], row["owner_started"], catalog.job_state(job.id)) == (1, 2.5, "running")
+    catalog.forget_job(job)
+    assert (catalog.job(job.id), catalog.job_state(job.id)) == (None, None)
+    catalog.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "absolute"),
+    [
+        ("sqlite:///rel.db", "sqlite:///{here}/rel.db"),
+        ("sqlite:///file:rel.db?uri=true", "sqlite:///file:{here}/rel.db?uri=true"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("sqlite://", "sqlite://"),
+    ],
+)
+def test_the_url_is_the_same_from_everywhere(url: str, absolute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = database.absolute_url(url)
+    assert database.parse_url(found) == database.parse_url(absolute.format(here=tmp_path))
+    assert database.absolute_url(found) == found
+
+
+def test_a_model_renamed_while_it_is_trained(database: Path) -> None:
+    def rename(event: Mapping[str, object]) -> None:
+        if event.get("name") == "training":
+            other.execute("ALTER MODEL buys RENAME TO sold")
+
+    with sqlml.connect(database) as other, sqlml.connect(database, on_event=rename) as one:
+        trained = one.execute(
+            "TRAIN MODEL buys TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 2) ON inline AS FROM people"
+        )
+        assert (trained.fetchone() or ())[:2] == ("sold", 2)
+        models = one.execute("SELECT model, version FROM sqlml.versions WHERE model IN ('buys', 'sold') ORDER BY ALL").fetchall()
+        assert models == [("sold", 1), ("sold", 2)]
+        assert one.execute("SELECT model FROM sqlml.jobs ORDER BY job DESC LIMIT 1").fetchone() == ("sold",)
+
+
+def test_a_folder_whose_name_means_something_in_a_url(tmp_path: Path) -> None:
+    place = tmp_path / "50%41? #ü.sqlml"
+    Catalog.open(place).close()
+    assert (place / "catalog.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]

@@ -170,6 +170,7 @@ def test_no_beginning_of_a_statement_is_taken_from_duckdb() -> None:
 
 def test_every_reserved_word_of_duckdb_is_quoted() -> None:
     words = duckdb.connect().execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
+    assert words
     for (word,) in words:
         train = parse_train(f'TRAIN MODEL "{word}" TARGET y AS SELECT 1')
         assert to_sql(train).startswith(f'TRAIN MODEL "{word}" ')

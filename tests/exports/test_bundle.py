@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, BundleError, DataError, OperationalError
 from sqlml.exports.bundle import Card, read_bundle, write_bundle
-from sqlml.exports.foreign import Wishes, _plan
+from sqlml.exports.foreign import Wishes, foreign_plan
 from sqlml.exports.place import draft, remove, size_of
 from sqlml.exports.reading import read_apart, read_model
 from sqlml.exports.samples import sample_rows
@@ -36,9 +37,9 @@ def card_of(model: Model) -> Card:
 
     outcome = TrainOutcome(
         "xgboost_classifier", {}, 400, 0, "f", {"train": {"accuracy": 0.9}}, ((1, "train", "logloss", 0.5),),
-        file_sha256(model.folder / MANIFEST), 1.0, 1, {"xgboost": "3"}, "h", {"age": "number"}, (),
+        file_sha256(model.folder / MANIFEST), 1.0, 1, {"xgboost": "3"}, "", {"age": "number"}, (),
     )  # fmt: skip
-    return Card("churn@3", "2026-11-20T10:00:00", _plan("xgboost_classifier", "y", model.inputs), outcome)
+    return Card("churn@3", "2026-11-20T10:00:00", foreign_plan("xgboost_classifier", "y", model.inputs), outcome)
 
 
 @pytest.mark.parametrize("packed", [None, "tar", "gz"])
@@ -61,6 +62,18 @@ def test_the_same_version_gives_the_same_file(made: Model, tmp_path: Path, packe
     write_bundle(made.folder, card_of(made), tmp_path / "a", packed=packed)
     write_bundle(copy, card_of(made), tmp_path / "b", packed=packed)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_neither_values_nor_the_machine_travel(made: Model, tmp_path: Path) -> None:
+    card = card_of(made)
+    told = replace(card, plan=replace(card.plan, parameters=("s3cret",)), outcome=replace(card.outcome, host="my-laptop"))
+    write_bundle(made.folder, told, tmp_path / "b", packed=None)
+    text = (tmp_path / "b" / "version.json").read_text()
+    assert "s3cret" not in text
+    assert "my-laptop" not in text
+    assert read_bundle(tmp_path / "b", tmp_path / "read") == card
+    _change("version.json", lambda d: d | {"plan": told.plan.to_json(), "outcome": told.outcome.to_json()})(tmp_path / "b")
+    assert read_bundle(tmp_path / "b", tmp_path / "older").outcome.metrics == card.outcome.metrics
 
 
 # --- what cannot be trusted -------------------------------------------------------------------------------------------
@@ -243,6 +256,34 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_made_meanwhile_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, links in (("file", True), ("file", False), ("folder", True)):
+        for theirs in ("file", "folder"):
+            path = tmp_path / f"{kind}-{theirs}-{links}"
+
+            def write(path: Path = path, kind: str = kind, theirs: str = theirs) -> None:
+                with draft(path, overwrite=False) as beside:
+                    _make(beside, kind, "ours")
+                    _make(path, theirs, "theirs")
+
+            with monkeypatch.context() as patch:
+                if not links:
+                    patch.setattr("sqlml.exports.place.os.link", _fail(errno.EPERM))
+                with pytest.raises(BindError, match="is there already"):
+                    write()
+            assert size_of(path) == (1, len("theirs"))
+            remove(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlml.exports.place.os.link", _fail(errno.EPERM))
+    with draft(tmp_path / "x", overwrite=False) as beside:
+        beside.write_text("ours")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "ours"
 
 
 def _make(path: Path, kind: str, text: str) -> None:

@@ -277,6 +277,14 @@ def test_foreign_bytes_are_refused(tmp_path: Path, name: str) -> None:
         read_model(tmp_path / name, tmp_path / "read", Wishes())
 
 
+def predictions(path: Path, folder: Path, wishes: Wishes) -> tuple[pa.Table, Any]:
+    """Rows made for a model, and its figures for them."""
+    read_model(path, folder, wishes)
+    model = Model.open(folder)
+    rows = sample_rows(model, 50)
+    return rows, model.raw(rows)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["json", "ubj", "onnx"])
 def test_truncated_and_flipped_files_bring_nothing_down(tmp_path: Path, suffix: str) -> None:
@@ -288,6 +296,8 @@ def test_truncated_and_flipped_files_bring_nothing_down(tmp_path: Path, suffix: 
         graph(whole, "Softmax")
     else:
         boost(whole, "binary:logistic")
+    wishes = Wishes(classes=("a", "b", "c") if suffix == "onnx" else None)
+    rows, before = predictions(whole, tmp_path / "whole", wishes)
     text = whole.read_bytes()
     random = np.random.default_rng(0)
     for i in range(5):
@@ -297,6 +307,9 @@ def test_truncated_and_flipped_files_bring_nothing_down(tmp_path: Path, suffix: 
         job = tmp_path / f"job{i}"
         job.mkdir()
         try:
-            read_apart(tmp_path / f"bad.{suffix}", job, Wishes(classes=("a", "b", "c") if suffix == "onnx" else None))
+            read_apart(tmp_path / f"bad.{suffix}", job, wishes)
         except (BundleError, BindError, DataError, NotSupportedError):
             continue
+        found = Model.open(job / "bundle").raw(rows)
+        assert np.isfinite(found).all()
+        assert (found == before).all()

@@ -26,7 +26,7 @@ from sklearn.preprocessing import (
 )
 
 from sqlml.features.fitted import FUNCTIONS
-from sqlml.features.fitted.farmhash import farm_fingerprint, fingerprint64
+from sqlml.features.fitted.farmhash import fingerprint64
 from tests.features.transforms import bank, fit, one, ready, run
 
 TRAIN = range(0, 6000, 2)
@@ -166,6 +166,11 @@ def test_bucketize() -> None:
     assert ranges[:4] == ["(-inf, 1)", "[1, 2.5)", "[2.5, 4.6)", "[4.6, +inf)"]
     ranges = one("ML.BUCKETIZE(f, [2.5], false, 'bucket_ranges_json')", columns)
     assert ranges[1:3] == ['{"start": "-Infinity", "end": "2.5"}', '{"start": "2.5", "end": "Infinity"}']
+
+
+def farm_fingerprint(text: str) -> int:
+    """BigQuery's FARM_FINGERPRINT: the same, signed."""
+    return int.from_bytes(fingerprint64(text.encode()).to_bytes(8, "big"), "big", signed=True)
 
 
 def test_hash_bucketize_is_bigquerys() -> None:

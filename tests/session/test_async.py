@@ -240,3 +240,17 @@ def test_not_in_a_transaction(connection: sqlml.Connection) -> None:
 def test_other_statements_have_no_async(shared: sqlml.Connection) -> None:
     with pytest.raises(sqlml.NotSupportedError, match="ASYNC: understood, but this version cannot carry it out yet"):
         shared.execute("PREDICT MODEL buys INTO t ASYNC AS FROM people")
+
+
+def test_a_relative_catalog_url_is_found_from_everywhere(database: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(database.parent)
+    with sqlml.connect(database, catalog="sqlite:///rel.db") as connection:
+        job = start(connection)
+        assert wait_until_over(connection, job) == "done"
+        try:
+            assert connection.execute("DEPLOY MODEL m").fetchall()[0][-1] == "ready"
+        finally:
+            connection.execute("UNDEPLOY ENDPOINT m")
+    assert [path.name for path in database.parent.rglob("rel.db")] == ["rel.db"]
+    with sqlml.connect(database, catalog=f"sqlite:///{database.parent / 'rel.db'}") as connection:
+        assert connection.execute("SELECT count(PREDICT(m)) FROM people").fetchone() == (600,)

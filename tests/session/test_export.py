@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -191,6 +192,73 @@ def test_what_is_refused_changes_nothing(shared: sqlml.Connection, tmp_path: Pat
     assert rows(shared, "SELECT count(*) AS n FROM sqlml.jobs") + rows(shared, "SHOW MODELS") == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["there", "there.sql"]
     assert (tmp_path / "there.sql").read_text() == "before"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("statement", "marked"),
+    [
+        ("EXPORT MODEL buys TO '{t}/duckdb/x.sql' WITH (dialect = 'duckdb')", "'{t}/duckdb/x.sql'"),
+        ("EXPORT MODEL buys TO '{t}/x' FORMAT sql WITH (table = 'nonsense', dialect = 'nonsense')", "'nonsense'"),
+        ("EXPORT MODEL buys TO '{t}/x.sql' WITH (max_nodes = 3)", "3"),
+        ("IMPORT MODEL x FROM '{t}/there' WITH (target = 'there', classes = ['a', 'b'])", "'there'"),
+        ("IMPORT MODEL x FROM '{t}/m.ubj' WITH (target = 'm', classes = ['a', 'b', 'c'])", "['a', 'b', 'c']"),
+    ],
+)
+def test_an_error_stands_at_the_path_or_the_option_it_is_about(
+    shared: sqlml.Connection, tmp_path: Path, statement: str, marked: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    shared.execute(f"EXPORT MODEL buys TO '{tmp_path}/m.ubj'")
+    text = statement.format(t=tmp_path)
+    with pytest.raises(sqlml.Error) as caught:
+        shared.execute(text)
+    error = caught.value
+    assert error.span is not None
+    assert text[slice(*error.span)] == marked.format(t=tmp_path)
+    assert error.span[0] == text.rindex(marked.format(t=tmp_path)) or "there" in marked
+
+
+@pytest.mark.slow
+def test_a_changed_transform_is_refused(database: Path, tmp_path: Path) -> None:
+    with sqlml.connect(database) as connection:
+        connection.execute(
+            "TRAIN MODEL t TARGET bought TRANSFORM (ln(age + 1) AS x, balance) WITH (n_estimators = 2) ON inline "
+            "AS SELECT age, balance, bought FROM people WHERE age > ?",
+            [7],
+        )
+        connection.execute(f"EXPORT MODEL t TO '{tmp_path}/t'")
+        connection.execute(f"IMPORT MODEL good FROM '{tmp_path}/t'")
+        manifest, card = tmp_path / "t" / "manifest.json", tmp_path / "t" / "version.json"
+        assert "parameters" not in json.loads(card.read_text())["plan"]
+        document = json.loads(manifest.read_text())
+        select = next(step for step in document["transform"]["program"]["steps"] if step["step"] == "select")
+        select["expressions"][0]["sql"] = "1) FROM (SELECT 2); CREATE TABLE t AS (SELECT 3"
+        manifest.write_text(json.dumps(document))
+        sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"manifest_sha256": sha256}))
+        with pytest.raises(sqlml.Error, match="TRANSFORM cannot be used"):
+            connection.execute(f"IMPORT MODEL bad FROM '{tmp_path}/t'")
+        assert "bad" not in {m["model"] for m in rows(connection, "SHOW MODELS")}
+
+
+@pytest.mark.slow
+def test_an_import_can_be_interrupted(shared: sqlml.Connection, tmp_path: Path) -> None:
+    shared.execute(f"EXPORT MODEL buys TO '{tmp_path}/b'")
+    seen: list[str] = []
+
+    def stop(event: Any) -> None:
+        seen.append(event["event"])
+        if len(seen) == 2:
+            shared.interrupt()
+
+    shared.on_event = stop
+    try:
+        with pytest.raises(sqlml.Error, match="cancelled"):
+            shared.execute(f"IMPORT MODEL never FROM '{tmp_path}/b'")
+    finally:
+        shared.on_event = None
+    assert len(seen) == 2
 
 
 def test_overwrite_replaces(shared: sqlml.Connection, tmp_path: Path) -> None:

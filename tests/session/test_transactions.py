@@ -114,3 +114,27 @@ def test_versions_within_one_transaction_and_after(connection: sqlml.Connection,
         connection.rollback()
         assert before != after == other.execute("SELECT sum(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone()
         assert connection.execute("SELECT sum(PREDICT_PROBA(buys, 'yes')) FROM people").fetchone() == after
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_statements_of_ours_take_no_rows_of_values(connection: sqlml.Connection, inside: bool) -> None:
+    if inside:
+        connection.begin()
+    for statement in ("DROP MODEL buys", "PREDICT MODEL buys AS SELECT * FROM people WHERE id = ?"):
+        with pytest.raises(sqlml.NotSupportedError, match="values for many rows are for the database's own statements") as raised:
+            connection.cursor().executemany(statement, [(1,), (2,)])
+        assert "run it once for each" in str(raised.value)
+    with pytest.raises(sqlml.ProgrammingError, match="this text has 2"):
+        connection.cursor().executemany("CREATE TABLE a AS SELECT 1; DROP MODEL buys", [()])
+    assert len(connection.execute("SHOW MODELS").fetchall()) == 3
+
+
+def test_every_way_in_is_authorised(connection: sqlml.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlml.session
+
+    seen: list[str] = []
+    monkeypatch.setattr(sqlml.session, "authorise", lambda principal, statement: seen.append(statement.kind))
+    connection.execute("CREATE TABLE mine (a INTEGER)")
+    connection.cursor().executemany("INSERT INTO mine VALUES (?)", [(1,), (2,)])
+    assert len(seen) == 2
+    assert count(connection, "mine") == 2

@@ -54,12 +54,12 @@ def test_balanced_is_scikit_learns(tmp_path: Path) -> None:
     from sklearn.utils.class_weight import compute_sample_weight
 
     from sqlml.training.aims import class_factors, find_aims
-    from sqlml.training.follower import Follower, Silent
+    from sqlml.training.record import Record, Silent
     from sqlml.training.source import read_source
     from tests.jobs import make_job
 
     plan = make_job(tmp_path, rare(), "y", "logistic_regression", options={"class_weight": "balanced"}).plan
-    [aim] = find_aims(plan, read_source(tmp_path / "train.arrow", plan, 1), 1, Follower(Silent()))
+    [aim] = find_aims(plan, read_source(tmp_path / "train.arrow", plan, 1), 1, Record(Silent()))
     assert aim.y is not None
     assert class_factors(aim.learner, aim.y) == pytest.approx(compute_sample_weight("balanced", aim.y))
 
@@ -179,3 +179,34 @@ def test_classes_of_the_start(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError) as caught:
         train(tmp_path / "4", three, "y", "xgboost_classifier", start=start, options=QUICK, **HOW)
     assert caught.value.message == "WARM START cannot add classes: y has maybe, the version has no, yes"
+
+
+def test_what_is_told_after_a_refit_is_of_the_model_in_the_bundle(tmp_path: Path) -> None:
+    """The transform of the second fit, which has seen all rows, makes the sample; encodings and figures of inputs are its own."""
+    table = pa.table({"x": [float(i) for i in range(100)], "z": [2.0 * i + i % 3 for i in range(100)]})
+    how: dict[str, Any] = {"transform": ("ML.STANDARD_SCALER(x) OVER () AS s",)}
+    plain, first, _ = train(tmp_path / "1", table, "z", "linear_regression", **how)
+    model, second, _ = train(tmp_path / "2", table, "z", "linear_regression", options={"refit": True}, **how)
+    assert plain.transform is not None
+    assert model.transform is not None
+    for folder, fitted in ((tmp_path / "1", plain.transform), (tmp_path / "2", model.transform)):
+        every = fitted.apply({"x": table["x"]}, 100)["s"].to_pylist()
+        assert set(read_arrow(folder / "sample.arrow")["s"].to_pylist()) < set(every)
+    assert second.encodings["x"] != first.encodings["x"]
+    assert model.transform.describe()[0][1] in second.encodings["x"]
+    assert (first.feature_info[0]["min"], second.feature_info[0]["mean"]) == (second.feature_info[0]["min"], 49.5)
+    assert first.feature_info[0]["mean"] != 49.5
+    assert second.metrics == first.metrics
+    assert read_arrow(tmp_path / "1" / "heldout.arrow").equals(read_arrow(tmp_path / "2" / "heldout.arrow"))
+
+
+@pytest.mark.parametrize(("algorithm", "target"), [("isolation_forest", None), ("kmeans", None), ("linear_regression", "z")])
+def test_which_rows_the_sample_is_of(tmp_path: Path, algorithm: str, target: str | None) -> None:
+    """Without a target training rows: limits and radii are of what was learnt from; else held-out rows."""
+    table = pa.table({"x": [float(i) for i in range(100)], "z": [2.0 * i + i % 3 for i in range(100)]})
+    options = {"n_clusters": 3} if algorithm == "kmeans" else {}
+    table = table.append_column("id", table["x"])
+    train(tmp_path, table, target, algorithm, key=("id",), exclude=() if target else ("z",), options=options)
+    held = set(read_arrow(tmp_path / "heldout.arrow")["key:id"].to_pylist())
+    sample = set(read_arrow(tmp_path / "sample.arrow")["x"].to_pylist())
+    assert sample == (held if target else set(table["x"].to_pylist()) - held)

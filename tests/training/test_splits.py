@@ -165,3 +165,15 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path, method: str) -> N
     ]
     assert found[0].bundle_sha256 == found[1].bundle_sha256
     assert read_arrow(tmp_path / "0" / "heldout.arrow") == read_arrow(tmp_path / "1" / "heldout.arrow")
+
+
+@pytest.mark.parametrize("algorithm", ["xgboost_regressor", "linear_regression"])
+def test_a_key_changes_neither_the_split_nor_the_model(tmp_path: Path, algorithm: str) -> None:
+    """The canonical order is of what is learnt from; the key is no part of it, whatever its type."""
+    table = numbered().append_column("when", pa.array([dt.timedelta(i % 7) for i in range(400)]))
+    found = []
+    for key in ((), ("id",), ("id", "when")):
+        exclude = ("y", "w", *({"id", "when"} - set(key)))
+        _, outcome, _ = train(tmp_path / str(len(key)), table, "z", algorithm, exclude=exclude, key=key)
+        found.append((outcome.bundle_sha256, outcome.metrics, outcome.fingerprint))
+    assert found[0] == found[1] == found[2]

@@ -51,8 +51,9 @@ def test_same_rows_in_another_order_give_the_same_bundle(tmp_path: Path, algorit
     assert one.bundle_sha256 == two.bundle_sha256
     assert one.fingerprint == two.fingerprint
     assert one.metrics == two.metrics
-    assert model.onnx_path is not None
-    assert model.onnx_path.is_file()
+    onnx = model.head.manifest.onnx
+    assert onnx is not None
+    assert (model.folder / onnx).is_file()
     _, other, _ = train(tmp_path / "3", table, target_of(algorithm), algorithm, seed=1, **how)
     assert other.bundle_sha256 != one.bundle_sha256
 
@@ -74,10 +75,10 @@ def test_outcome(tmp_path: Path, algorithm: str) -> None:
     heldout = read_arrow(tmp_path / "heldout.arrow")
     raw = np.array(heldout["raw_0"].to_pylist())
     if target_of(algorithm) == "y":
-        again = model.evaluate_scores(raw, heldout["actual_0"], heldout["weight"])
+        again = model.head.evaluate(raw, heldout["actual_0"], heldout["weight"])
         assert again == pytest.approx(outcome.metrics["heldout"])
     elif target_of(algorithm):
-        again = model.evaluate_scores(raw[:, 0], heldout["actual_0"], heldout["weight"])
+        again = model.head.evaluate(raw[:, 0], heldout["actual_0"], heldout["weight"])
         assert again == pytest.approx(outcome.metrics["heldout"])
     example = model.manifest.example
     assert set(example) == {i.name for i in model.inputs}

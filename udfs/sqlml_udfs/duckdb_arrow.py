@@ -11,16 +11,13 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
-from sqlml.contracts import FunctionSignature
+from sqlml.contracts import FunctionSignature, RowModel
 from sqlml.types import SQL_TYPE
-
-if TYPE_CHECKING:
-    from sqlml.bundles.model import Model
 
 _REASONS = "STRUCT(feature VARCHAR, value VARCHAR, contribution DOUBLE)[]"
 _ATTRIBUTIONS = "STRUCT(feature VARCHAR, attribution DOUBLE)[]"
@@ -57,10 +54,10 @@ class DuckDBTarget:
         self._database = database
         self._lock = threading.Lock()
         self._installed: dict[tuple[str, int | None], str] = {}
-        self._models: dict[str, Callable[[], Model]] = {}
+        self._models: dict[str, Callable[[], RowModel]] = {}
 
     def call_sql(
-        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model], arguments: Mapping[str, str]
+        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
     ) -> str:
         """``__sqlml_…(struct_pack("age" := CAST("age" AS DOUBLE), …))``"""
         with self._lock:
@@ -70,7 +67,7 @@ class DuckDBTarget:
         )
         return f"{quote_identifier(name)}(struct_pack({fields}))"
 
-    def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], Model]) -> str:
+    def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel]) -> str:
         if (name, None) in self._installed:
             return name
         transaction = self._database.transaction()
@@ -91,12 +88,12 @@ class DuckDBTarget:
         return installed
 
 
-def _once(load: Callable[[], Model]) -> Callable[[], Model]:
+def _once(load: Callable[[], RowModel]) -> Callable[[], RowModel]:
     """Load a model at the first call, once, whichever threads come first."""
     lock = threading.Lock()
-    loaded: list[Model] = []
+    loaded: list[RowModel] = []
 
-    def get() -> Model:
+    def get() -> RowModel:
         if not loaded:
             with lock:
                 if not loaded:
@@ -106,7 +103,7 @@ def _once(load: Callable[[], Model]) -> Callable[[], Model]:
     return get
 
 
-def _body(output: str, model: Callable[[], Model]) -> Callable[[Any], pa.Array]:
+def _body(output: str, model: Callable[[], RowModel]) -> Callable[[Any], pa.Array]:
     """The function that DuckDB calls with a chunk of rows."""
     what, _, argument = output.partition(":")
 

@@ -20,7 +20,7 @@ _FORMAT = Parameter("output_format", "str", "bucket_names", choices=_FORMATS)
 def _apply(points: Sequence[float], output_format: str) -> Apply:
     """Numbers to the names of the buckets between split points; each bucket holds its lower bound and not its upper one."""
     edges = np.asarray(points, np.float64)
-    names = pa.array(_bucket_names(points, output_format), pa.string())
+    names = pa.array(bucket_names(points, output_format), pa.string())
 
     def apply(values: pa.Array) -> pa.Array:
         known = floats(values)
@@ -29,7 +29,8 @@ def _apply(points: Sequence[float], output_format: str) -> Apply:
     return apply
 
 
-def _bucket_names(points: Sequence[float], output_format: str) -> list[str]:
+def bucket_names(points: Sequence[float], output_format: str) -> list[str]:
+    """What the buckets between split points are called, in order."""
     if output_format == "bucket_names":
         return [f"bin_{i + 1}" for i in range(len(points) + 1)]
     shown = [str(int(point)) if float(point).is_integer() and abs(point) < 1e15 else repr(float(point)) for point in points]

@@ -26,12 +26,6 @@ def fingerprint64(data: bytes) -> int:
     return _blocks(data, n)
 
 
-def farm_fingerprint(text: str) -> int:
-    """BigQuery's FARM_FINGERPRINT of a text in UTF-8: signed, -2**63 … 2**63 - 1."""
-    value = fingerprint64(text.encode("utf-8", "surrogatepass"))
-    return value - (1 << 64) if value >> 63 else value
-
-
 def _word(data: bytes, at: int, size: int = 8) -> int:
     return int.from_bytes(data[at : at + size], "little")
 

@@ -11,7 +11,7 @@ from sqlml.contracts import Report
 
 
 @dataclass
-class Follower:
+class Record:
     """Passes a job's reports on, and keeps what belongs into the outcome: curves and notes."""
 
     report: Report
@@ -37,19 +37,19 @@ class Follower:
         """A step that is shown and not kept: a trial, a fold."""
         self.report.step(step, total, metrics)
 
-    def head(self, prefix: str, after: int) -> HeadFollower:
+    def head(self, prefix: str, after: int) -> HeadRecord:
         """For the training of one head; its steps count on from ``after``."""
-        return HeadFollower(self, prefix, after)
+        return HeadRecord(self, prefix, after)
 
 
 @dataclass(frozen=True)
-class HeadFollower:
+class HeadRecord:
     """One head's part of the story; ``prefix`` is ``target.`` where there are several heads.
 
     Besides the algorithm's figures each step keeps the seconds since the training began, as the figure ``seconds`` of ``job``.
     """
 
-    parent: Follower
+    parent: Record
     prefix: str
     after: int
     started: float = field(default_factory=time.perf_counter)
@@ -74,15 +74,15 @@ class HeadFollower:
 class Silent:
     """A report of steps that nobody wants to see: of a trial, a fold, a second fit."""
 
-    def __init__(self, follower: Follower | None = None) -> None:
-        self._follower = follower
+    def __init__(self, record: Record | None = None) -> None:
+        self._record = record
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         return
 
     def notice(self, text: str) -> None:
-        if self._follower:
-            self._follower.notice(text)
+        if self._record:
+            self._record.notice(text)
 
     def stage(self, name: str) -> None:
         return
