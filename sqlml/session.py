@@ -68,7 +68,7 @@ from sqlml.statements.queries import Queries
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
-from sqlml.statements.show import misspelt_show, run_show, run_show_create, run_show_logs
+from sqlml.statements.show import misplaced_function, misspelt_show, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
 
 
@@ -190,14 +190,17 @@ class Session:
         if statement.node is None:
             return self._run_query(statement.span, source, parameters)
         parameters.check()
-        self._check_transaction(statement.node, source, statement.span)
-        return self._run_node(statement.node, parameters)
+        node = parameters.filled(statement.node)
+        self._check_transaction(node, source, statement.span)
+        return self._run_node(node, parameters)
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         try:
             return stream_result(self._queries.run_bound(source, span, parameters.values))
         except EngineError as error:
-            error.hint = misspelt_show(source[slice(*span)], self._relations, self.schema) or error.hint
+            text = source[slice(*span)]
+            hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
+            error.hint = hint or error.hint
             raise
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:

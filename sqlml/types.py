@@ -63,6 +63,10 @@ class Column:
     kind: Kind | None
 
 
+BOOLEAN_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+"""How a class that is a boolean may be written: DuckDB reads a CSV column of yes and no as booleans."""
+
+
 def label_text(value: Any) -> str:
     """A class as the database writes it: ``yes``, ``true``, ``3``, ``0.5``."""
     return str(value).lower() if isinstance(value, bool) else str(value)

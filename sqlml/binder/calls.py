@@ -19,12 +19,9 @@ from sqlml.binder.text import Piece, Sql, fill, hole, made, replace_calls
 from sqlml.catalog import Version
 from sqlml.errors import BindError, count_of, did_you_mean, listing
 from sqlml.registry import get_algorithm
-from sqlml.types import Task, label_text
+from sqlml.types import BOOLEAN_WORDS, Task, label_text
 
 DEFAULT_REASONS = 3
-
-BOOLEAN_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
-"""How a class that is a boolean may be written: DuckDB reads a CSV column of yes and no as booleans."""
 
 
 @dataclass(frozen=True)

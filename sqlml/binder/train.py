@@ -44,6 +44,11 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
     targets = _targets(node, source, able, columns)
     weight = columns.find(node.weight) if node.weight else None
     key = columns.find_all(node.key, "KEY")
+    for name, column in zip(node.key, key, strict=True):
+        if column in targets:
+            raise BindError(
+                f"{column.name} is the TARGET: it cannot be a KEY", source=source, span=name.span, hint="leave it out"
+            )
     excluded = columns.find_all(node.exclude, "EXCLUDE")
     split = _split(node, source, able, columns, targets)
     others = _others(targets, weight, key, excluded, split)

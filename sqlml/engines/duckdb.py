@@ -439,20 +439,23 @@ def _whole(*batches: pa.RecordBatch) -> Generator[pa.RecordBatch, None, None]:
 
 
 def _guarded(reader: pa.RecordBatchReader, text: str) -> Generator[pa.RecordBatch, None, None]:
-    """The reader's batches, with DuckDB's errors as ours."""
+    """The reader's batches, with DuckDB's errors as ours.  Whoever stops early closes it: until then the connection is taken."""
     import pyarrow as pa
 
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            return
-        except duckdb.Error as error:
-            raise engine_error(error, text) from None
-        except (pa.ArrowException, OSError, RuntimeError) as error:
-            raise engine_error(error, text) from None
-        if batch.num_rows:
-            yield batch
+    try:
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            except duckdb.Error as error:
+                raise engine_error(error, text) from None
+            except (pa.ArrowException, OSError, RuntimeError) as error:
+                raise engine_error(error, text) from None
+            if batch.num_rows:
+                yield batch
+    finally:
+        reader.close()
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ def anomaly_schema(task: Task) -> pa.Schema:
 class AnomalyModel(Model):
     """A model whose ``full`` is what ML.DETECT_ANOMALIES adds to each row; the rest is as in ``model``.
 
-    ``sample`` are training rows, since such models have no target; they may be None for an isolation forest without ``contamination`` alone.
+    ``sample`` are training rows, since such models have no target; it may be None for an isolation forest without
+    ``contamination`` alone.
     """
 
     def __init__(self, model: Model, contamination: float | None, sample: Features | None) -> None:

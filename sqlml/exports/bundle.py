@@ -55,7 +55,7 @@ class Card:
             "plan": plan,
             "outcome": outcome,
         }
-        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+        return json.dumps(document, indent=1, ensure_ascii=False, default=str)  # the figures keep their order
 
 
 def write_bundle(bundle: Path, card: Card, target: Path, *, packed: str | None) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlml.errors import BindError, OperationalError
@@ -74,10 +74,11 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it is there and can be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+        return
+    with suppress(OSError):  # a disk that may only be read: nothing was written there
         path.unlink(missing_ok=True)
 
 

@@ -14,16 +14,11 @@ from sqlml.binder.models import check_new_name, resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.catalog.files import remove_job_data
 from sqlml.contracts import Event, OptionSpec
 from sqlml.errors import (
     BindError,
-    BundleError,
-    Cancelled,
-    DataError,
     Error,
     NotSupportedError,
-    ProgrammingError,
     did_you_mean,
     listing,
 )
@@ -33,6 +28,7 @@ from sqlml.exports.foreign import TASKS, Wishes, renamed
 from sqlml.exports.place import check_place, draft, size_of
 from sqlml.exports.reading import read_apart
 from sqlml.registry import missing_extra
+from sqlml.statements.job_run import job_run
 from sqlml.statements.result import Result, rows_result
 
 FORMATS = ("bundle", "onnx", "native", "sql")
@@ -109,9 +105,9 @@ def _place(error: Error, node: Export | Import, source: str) -> Span:
 
 
 def _behind(node: Export | Import, source: str, kind: Kind, word: str = "") -> Span:
-    """The first token of a kind behind a word of the statement; all of the statement where there is none."""
+    """The first token of a kind, behind a word if one is given; all of the statement where there is none."""
     tokens = list(scan(source, *node.span))
-    first = next((i for i, token in enumerate(tokens) if token.key == word), -1)
+    first = next((i for i, token in enumerate(tokens) if word and token.key == word), -1)
     return next(((t.start, t.end) for t in tokens[first + 1 :] if t.kind is kind), node.span)
 
 
@@ -218,20 +214,17 @@ def run_import(node: Import, parameters: Parameters, catalog: Catalog, on_event:
     options = _options(node.options, parameters, _IMPORT, "IMPORT")
     path = _path(node.path)
     statement = source[slice(*node.span)]
-    job = catalog.start_job("import", name, statement, "")
 
     def alive() -> None:
         on_event({"event": "stage", "name": "reading"})  # raises where the statement was cancelled
 
     try:
-        card = read_apart(path, job.folder, Wishes(**options), alive)
-        origin = f"{path.name} ({card.name})" if card.plan.statement else path.name
-        version = catalog.publish(renamed(card.plan, name, statement), card.outcome, job, origin=origin)
-    except BaseException as error:
-        _give_up(catalog, job, error)
-        if isinstance(error, Error):
-            raise error.located(source, _place(error, node, source)) from None
-        raise
+        with job_run(catalog, "import", name, statement, "") as job:
+            card = read_apart(path, job.folder, Wishes(**options), alive)
+            origin = f"{path.name} ({card.name})" if card.plan.statement else path.name
+            version = catalog.publish(renamed(card.plan, name, statement), card.outcome, job, origin=origin)
+    except Error as error:
+        raise error.located(source, _place(error, node, source)) from None
     columns = [("model", "string"), ("version", "int64"), ("algorithm", "string"), ("inputs", "string"), ("predicts", "string")]
     row = {
         "model": version.model, "version": version.version, "algorithm": version.algorithm,
@@ -244,15 +237,6 @@ def _predicts(version: Version) -> list[str]:
     return [
         f"{t.name}: {listing(map(str, t.classes), 5)}" if t.classes else f"{t.name}: {t.sql_type}" for t in version.targets
     ] or [name for name, _ in version.added]
-
-
-def _give_up(catalog: Catalog, job: Any, error: BaseException) -> None:
-    if isinstance(error, ProgrammingError | DataError | NotSupportedError | BundleError):
-        catalog.forget_job(job)  # a wrong input changes nothing
-        return
-    cancelled = isinstance(error, Cancelled | KeyboardInterrupt)
-    catalog.end_job(job, "cancelled" if cancelled else "failed", str(error) or type(error).__name__)
-    remove_job_data(job.folder)
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -43,8 +43,8 @@ def give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
         catalog.forget_job(job)
         return
     cancelled = isinstance(error, Cancelled | KeyboardInterrupt)
+    remove_job_data(job.folder)  # first: on a full disk this makes the room to write down what happened
     catalog.end_job(job, "cancelled" if cancelled else "failed", str(error) or type(error).__name__)
-    remove_job_data(job.folder)
 
 
 def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries) -> Sql:
@@ -58,8 +58,12 @@ def extract_rows(query: Query, plan: TrainPlan, parameters: Parameters, queries:
     stream = queries.run(extraction_sql(query, plan, parameters.source, queries), parameters.within(query.span))
     path = job.folder / name
     try:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, stream.schema) as writer:
-            for batch in stream.batches:
+        with (
+            closing(stream.batches) as batches,
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_file(file, stream.schema) as writer,
+        ):
+            for batch in batches:
                 writer.write_batch(batch)
     except OSError as error:
         raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error

@@ -42,6 +42,11 @@ def run_train_async(
     """Take the rows out of the database, hand the job to a process of its own, and return at once."""
     node = replace(node, asynchronous=False)
     plan = plan_train(node, parameters, queries, catalog)
+    if plan.runner == "inline":
+        raise NotSupportedError(
+            "ON inline runs here and now, ASYNC elsewhere and later", source=parameters.source,
+            span=node.runner.span if node.runner else node.model.span, hint="leave out one of the two",
+        )  # fmt: skip
     queries.tell_if_hidden(plan.model)
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:

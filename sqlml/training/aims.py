@@ -19,7 +19,7 @@ from sqlml.plan import TargetColumn, TrainPlan
 from sqlml.registry import candidates
 from sqlml.training.record import Record
 from sqlml.training.source import Source, floats
-from sqlml.types import SQL_TYPE, Kind, Task, label_text
+from sqlml.types import BOOLEAN_WORDS, SQL_TYPE, Kind, Task, label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -199,7 +199,8 @@ def _class_index(word: str, names: Sequence[str], classes: Sequence[Any]) -> int
     try:
         number = float(word)
     except ValueError:
-        return next((i for i, value in enumerate(classes) if isinstance(value, bool) and word.lower() == names[i]), None)
+        meant = BOOLEAN_WORDS.get(word.lower())
+        return next((i for i, value in enumerate(classes) if isinstance(value, bool) and value is meant), None)
     return next((i for i, value in enumerate(classes) if isinstance(value, int | float) and value == number), None)
 
 

@@ -116,7 +116,9 @@ def _arrange(work: Work, task: HeadTask, record: Record) -> tuple[Learner, HeadR
 
 
 def _profile(work: Work, learner: Learner, rows: HeadRows, record: Record) -> None:
-    """Say what a careful person would say on seeing the training rows."""
+    """Say what a careful person would say on seeing the training rows; not of what TRANSFORM makes its own features from."""
+    if work.plan.transform is not None:
+        return
     inputs = model_inputs(work.plan)
     for text in profile_notices(work.source.data, inputs, learner.name, rows.train.numbers, rows.train.y, learner.task):
         record.notice(text)

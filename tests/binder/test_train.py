@@ -83,13 +83,13 @@ def test_families_stay_until_the_values_are_known() -> None:
 def test_options_for_all() -> None:
     plan = bind(f"{USUAL} USING logistic_regression WITH (class_weight = {{'yes': 5}}, refit = true, seed = 4)")
     assert plan.options == {"class_weight": {"yes": 5.0}, "refit": True, "seed": 4}
+    assert plan.seed == 4
 
 
 def test_an_option_is_kept_under_its_library_s_name_in_any_case() -> None:
     for written in ("C", "c"):
         plan = bind(f"TRAIN MODEL m USING logistic_regression TARGET y EXCLUDE (span) WITH ({written} = 0.5)")
         assert plan.options == {"C": 0.5, "seed": 0}
-    assert plan.seed == 4
 
 
 def test_transform() -> None:

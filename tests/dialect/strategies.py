@@ -33,6 +33,7 @@ SQL = st.sampled_from(
     ]
 )
 QUERIES = st.builds(n.Query, SQL)
+PLACEHOLDERS = st.builds(n.Placeholder, index=NUMBERS) | st.builds(n.Placeholder, name=st.sampled_from(["a", "b_1", "größe"]))
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -40,8 +41,7 @@ SCALARS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     TEXTS,
     st.timedeltas(),
-    st.builds(n.Placeholder, index=NUMBERS),
-    st.builds(n.Placeholder, name=st.sampled_from(["a", "b_1", "größe"])),
+    PLACEHOLDERS,
 )
 
 
@@ -63,7 +63,7 @@ def _some(strategy: st.SearchStrategy[Any], least: int = 1) -> st.SearchStrategy
 
 OPTIONS = st.lists(st.builds(n.Option, IDENTS, VALUES), max_size=3).map(_unique_options)
 MAYBE = st.none() | IDENTS
-FRACTIONS = st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True)
+FRACTIONS = st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True) | PLACEHOLDERS
 SPLITS = st.one_of(
     st.none(),
     st.just(n.SplitNone()),
@@ -82,23 +82,23 @@ TUNES = st.builds(
     lambda space, method, trials, metric: n.Tune(space, method, trials, **metric),
     _some(SPACES),
     st.sampled_from([None, "random", "grid", "bayesian"]),
-    st.none() | NUMBERS,
+    st.none() | NUMBERS | PLACEHOLDERS,
     METRICS,
 )
 LIMITS = st.builds(
     n.Limit,
-    time=st.none() | st.timedeltas(timedelta(microseconds=1)),
-    memory=st.none() | st.integers(1, 2**60),
-    rows=st.none() | NUMBERS,
+    time=st.none() | st.timedeltas(timedelta(microseconds=1)) | PLACEHOLDERS,
+    memory=st.none() | st.integers(1, 2**60) | PLACEHOLDERS,
+    rows=st.none() | NUMBERS | PLACEHOLDERS,
 ).filter(lambda limit: limit != n.Limit())
 SCALAR_SQL = ["a", "a + 1", "f(a, b)", "CAST(a AS INT)", "'x, y'", "[1, 2]", "a * 2 -- b,\n + 1", "ML.SCALER(a, ')') OVER ()"]
 STAR_SQL = ["*", "t.*", "* EXCLUDE (a, b)", "* EXCEPT (a)", "* REPLACE (a + 1 AS a)", "* RENAME (a AS b)"]
 EXPRESSIONS = st.builds(n.Expression, st.sampled_from(SCALAR_SQL), MAYBE) | st.builds(n.Expression, st.sampled_from(STAR_SQL))
 INTO = st.none() | st.builds(n.Into, QUALIFIED, st.sampled_from(["create", "append", "replace"]))
 CHANGES = st.one_of(
-    st.builds(n.SetAlias, IDENTS, NUMBERS),
+    st.builds(n.SetAlias, IDENTS, NUMBERS | PLACEHOLDERS),
     st.builds(n.SetTag, IDENTS, VALUES),
-    st.builds(n.SetComment, st.none() | TEXTS),
+    st.builds(n.SetComment, st.none() | TEXTS | PLACEHOLDERS),
     st.builds(n.RenameTo, QUALIFIED),
     st.builds(n.Unset, st.sampled_from(["alias", "tag"]), IDENTS),
     st.just(n.Unset("comment")),
@@ -129,21 +129,21 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.Evaluate: st.builds(n.Evaluate, MODELS, _some(IDENTS, 0), OPTIONS, st.none() | QUERIES),
     n.CompareModels: st.builds(n.CompareModels, _some(MODELS, 2), OPTIONS, st.none() | QUERIES),
     n.Predict: st.builds(n.Predict, MODELS, QUERIES, INTO, OPTIONS, MAYBE, st.booleans()),
-    n.ExplainModel: st.builds(n.ExplainModel, MODELS, st.none() | NUMBERS, INTO, st.none() | QUERIES),
+    n.ExplainModel: st.builds(n.ExplainModel, MODELS, st.none() | NUMBERS | PLACEHOLDERS, INTO, st.none() | QUERIES),
     n.Deploy: st.builds(n.Deploy, MODELS, MAYBE, OPTIONS, MAYBE),
     n.Undeploy: st.builds(n.Undeploy, IDENTS),
     n.AlterEndpoint: st.builds(n.AlterEndpoint, IDENTS, _some(st.tuples(NUMBERS | MODELS, VALUES))),
     n.RollbackEndpoint: st.builds(n.RollbackEndpoint, IDENTS),
-    n.Show: st.builds(n.Show, SUBJECTS, like=st.none() | TEXTS)
-    | st.builds(n.Show, st.just("versions"), MODELS, st.none() | TEXTS),
-    n.ShowLogs: st.builds(n.ShowLogs, NUMBERS),
+    n.Show: st.builds(n.Show, SUBJECTS, like=st.none() | TEXTS | PLACEHOLDERS)
+    | st.builds(n.Show, st.just("versions"), MODELS, st.none() | TEXTS | PLACEHOLDERS),
+    n.ShowLogs: st.builds(n.ShowLogs, NUMBERS | PLACEHOLDERS),
     n.ShowCreateModel: st.builds(n.ShowCreateModel, MODELS),
     n.DescribeModel: st.builds(n.DescribeModel, MODELS),
-    n.CancelJob: st.builds(n.CancelJob, NUMBERS),
+    n.CancelJob: st.builds(n.CancelJob, NUMBERS | PLACEHOLDERS),
     n.AlterModel: st.builds(n.AlterModel, MODELS, CHANGES),
     n.DropModel: st.builds(n.DropModel, MODELS, st.booleans(), st.booleans()),
-    n.Export: st.builds(n.Export, MODELS, TEXTS, FORMATS, OPTIONS),
-    n.Import: st.builds(n.Import, MODELS, TEXTS, OPTIONS),
+    n.Export: st.builds(n.Export, MODELS, TEXTS | PLACEHOLDERS, FORMATS, OPTIONS),
+    n.Import: st.builds(n.Import, MODELS, TEXTS | PLACEHOLDERS, OPTIONS),
     n.CreateResource: st.builds(n.CreateResource, RESOURCES, IDENTS, IDENTS, OPTIONS),
     n.DropResource: st.builds(n.DropResource, RESOURCES, IDENTS, st.booleans()),
 }

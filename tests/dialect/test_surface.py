@@ -11,6 +11,7 @@ from sqlml_dialect import call_nodes, nodes
 
 PACKAGE = Path(sqlml_dialect.__file__).parent
 FUNCTIONS = {
+    "fill_parameters",
     "find_calls",
     "format_sql",
     "name_sql",
@@ -21,7 +22,7 @@ FUNCTIONS = {
     "statement_kind",
     "to_sql",
 }
-TYPES = {"KINDS", "NOWHERE", "TABLE_FUNCTIONS", "Change", "Node", "Scalar", "Span", "Split", "Value"}
+TYPES = {"KINDS", "NOWHERE", "TABLE_FUNCTIONS", "Change", "Given", "Node", "Scalar", "Span", "Split", "Value"}
 
 
 def test_the_surface_is_chosen() -> None:

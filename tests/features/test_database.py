@@ -72,14 +72,14 @@ def test_types_are_known(text: str, name: str) -> None:
 def test_a_function_that_another_database_runs_for_a_stream_may_compute() -> None:
     transform = fit(["ln(a + 1) AS x", "ML.STANDARD_SCALER(a) OVER () AS s", "upper(w) AS u"], COLUMNS)
 
-    def score(values: pa.ChunkedArray) -> pa.Array:
+    def score(values: Any) -> Any:
         words = pa.array(["x"] * len(values))
         return transform.apply(ready({"a": values, "w": words}), len(values))["x"].cast(pa.float64())
 
     with duckdb.connect(config={"threads": 2}) as other:
-        other.create_function("score", score, ["BIGINT"], "DOUBLE", type="arrow")
+        other.create_function("score", score, ["BIGINT"], "DOUBLE", type="arrow")  # type: ignore[call-overload]
         rows = other.execute("SELECT score(i) FROM range(20_000) t(i) UNION ALL SELECT score(3::BIGINT)")
-        reader = rows.to_arrow_reader(1000)
+        reader: Any = rows.to_arrow_reader(1000)
         assert sum(batch.num_rows for batch in reader) == 20_001
 
 
