@@ -25,6 +25,57 @@ MODELS = (
 )
 
 
+SLOW_FILES = frozenset(
+    [
+        "algorithms/test_algorithms.py",
+        "algorithms/test_isolation.py",
+        "algorithms/test_neighbors.py",
+        "catalog/test_postgres.py",
+        "dialect/test_formatter.py",
+        "dialect/test_fuzz.py",
+        "dialect/test_generator.py",
+        "evaluation/test_parity.py",
+        "exports/test_foreign.py",
+        "exports/test_sql.py",
+        "features/test_transform.py",
+        "notebooks/test_quickstart.py",
+        "reference/test_reference.py",
+        "runners/test_runners.py",
+        "serving/test_http.py",
+        "serving/test_lifecycle.py",
+        "serving/test_sorts.py",
+        "session/test_async.py",
+        "session/test_concurrency.py",
+        "session/test_crash.py",
+        "session/test_disk.py",
+        "session/test_errors.py",
+        "session/test_explain_plan.py",
+        "session/test_export.py",
+        "session/test_places.py",
+        "session/test_train.py",
+        "session/test_train_clauses.py",
+        "session/test_train_folds.py",
+        "shell/test_command.py",
+        "shell/test_repl.py",
+        "shell/test_script.py",
+        "shell/test_serve.py",
+        "training/test_refinements.py",
+        "training/test_training.py",
+        "training/test_tune.py",
+        "udfs/test_duckdb_arrow.py",
+    ]
+)
+"""Files that take four seconds or more as a whole: none of them belongs to the quick tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix() in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def people_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``people.duckdb`` and the models ``buys``, ``spends`` and ``groups``; for copying only."""

@@ -21,7 +21,7 @@ COLUMNS = {"a": pa.array([1, 2]), "w": pa.array(["x", "y"])}
 @pytest.mark.parametrize(
     ("sql", "why"),
     [
-        ("1; SELECT 2", "one SELECT"),
+        ("1); SELECT (2", "one SELECT"),
         ("1) AS a; CREATE TABLE t AS (SELECT 1", "one SELECT"),
     ],
 )
@@ -44,7 +44,7 @@ def test_settings_are_locked() -> None:
     assert found == [("UTC", False)]
 
 
-@pytest.mark.parametrize("text", ["1) FROM (SELECT 2", "1), (2", "1) UNION (SELECT 2", "1) WHERE (true", "1); SELECT (2", ""])
+@pytest.mark.parametrize("text", ["1) FROM (SELECT 2", "1), (2", "1) UNION (SELECT 2", "1) WHERE (true", "1); SELECT (2"])
 def test_one_expression_is_no_more_than_that(text: str) -> None:
     with pytest.raises(ComputeError):
         parse_expression(text)
@@ -78,8 +78,7 @@ def test_a_function_that_another_database_runs_for_a_stream_may_compute() -> Non
 
     with duckdb.connect(config={"threads": 2}) as other:
         other.create_function("score", score, ["BIGINT"], "DOUBLE", type="arrow")  # type: ignore[call-overload]
-        rows = other.execute("SELECT score(i) FROM range(20_000) t(i) UNION ALL SELECT score(3::BIGINT)")
-        reader: Any = rows.to_arrow_reader(1000)
+        reader = other.sql("SELECT score(i) FROM range(20_000) t(i) UNION ALL SELECT score(3::BIGINT)").to_arrow_reader(1000)
         assert sum(batch.num_rows for batch in reader) == 20_001
 
 
