@@ -26,7 +26,7 @@ MODELS = (
 
 
 SLOW_FILES = frozenset(
-    [
+    {
         "algorithms/test_algorithms.py",
         "algorithms/test_isolation.py",
         "algorithms/test_neighbors.py",
@@ -63,7 +63,7 @@ SLOW_FILES = frozenset(
         "training/test_training.py",
         "training/test_tune.py",
         "udfs/test_duckdb_arrow.py",
-    ]
+    }
 )
 """Files that take four seconds or more as a whole: none of them belongs to the quick tests."""
 

@@ -28,7 +28,8 @@ _BLOCK = re.compile(r"```sql\n(?P<sql>.*?)```\n(?P<output>\n?```text\n(?P<text>.
 _GENERATED = re.compile(r"(<!-- generated: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _TIME = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
-_VOLATILE = re.compile(
+_MARK = r"__sqlml_[0-9a-f]{12}|[0-9a-f]{12,64}"
+_VOLATILE = re.compile(rf"\b(?:{_TIME}|{_MARK}|http://127\.0\.0\.1:\d+|\d+(?:\.\d+)? (?:s|ms|MiB))(?!\w)")
     rf"\b(?:{_TIME}|__sqlml_[0-9a-f]{{12}}|[0-9a-f]{{12,64}}|http://127\.0\.0\.1:\d+|\d+(?:\.\d+)? (?:s|ms|MiB))(?!\w)"
 )
 _CHANGING = {
