@@ -29,9 +29,8 @@ _GENERATED = re.compile(r"(<!-- generated: (?P<name>\w+) -->\n).*?(<!-- end -->)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _TIME = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
 _MARK = r"__sqlml_[0-9a-f]{12}|[0-9a-f]{12,64}"
-_VOLATILE = re.compile(rf"\b(?:{_TIME}|{_MARK}|http://127\.0\.0\.1:\d+|\d+(?:\.\d+)? (?:s|ms|MiB))(?!\w)")
-    rf"\b(?:{_TIME}|__sqlml_[0-9a-f]{{12}}|[0-9a-f]{{12,64}}|http://127\.0\.0\.1:\d+|\d+(?:\.\d+)? (?:s|ms|MiB))(?!\w)"
-)
+_SIZE = r"\d+(?:\.\d+)? (?:s|ms|MiB)"
+_VOLATILE = re.compile(rf"\b(?:{_TIME}|{_MARK}|{_SIZE}|http://127\.0\.0\.1:\d+)(?!\w)")
 _CHANGING = {
     "seconds",
     "duration",
