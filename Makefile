@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-EXTRAS := $(if $(GPU),gpu,cpu),pandas,tune,sql,postgres,notebook,dev
+EXTRAS := $(if $(GPU),gpu,cpu),pandas,tune,sql,postgres,torch,spark,notebook,dev
 STAMP := .venv/ready-$(if $(GPU),gpu,cpu)
 
 .PHONY: demo test quick soak bench venv lint clean

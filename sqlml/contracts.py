@@ -6,7 +6,7 @@ Each is a Protocol with few methods.  An implementation is reached by name throu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -81,13 +81,15 @@ class FitSpec:
     """How to fit: the algorithm's own options, checked, the seed, and how many threads the job may use.
 
     ``start`` is what to go on from (WARM START): a predictor of the same algorithm on the same features and classes; given only
-    to an algorithm that says ``warm_start``.
+    to an algorithm that says ``warm_start``.  ``folder`` is where checkpoints may be kept, the fit's own; what lies in there when
+    ``fit`` begins was left by the same fit, when its process died.  None: nothing is kept.
     """
 
     options: Mapping[str, Any]
     seed: int
     threads: int
     start: Predictor | None = None
+    folder: Path | None = None
 
 
 class Report(Protocol):
@@ -231,6 +233,13 @@ class Engine(Protocol):
     def unregister(self, name: str) -> bool:
         """Forget a table of ``register``; True where it is gone, False where that must wait, since the connection is busy."""
 
+    def write(self, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
+        """Write rows into a table, by its name's parts; how many there were.
+
+        ``mode``: ``create`` a new table, ``replace`` what may be there, ``append`` by the columns' names.  All or nothing, within
+        the user's transaction where one is open.  ``batches`` may be read from the same connection.
+        """
+
     def names(self) -> Mapping[str, tuple[str, ...]]:
         """``tables`` and ``columns``, for completion."""
 
@@ -239,6 +248,52 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+
+
+class FunctionEngine(Engine, Protocol):
+    """An engine that calls Python functions from inside its queries, on Arrow chunks: predictions are made where the rows are,
+    views can call models, and the catalog's relations are live views.
+    """
+
+    def create_function(
+        self,
+        name: str,
+        body: Callable[..., Any],
+        parameters: Sequence[str],
+        result: str,
+        *,
+        arrow: bool,
+        transaction: bool = False,
+    ) -> None:
+        """Make a Python function callable in SQL, for good; again is nothing.
+
+        ``arrow``: called with chunks of rows as Arrow arrays, NULLs included, and pure; otherwise called once for each row, and
+        each time anew.  ``transaction``: within the user's transaction, gone if it rolls back.
+        """
+
+    def attach_schema(self, name: str) -> None:
+        """Make a schema of ours that nothing on disk knows of; again is nothing."""
+
+    def has_schema(self, name: str) -> bool:
+        """Whether the user has a schema or database of this name, that is not our own."""
+
+    def define(self, statement: str) -> None:
+        """Make or drop something of ours that all connections share: a view of the schema ``sqlml``, a macro."""
+
+    def create_macro(self, schema: str, name: str, parameters: Sequence[str], body: str) -> None:
+        """A macro of our schema, in place of one that may be there."""
+
+    def drop_macro(self, schema: str, name: str) -> None:
+        """Drop a macro of our schema."""
+
+    def views_with(self, text: str) -> list[tuple[str, str]]:
+        """The views whose SQL contains a text: name and SQL."""
+
+    def missing_function(self, error: Error) -> str | None:
+        """The function whose absence an error tells of, if it does."""
+
+    def refused_macro(self, error: Error) -> str | None:
+        """The macro that an error says was called with other arguments than it takes, if it does."""
 
 
 # --- runners: where jobs run ----------------------------------------------------------------------------------------

@@ -160,24 +160,83 @@ class StartPlan:
 
 
 @dataclass(frozen=True)
+class PredictPlan:
+    """A PREDICT MODEL statement for a runner: ``inputs`` of the version are taken by name from the rows, whose columns all stay.
+
+    ``into`` is a table of the runner's own place, by its name's parts, with ``mode`` create, append or replace; None: the rows
+    are left in the job's folder as ``predictions/*.parquet``.
+    """
+
+    model: str
+    version: int
+    bundle: str
+    sha256: str
+    limits: Limits
+    runner: str
+    statement: str
+    into: tuple[str, ...] | None = None
+    mode: str = "create"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PredictPlan:
+        fields = dict(document)
+        fields["limits"] = Limits(**fields["limits"])
+        fields["into"] = None if fields["into"] is None else tuple(fields["into"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """A job as a document: everything a worker needs, JSON all the way down, plus Arrow files in its folder.
 
-    The folder holds ``job.json`` (this), ``train.arrow`` and perhaps ``validation.arrow``; the worker adds ``events.jsonl``,
-    ``job.log`` and, at the end, ``result.json``; ``train`` also leaves ``bundle/``, ``heldout.arrow`` and ``sample.arrow``.
+    The folder holds ``job.json`` (this), ``train.arrow`` and perhaps ``validation.arrow`` (a prediction's rows: ``rows.arrow``);
+    the worker adds ``events.jsonl``, ``job.log`` and, at the end, ``result.json``; ``train`` also leaves ``bundle/``,
+    ``heldout.arrow`` and ``sample.arrow``, ``predict`` the predictions.  ``query`` (and ``validation``) stand in place of a file
+    of rows where the runner itself reads the rows: SQL of the place where it runs.
     """
 
     id: int
-    kind: str  # train; folds: cross-validation, which leaves figures alone
+    kind: str  # train; folds: cross-validation, which leaves figures alone; predict
     folder: Path
-    plan: TrainPlan
+    plan: TrainPlan | PredictPlan
+    query: str | None = None
+    validation: str | None = None
+
+    @property
+    def train(self) -> TrainPlan:
+        """The plan of a ``train`` or ``folds`` job."""
+        if not isinstance(self.plan, TrainPlan):
+            raise TypeError(f"a {self.kind} job has no TrainPlan")
+        return self.plan
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "kind": self.kind, "folder": str(self.folder), "plan": self.plan.to_json()}
+        fields = {"id": self.id, "kind": self.kind, "folder": str(self.folder), "plan": self.plan.to_json()}
+        return fields | {"query": self.query, "validation": self.validation}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobSpec:
-        return cls(document["id"], document["kind"], Path(document["folder"]), TrainPlan.from_json(document["plan"]))
+        kind = document["kind"]
+        plan = (PredictPlan if kind == "predict" else TrainPlan).from_json(document["plan"])
+        return cls(document["id"], kind, Path(document["folder"]), plan, document.get("query"), document.get("validation"))
+
+
+@dataclass(frozen=True)
+class PredictOutcome:
+    """What a prediction job leaves behind: how many rows it scored."""
+
+    rows: int
+    duration: float  # seconds in the job
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PredictOutcome:
+        return cls(document["rows"], document["duration"], tuple(document["notes"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)

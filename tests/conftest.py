@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sqlml
+from tests.servers import new_postgres
 
 PEOPLE = """
     CREATE TABLE people AS SELECT i AS id, (i * 7919) % 97 AS age, [NULL, 'clerk', 'cook', 'it''s "ß"'][1 + i % 4] AS job,
@@ -110,3 +111,9 @@ def shared(people_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     opened = sqlml.connect(folder / "people.duckdb")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database on a real server."""
+    yield from new_postgres()

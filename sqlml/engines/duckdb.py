@@ -11,9 +11,9 @@ import json
 import os
 import re
 import threading
-import unicodedata
+import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -23,17 +23,8 @@ import duckdb
 from sqlml_dialect import quote_identifier
 
 from sqlml.contracts import Stream
-from sqlml.errors import (
-    BindError,
-    Cancelled,
-    DatabaseError,
-    DataError,
-    EngineError,
-    Error,
-    IntegrityError,
-    NotSupportedError,
-    OperationalError,
-)
+from sqlml.engines.duckdb_errors import engine_error, open_error
+from sqlml.errors import BindError, DatabaseError, Error
 from sqlml.types import Column, Kind
 
 if TYPE_CHECKING:
@@ -145,12 +136,12 @@ class DuckDBEngine:
     def open(cls, database: str) -> DuckDBEngine:
         """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held."""
         if database != MEMORY and not _is_database(Path(database)):
-            raise _open_error(database, duckdb.IOException("not a valid DuckDB database"))
+            raise open_error(database, duckdb.IOException("not a valid DuckDB database"))
         try:
             # A Python variable must never be readable by naming it in SQL.
             connection = duckdb.connect(database, config={"python_enable_replacements": False})
         except duckdb.Error as error:
-            raise _open_error(database, error) from None
+            raise open_error(database, error) from None
         return cls(connection, database)
 
     def close(self) -> None:
@@ -343,6 +334,44 @@ class DuckDBEngine:
             return False
         return True
 
+    def write(self, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
+        """Write rows into a table, all or nothing: one statement reads them as they come."""
+        import pyarrow as pa
+
+        rows = 0
+
+        def counted() -> Generator[pa.RecordBatch, None, None]:
+            nonlocal rows
+            for batch in batches:
+                rows += batch.num_rows
+                yield batch
+
+        table = ".".join(quote_identifier(part) for part in parts)
+        start = {"create": f"CREATE TABLE {table} AS", "replace": f"CREATE OR REPLACE TABLE {table} AS"}
+        name = f"__sqlml_{uuid.uuid4().hex[:12]}"
+        reader = pa.RecordBatchReader.from_batches(schema, counted())
+        try:
+            self.connection.register(name, reader)
+            self.connection.execute(f"{start.get(mode, f'INSERT INTO {table} BY NAME')} FROM {name}")
+        except duckdb.Error as error:
+            raise engine_error(error, "") from None
+        finally:
+            self.unregister(name)
+        return rows
+
+    def attach_schema(self, name: str) -> None:
+        """A database in memory, attached under a name: nothing is written to the user's file."""
+        self.define(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(name)}")
+
+    def has_schema(self, name: str) -> bool:
+        """Whether the user has a schema of this name, or a database that is not our attached one."""
+        query = (
+            "SELECT 1 FROM duckdb_schemas() WHERE schema_name = ? AND database_name NOT IN ('system', 'temp', ?) "
+            "UNION ALL SELECT 1 FROM duckdb_databases() WHERE database_name = ? AND path IS NOT NULL"
+        )
+        current = self.side.execute("SELECT current_database()").fetchall()[0][0]
+        return current == name or bool(self.side.execute(query, [name, name, name]).fetchall())
+
     def define(self, statement: str) -> None:
         """Make or drop something of ours that all connections share: a view of the schema ``sqlml``, a macro."""
         with _functions.one_at_a_time():
@@ -458,65 +487,6 @@ def _guarded(reader: pa.RecordBatchReader, text: str) -> Generator[pa.RecordBatc
         reader.close()
 
 
-# --- errors ---------------------------------------------------------------------------------------------------------
-
-_EXCERPT = re.compile(r"\n+LINE (\d+): (.*)\n( *)(\^+)", re.DOTALL)
-
-_CLASSES: tuple[tuple[type[Exception], type[DatabaseError]], ...] = (
-    (duckdb.InterruptException, OperationalError),
-    (duckdb.IntegrityError, IntegrityError),
-    (duckdb.DataError, DataError),
-    (duckdb.NotSupportedError, NotSupportedError),
-    (duckdb.IOException, OperationalError),
-    (duckdb.OutOfMemoryException, OperationalError),
-    (duckdb.TransactionException, OperationalError),
-    (duckdb.ProgrammingError, EngineError),
-    (duckdb.OperationalError, OperationalError),
-)
-
-
-def engine_error(error: BaseException, text: str) -> DatabaseError:
-    """DuckDB's error as one of ours: its own message, and its place in ``text`` where it gives one."""
-    whole = str(error)
-    message = whole
-    span = None
-    match = _EXCERPT.search(whole)
-    if match:
-        message = (whole[: match.start()] + whole[match.end() :]).strip()
-        span = _place(text, int(match[1]), match[2], len(match[3]), len(match[4]))
-    cls = next((ours for theirs, ours in _CLASSES if isinstance(error, theirs)), EngineError)
-    if "Interrupted!" in whole:
-        return Cancelled("cancelled")
-    first, *more = [line.strip() for line in message.splitlines() if line.strip()] or ["the database gave no reason"]
-    return cls(first, source=text if span else None, span=span, hint="\n".join(more) or None)
-
-
-def _place(text: str, line: int, excerpt: str, caret: int, width: int) -> tuple[int, int] | None:
-    """Where in ``text`` the caret under DuckDB's excerpt points; long lines are shown cut, with dots at the ends."""
-    lines = text.split("\n")
-    if line > len(lines):
-        return None
-    cells = caret - len(f"LINE {line}: ")
-    column, end = _characters(excerpt, cells), _characters(excerpt, cells + width)
-    start = sum(len(part) + 1 for part in lines[: line - 1])
-    if excerpt.startswith("..."):
-        body = excerpt.removeprefix("...").removesuffix("...")
-        found = lines[line - 1].find(body)
-        if found < 0:
-            return None
-        column, end = column + found - 3, end + found - 3
-    return (start + column, start + end)
-
-
-def _characters(text: str, cells: int) -> int:
-    """How many characters take so many cells of a terminal: DuckDB places its caret for the eye."""
-    for index, character in enumerate(text):
-        if cells <= 0:
-            return index
-        cells -= 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-    return len(text)
-
-
 def _is_database(path: Path) -> bool:
     """Whether a file that is there is DuckDB's own (DuckDB would open a CSV file as a database, too).
 
@@ -530,19 +500,3 @@ def _is_database(path: Path) -> bool:
     except OSError:
         return True  # DuckDB says why
     return not head or head[8:12] == b"DUCK"
-
-
-def _open_error(database: str, error: duckdb.Error) -> OperationalError:
-    text = str(error)
-    if "Could not set lock" in text:
-        holder = re.search(r"held in (.+?) \(PID (\d+)\)", text)
-        who = f" by process {holder[2]} ({holder[1]})" if holder else ""
-        return OperationalError(
-            f"the database {database} is open elsewhere{who}",
-            hint="one process at a time can have a DuckDB file open: close it there first",
-        )
-    if "not a valid DuckDB database" in text:
-        hint = "give a new name, or read the file with SELECT * FROM '…'"
-        return OperationalError(f"{database} is not a DuckDB database", hint=hint)
-    reason = text.split("\n")[0].removeprefix("IO Error: ")
-    return OperationalError(f"cannot open the database {database}: {reason}", hint="its folder must exist and be writable")

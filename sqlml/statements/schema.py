@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from sqlml_dialect import quote_identifier
 
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.contracts import FunctionEngine
 from sqlml.statements.relations import Relation
 
 PREFERRED = "sqlml"
@@ -19,16 +19,16 @@ OTHERWISE = "sqlml_catalog"
 
 
 def install_schema(
-    engine: DuckDBEngine, relations: Sequence[Relation], catalog_url: str, wanted: str | None, notice: Callable[[str], None]
+    engine: FunctionEngine, relations: Sequence[Relation], catalog_url: str, wanted: str | None, notice: Callable[[str], None]
 ) -> str:
     """Make the schema; its name: ``wanted``, else ``sqlml`` unless the user has a schema or database of that name."""
     schema = wanted or PREFERRED
-    if wanted is None and _is_users(engine, PREFERRED):
+    if wanted is None and engine.has_schema(PREFERRED):
         schema = OTHERWISE
         notice(
             f"{PREFERRED} is your own schema or database: the models' relations are in {OTHERWISE} (connect(schema=…) renames it)"
         )
-    engine.define(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(schema)}")
+    engine.attach_schema(schema)
     mark = hashlib.sha256(catalog_url.encode()).hexdigest()[:8]  # two catalogs may share a process
     for relation in relations:
         function = f"__sqlml_{mark}_{relation.name}"
@@ -37,13 +37,3 @@ def install_schema(
         view = f"{quote_identifier(schema)}.main.{quote_identifier(relation.name)}"
         engine.define(f"CREATE VIEW IF NOT EXISTS {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
     return schema
-
-
-def _is_users(engine: DuckDBEngine, name: str) -> bool:
-    """Whether the user has a schema of this name, or a database that is not our attached one."""
-    query = (
-        "SELECT 1 FROM duckdb_schemas() WHERE schema_name = ? AND database_name NOT IN ('system', 'temp', ?) "
-        "UNION ALL SELECT 1 FROM duckdb_databases() WHERE database_name = ? AND path IS NOT NULL"
-    )
-    current = engine.side.execute("SELECT current_database()").fetchall()[0][0]
-    return current == name or bool(engine.side.execute(query, [name, name, name]).fetchall())

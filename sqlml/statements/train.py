@@ -81,7 +81,7 @@ def publish_job(catalog: Catalog, spec: JobSpec) -> tuple[Version, TrainOutcome]
     """Make what a finished job left in its folder the next version of its model; its copy of the rows goes."""
     outcome = TrainOutcome.from_json(read_result(spec))
     remove_job_rows(spec.folder)
-    return catalog.publish(spec.plan, outcome, Job(spec.id, spec.folder)), outcome
+    return catalog.publish(spec.train, outcome, Job(spec.id, spec.folder)), outcome
 
 
 def located(error: Error, node: Train, source: str) -> Error:

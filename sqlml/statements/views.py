@@ -13,14 +13,14 @@ from sqlml_dialect.tokens import Kind, scan
 
 from sqlml.binder.calls import macro_name, parse_macro_name
 from sqlml.catalog import Catalog, Version
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.contracts import FunctionEngine
 from sqlml.errors import BindError, Error, NotSupportedError, listing
 
 
 class ViewFunctions:
     """The macros of one connection.  ``call`` gives the SQL that calls a version with every input by its name."""
 
-    def __init__(self, engine: DuckDBEngine, catalog: Catalog, schema: str, call: Callable[[Version, str], str]) -> None:
+    def __init__(self, engine: FunctionEngine, catalog: Catalog, schema: str, call: Callable[[Version, str], str]) -> None:
         self._engine = engine
         self._catalog = catalog
         self._schema = schema

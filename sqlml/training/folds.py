@@ -21,7 +21,7 @@ def run_folds(spec: JobSpec, report: Report) -> FoldsOutcome:
     if not work.aims:
         raise TrainingDataError("the model only transforms: there is nothing to measure")
     tell_frozen(work, record)
-    folds = spec.plan.split.folds
+    folds = spec.train.split.folds
     record.stage("training")
     metrics = []
     for fold in range(folds):

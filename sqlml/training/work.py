@@ -62,7 +62,7 @@ class Fitted:
 
 def read_work(spec: JobSpec, record: Record) -> Work:
     """Read a job's rows and settle what is to be learnt."""
-    plan = spec.plan
+    plan = spec.train
     threads = plan.limits.threads or available_cores()
     source = read_source(spec.folder / TRAIN, plan, threads)
     start = Model.open(Path(plan.start.bundle), plan.start.sha256) if plan.start else None

@@ -78,7 +78,7 @@ def test_threads_are_limited(make: Make) -> None:
 
 def test_a_fault_of_our_own_is_told_and_logged(make: Make) -> None:
     spec = make(3, Limits())
-    wrong = replace(spec, plan=replace(spec.plan, features=()))
+    wrong = replace(spec, plan=replace(spec.train, features=()))
     with pytest.raises(Exception, match="feature") as raised:
         ProcessRunner().submit(wrong).wait(lambda _: None)
     assert not isinstance(raised.value, InternalError)

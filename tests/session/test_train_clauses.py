@@ -215,5 +215,5 @@ def test_a_job_can_be_published_by_who_finds_it(connection: sqlml.Connection) ->
     assert connection._session is not None
     document = max(connection._session.place.home.glob("jobs/*/job.json"), key=lambda path: int(path.parent.name))
     spec = JobSpec.from_json(json.loads(document.read_text(encoding="utf-8")))
-    assert spec.plan.targets == ("bought",)
-    assert spec.plan.tune is not None
+    assert spec.train.targets == ("bought",)
+    assert spec.train.tune is not None

@@ -58,7 +58,7 @@ def test_balanced_is_scikit_learns(tmp_path: Path) -> None:
     from sqlml.training.source import read_source
     from tests.jobs import make_job
 
-    plan = make_job(tmp_path, rare(), "y", "logistic_regression", options={"class_weight": "balanced"}).plan
+    plan = make_job(tmp_path, rare(), "y", "logistic_regression", options={"class_weight": "balanced"}).train
     [aim] = find_aims(plan, read_source(tmp_path / "train.arrow", plan, 1), 1, Record(Silent()))
     assert aim.y is not None
     assert class_factors(aim.learner, aim.y) == pytest.approx(compute_sample_weight("balanced", aim.y))
