@@ -194,6 +194,9 @@ class Engine(Protocol):
     name: str
     dialect: str
 
+    def quote(self, name: str) -> str:
+        """A name as this database's SQL takes it, whatever its letters."""
+
     def describe(self, query: str, parameters: Any = ()) -> tuple[Column, ...]:
         """The columns of a query, bound but not run.  ``BindError`` where the text is not one query."""
 
@@ -214,6 +217,9 @@ class Engine(Protocol):
 
     def sample_clause(self, seed: int, rows: int) -> str:
         """What follows ``FROM (query)`` to keep a seeded sample of its rows, the same whatever their order."""
+
+    def has_schema(self, name: str) -> bool:
+        """Whether the user has a schema or database of this name, that is not our own."""
 
     def has_function(self, name: str) -> bool:
         """Whether the database itself knows a function of this name, or the name cannot be one's."""
@@ -273,9 +279,6 @@ class FunctionEngine(Engine, Protocol):
 
     def attach_schema(self, name: str) -> None:
         """Make a schema of ours that nothing on disk knows of; again is nothing."""
-
-    def has_schema(self, name: str) -> bool:
-        """Whether the user has a schema or database of this name, that is not our own."""
 
     def define(self, statement: str) -> None:
         """Make or drop something of ours that all connections share: a view of the schema ``sqlml``, a macro."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from sqlml.errors import OperationalError
 
@@ -77,6 +78,22 @@ def home_of(database: str | os.PathLike[str], catalog: str | None = None) -> Pat
     return home if catalog is None else home / f"catalog-{_mark(catalog)}"
 
 
+def home_of_url(database: str, catalog: str | None = None) -> Path:
+    """The models' folder of a database that is named by a URL: ``~/.sqlml/bank@db.example-1a2b3c.sqlml``."""
+    parts = urlsplit(database)
+    name = f"{parts.path.strip('/') or 'postgres'}@{parts.hostname or 'local'}"
+    readable = re.sub(r"[^A-Za-z0-9_.@-]", "_", name)
+    home = Path.home() / SUFFIX / f"{readable}-{_mark(database)[:6]}{SUFFIX}"
+    return home if catalog is None else home / f"catalog-{_mark(catalog)}"
+
+
+def without_password(url: str) -> str:
+    """A URL without the password that may be in it."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{place}"
+
+
 def endpoint_url(base: str, endpoint: str) -> str:
     """Where an endpoint answers the Open Inference Protocol."""
     return f"{base}/v2/models/{quote(endpoint, safe='')}"
@@ -89,7 +106,6 @@ def rows_url(base: str, endpoint: str) -> str:
 
 def _mark(catalog: str) -> str:
     """A short name for a catalog's URL, whatever the password in it."""
-    scheme, _, rest = catalog.partition("://")
-    credentials, at, place = rest.rpartition("@")
-    plain = f"{scheme}://{credentials.partition(':')[0]}{at}{place}"
+    scheme, separator, rest = catalog.partition("://")
+    plain = without_password(catalog if separator else f"{scheme}://{rest}")
     return hashlib.sha256(plain.encode()).hexdigest()[:12]

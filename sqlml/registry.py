@@ -43,8 +43,16 @@ RUNNERS: Mapping[str, str] = {
     "process": "sqlml_runners.process:ProcessRunner",
     "inline": "sqlml_runners.inline:InlineRunner",
 }
-ENGINES: Mapping[str, str] = {"duckdb": "sqlml.engines.duckdb:DuckDBEngine"}
-TARGETS: Mapping[str, str] = {"duckdb": "sqlml_udfs.duckdb_arrow:DuckDBTarget"}
+ENGINES: Mapping[str, str] = {
+    "duckdb": "sqlml.engines.duckdb:DuckDBEngine",
+    "postgres": "sqlml.engines.postgres:PostgresEngine",
+    "sqlalchemy": "sqlml.engines.sqlalchemy:SqlalchemyEngine",
+    "spark": "sqlml.engines.spark:SparkEngine",
+}
+TARGETS: Mapping[str, str] = {
+    "duckdb": "sqlml_udfs.duckdb_arrow:DuckDBTarget",
+    "postgres": "sqlml_udfs.postgres:PostgresTarget",
+}
 
 SERVER = "sqlml_runners.serving.control:LocalServer"
 

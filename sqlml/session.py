@@ -14,7 +14,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from sqlml_dialect import (
@@ -50,9 +49,7 @@ from sqlml.catalog import Catalog
 from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
-from sqlml.engines.duckdb import MEMORY, DuckDBEngine
 from sqlml.errors import Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
-from sqlml.home import home_of
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.compare import run_compare
 from sqlml.statements.deploy import run_deploy, run_undeploy
@@ -60,8 +57,10 @@ from sqlml.statements.describe import run_describe
 from sqlml.statements.evaluate import run_evaluate
 from sqlml.statements.explain import run_explain_model
 from sqlml.statements.export import run_export, run_import
+from sqlml.statements.home import MEMORY, calls_functions, catalog_in, open_home, place_of
 from sqlml.statements.jobs import run_cancel_job, run_train_async
 from sqlml.statements.models import find_views, run_alter_model, run_drop_model
+from sqlml.statements.places import Places
 from sqlml.statements.plans import run_explain_plan
 from sqlml.statements.predict import run_predict
 from sqlml.statements.queries import Queries
@@ -70,15 +69,6 @@ from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
 from sqlml.statements.show import misplaced_function, misspelt_show, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a connection works on: the database, the folder of its models, and whether the database was there before."""
-
-    database: str
-    home: Path
-    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -118,29 +108,30 @@ class Session:
         catalog = None if catalog is None else absolute_url(catalog)  # before anything is made
         is_memory = database == MEMORY
         self._temporary = tempfile.mkdtemp(prefix="sqlml-") if is_memory else None
-        home = Path(self._temporary) if self._temporary else home_of(database, catalog)
-        self.place = Place(database, home, is_memory or not Path(database).exists())
+        self.place = place_of(database, catalog, self._temporary)
         try:
-            self._open(catalog, schema)
+            self._open(database, catalog, schema)
         except BaseException:
             self._remove_temporary()
             raise
         _sessions.add(self)
 
-    def _open(self, catalog: str | None, schema: str | None) -> None:
-        self._engine = DuckDBEngine.open(self.place.database)
+    def _open(self, database: str, catalog: str | None, schema: str | None) -> None:
+        self._engine = open_home(database)
+        self._places = Places(self._engine)
         try:
-            self._catalog = Catalog.open(self.place.home, catalog)
+            self._catalog = Catalog.open(self.place.home, catalog_in(database, catalog, self._engine))
             self._catalog.recover()
             self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
             found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
-            self._relations = frozenset(relation.name for relation in found)
+            self._relations = {relation.name: relation for relation in found}
             self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
-            target = load(TARGETS["duckdb"])(self._engine)
-            self._queries = Queries(self._engine, self._catalog, target, self.schema, self._notice)
+            target = load(TARGETS[self._engine.name])(self._engine)
+            copied = {} if calls_functions(self._engine) else self._relations
+            self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied)
             self._handlers = self._table()
         except BaseException:
-            self._engine.close()
+            self._places.close()
             raise
 
     # --- statements -------------------------------------------------------------------------------------------------
@@ -225,7 +216,7 @@ class Session:
         names = f"{name_sql(self.schema)}.main."
 
         def views_calling(model: str) -> list[str]:
-            return find_views(engine.views_with(names), model)
+            return find_views(engine.views_with(names), model) if calls_functions(engine) else []
 
         def train(node: Train, parameters: Parameters) -> Result:
             if node.asynchronous:
@@ -239,10 +230,10 @@ class Session:
                 writes=lambda node: any(option.name.name.lower() == "folds" for option in node.options),  # a job of the catalog
             ),
             CompareModels: _Handler(lambda n, p: run_compare(n, p, queries, catalog, self._notice)),
-            Predict: _Handler(lambda n, p: run_predict(n, p, queries, catalog, engine)),
-            ExplainModel: _Handler(lambda n, p: run_explain_model(n, p, queries, catalog, engine)),
+            Predict: _Handler(lambda n, p: run_predict(n, p, queries, catalog)),
+            ExplainModel: _Handler(lambda n, p: run_explain_model(n, p, queries, catalog)),
             ExplainPlan: _Handler(
-                lambda n, p: run_explain_plan(n, p, queries, catalog, engine, views_calling, self._run_watched),
+                lambda n, p: run_explain_plan(n, p, queries, catalog, views_calling, self._run_watched),
                 writes=lambda node: node.analyze and self._writes(node.statement),
             ),
             Deploy: _Handler(
@@ -251,7 +242,7 @@ class Session:
                 lasts=_always,
             ),
             Undeploy: _Handler(lambda n, p: run_undeploy(n, p.source, catalog, server), writes=_always),
-            Show: _Handler(lambda n, p: run_show(n, p.source, engine, catalog, self.schema)),
+            Show: _Handler(lambda n, p: run_show(n, p.source, queries, catalog, self.schema)),
             ShowLogs: _Handler(lambda n, p: run_show_logs(n, p.source, catalog)),
             ShowCreateModel: _Handler(lambda n, p: run_show_create(n, p.source, catalog)),
             DescribeModel: _Handler(lambda n, p: run_describe(n, p.source, catalog)),
@@ -308,7 +299,7 @@ class Session:
         job = self._job
         if job is not None:
             job.cancel()
-        self._engine.interrupt()
+        self._places.interrupt()
 
     def names(self) -> Mapping[str, tuple[str, ...]]:
         """Tables, columns, models and endpoints, for completion."""
@@ -322,7 +313,7 @@ class Session:
         if self._closed:
             return
         self._closed = True
-        self._engine.close()
+        self._places.close()
         self._catalog.close()
         self._remove_temporary()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier
 
@@ -29,7 +30,9 @@ class CallBinder:
     """Turns calls into SQL.
 
     ``missing``: inputs to take as NULL, by the place of the call, to find out what else is missing.  ``table`` gives the piece
-    that stands for a call whose table is computed before the statement runs, from its query with the calls in it bound.
+    that stands for a call whose table is computed before the statement runs, from its query with the calls in it bound; ``rows``
+    the same for calls that answer row by row, where the database cannot call models itself.  ``tables`` are pieces that stand for
+    tables of other places.
     """
 
     source: str
@@ -37,10 +40,12 @@ class CallBinder:
     call_sql: Callable[[ModelRef, Version, str, Mapping[str, str]], str]
     missing: Mapping[Span, frozenset[str]] = field(default_factory=dict)
     table: Callable[[ModelCall, Version, Sql | None], TablePiece] | None = None
+    rows: Callable[[ModelCall, Version, str, Sql], TablePiece] | None = None
+    tables: tuple[Piece, ...] = ()
 
     def bind(self, span: Span, found: Calls) -> Sql:
         """A stretch of the source with its calls bound."""
-        return replace_calls(self.source, span, found, lambda call: self._bind_call(call, found))
+        return replace_calls(self.source, span, found, lambda call: self._bind_call(call, found), self.tables)
 
     def _bind_call(self, call: ModelCall, found: Calls) -> Sql:
         version = self.resolve(call.model)
@@ -100,15 +105,12 @@ class CallBinder:
             raise BindError(message, source=self.source, span=call.span)
         check_literals(call.options, shown, self.source)
         options = bind_options(call.options, ROW_FUNCTIONS[call.function], shown, Parameters(self.source, call.span))
-        if call.function == "ml.predict":
+        output = self._row_output(call, version, options)
+        if self.rows is not None:
+            return Sql(self.source, (self.rows(call, version, output, query),))
+        if output == "full":
             return self.predict_table(call.model, version, query, call.span)
-        output = "transform"
         drop: tuple[str, ...] = ()
-        if call.function == "ml.explain_predict":
-            check_explains(version, self.source, call.span, shown)
-            output = f"explain:{options['top_k_features']}"
-        elif call.function == "ml.detect_anomalies":
-            output = f"anomalies:{options['contamination'] if options['contamination'] is not None else ''}"
         arguments = self._all_inputs(version, call.span)
         if output == "transform":
             drop = tuple(name for name, sql in arguments.items() if sql != "NULL")
@@ -117,6 +119,19 @@ class CallBinder:
         except BindError as error:
             raise error.located(self.source, call.span) from None
         return row_table(self.source, made_call, query, call.span, drop=drop)
+
+    def _row_output(self, call: ModelCall, version: Version, options: Mapping[str, Any]) -> str:
+        """What a version is asked for, as a target names it."""
+        match call.function:
+            case "ml.predict":
+                return "full"
+            case "ml.explain_predict":
+                check_explains(version, self.source, call.span, call.function.upper())
+                return f"explain:{options['top_k_features']}"
+            case "ml.detect_anomalies":
+                return f"anomalies:{options['contamination'] if options['contamination'] is not None else ''}"
+            case _:
+                return "transform"
 
     def _bind_query(self, call: ModelCall, inner: Calls) -> Sql | None:
         """A call's own query with the calls in it bound; of ``TABLE t`` all its rows."""

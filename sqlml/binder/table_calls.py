@@ -50,9 +50,9 @@ class TablePiece(Piece):
     table: Computed | None = None
 
 
-def table_piece(name: str, table: Computed, span: Span) -> TablePiece:
-    """The piece that stands for a call whose table is computed first."""
-    return TablePiece(f"(SELECT * FROM {quote_identifier(name)})", span, name=name, table=table)  # noqa: S608
+def table_piece(name: str, table: Computed, span: Span, alias: str = "") -> TablePiece:
+    """The piece that stands for a table which is computed first; ``alias`` is SQL that follows its name."""
+    return TablePiece(quote_identifier(name) + alias, span, name=name, table=table)
 
 
 def row_table(

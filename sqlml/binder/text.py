@@ -25,10 +25,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sql:
-    """SQL for the database, and the source it was made from."""
+    """SQL for a database, and the source it was made from.  ``at`` is the connection where it runs; None: at home."""
 
     source: str
     pieces: tuple[Piece, ...]
+    at: str | None = None
 
     @property
     def text(self) -> str:
@@ -55,7 +56,7 @@ class Sql:
 
     def wrapped(self, before: str, after: str) -> Sql:
         """The same between two pieces of our own SQL."""
-        return Sql(self.source, (Piece(before), *self.pieces, Piece(after)))
+        return Sql(self.source, (Piece(before), *self.pieces, Piece(after)), self.at)
 
 
 def verbatim(source: str, span: Span) -> Sql:
@@ -84,7 +85,7 @@ def fill(source: str, template: str, parts: Sequence[Sql], span: Span) -> Sql:
 def number_parameters(sql: Sql, span: Span) -> Sql:
     """``?`` as ``$1``, ``$2`` …: the calls' arguments have changed their order, the values have not."""
     marks = [t.start for t in scan(sql.source, *span) if t.kind is Kind.PARAM and t.text == "?"]
-    return Sql(sql.source, tuple(_numbered(piece, marks) for piece in sql.pieces))
+    return Sql(sql.source, tuple(_numbered(piece, marks) for piece in sql.pieces), sql.at)
 
 
 def _numbered(piece: Piece, marks: Sequence[int]) -> Piece:
@@ -98,17 +99,28 @@ def _numbered(piece: Piece, marks: Sequence[int]) -> Piece:
     return Piece(text, piece.span, verbatim=not inside)
 
 
-def replace_calls(source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql]) -> Sql:
-    """A stretch of the source with our calls replaced, and names kept for the columns that would otherwise change theirs."""
-    return Sql(source, tuple(_pieces(source, span, found, replacement)))
+def replace_calls(
+    source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql], tables: Sequence[Piece] = ()
+) -> Sql:
+    """A stretch of the source with our calls replaced, and names kept for the columns that would otherwise change theirs.
+
+    ``tables`` take the place of their spans, where these are no part of a call.
+    """
+    return Sql(source, tuple(_pieces(source, span, found, replacement, tables)))
 
 
-def _pieces(source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql]) -> Iterator[Piece]:
+def _pieces(
+    source: str, span: Span, found: Calls, replacement: Callable[[ModelCall], Sql], tables: Sequence[Piece]
+) -> Iterator[Piece]:
     calls = [call for call in found.calls if span[0] <= call.span[0] and call.span[1] <= span[1]]
     inserts = [item for item in found.unnamed if span[0] <= item.span[0] and item.span[1] <= span[1]]
     # An item's alias stands behind it, so behind every call that ends with it.
     edits: list[tuple[int, int, tuple[Piece, ...], Span]] = [(c.span[1], 0, replacement(c).pieces, c.span) for c in calls]
     inside = [(c.span[0], c.span[1]) for c in calls]
+    for piece in tables:
+        place = piece.span or (0, 0)
+        if span[0] <= place[0] and place[1] <= span[1] and not any(a <= place[0] and place[1] <= b for a, b in inside):
+            edits.append((place[1], 0, (piece,), place))
     for item in inserts:
         if not any(first < item.span[1] < last for first, last in inside):
             alias = '"' + " ".join(item.text.split()).replace('"', '""') + '"'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlml_dialect import Option, Query, SplitNone, Train, quote_identifier
+from sqlml_dialect import Option, Query, SplitNone, Train
 
 from sqlml.algorithms.options import REFIT, SEED, all_options
 from sqlml.binder.columns import Columns
@@ -78,12 +78,6 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
         tune=bind_tune(node, parameters, able, targets),
         start=bind_start(node, source, start, models, targets, features, transform) if start else None,
     )
-
-
-def extraction(plan: TrainPlan, sample: str) -> tuple[str, str]:
-    """The SQL before and after the statement's own query: the columns that are needed, and the engine's words for a sample."""
-    columns = ", ".join(quote_identifier(name) for name in needed_columns(plan))
-    return f"SELECT {columns} FROM (", f"\n){sample}"  # noqa: S608
 
 
 def needed_columns(plan: TrainPlan) -> tuple[str, ...]:

@@ -149,6 +149,9 @@ class DuckDBEngine:
         self.connection.close()
         _functions.close(self._key)
 
+    def quote(self, name: str) -> str:
+        return quote_identifier(name)
+
     # --- the Engine protocol --------------------------------------------------------------------------------------------
 
     def describe(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Column, ...]:

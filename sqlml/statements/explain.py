@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from sqlml_dialect import ExplainModel, Span, quote_identifier, quote_string
+import pyarrow as pa
+from sqlml_dialect import ExplainModel, Span, quote_identifier
 
 from sqlml.binder.calls import check_one_target
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.text import Piece, Sql
+from sqlml.binder.text import Sql
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Engine
+from sqlml.contracts import Stream
 from sqlml.errors import BindError, listing
 from sqlml.registry import get_algorithm, names
 from sqlml.statements.missing import missing_columns_error
-from sqlml.statements.predict import check_added, check_into, run_into
+from sqlml.statements.predict import check_added, check_into, run_into, stream_into
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
+from sqlml.statements.scored import fast_model, scored
 from sqlml.types import Task
 
 DEFAULT_TOP = 5
 REASONS = "reasons"
 
 
-def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> Result:
+def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
     """Without a query the importance of each feature; with one, each row with its prediction and its largest contributions."""
-    version = bind_explain_model(node, parameters, queries, catalog, engine)
+    version = bind_explain_model(node, parameters, queries, catalog)
     if node.query is None:
         return _explain_globally(node, version, parameters, queries)
-    return run_into(explain_sql(node, version, parameters, queries), node.into, node.query.span, parameters, queries)
+    inner = queries.bind(parameters.source, node.query.span)
+    if queries.scores_inside(inner):
+        return run_into(explain_sql(node, version, parameters, queries), node.into, node.query.span, parameters, queries)
+    stream = queries.run(inner, parameters.within(node.query.span))
+    top = node.top or DEFAULT_TOP
+    return stream_into(scored(stream, fast_model(version), version.inputs, partial(_reasons, top)), node.into, queries)
 
 
-def bind_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> Version:
+def _reasons(top: int, model: Any, rows: pa.StructArray) -> pa.RecordBatch:
+    """The columns of ``explain_sql``, made on this side."""
+    answers = model.full(rows)
+    first = answers.schema.field(0)
+    return pa.RecordBatch.from_arrays([answers.column(0), model.reasons(rows, top)], names=[first.name, REASONS])
+
+
+def bind_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog) -> Version:
     """The version to explain; raises what is wrong with the statement.  Nothing runs."""
     source = parameters.source
     version = resolve_model(catalog, node.model, source)
     _check_explains(version, source, node.model.span, with_rows=node.query is not None)
     if node.into is not None:
-        check_into(node.into, engine, source)
+        check_into(node.into, queries, source)
     if node.query is not None:
         check_one_target(version, "EXPLAIN MODEL of single rows", source, node.model.span)
         have = queries.describe(queries.bind(source, node.query.span), parameters.within(node.query.span))
@@ -88,21 +102,11 @@ def _explain_globally(node: ExplainModel, version: Version, parameters: Paramete
         for head in model.heads
         for name, share in head.importance()[: node.top]
     ]
-    if node.into is not None:
-        sql = Sql(parameters.source, (Piece(_values_sql(rows, several)),))
-        return run_into(sql, node.into, node.into.span, parameters, queries)
     columns = [("feature", "string"), ("importance", "double")]
-    return rows_result(rows, [("target", "string"), *columns] if several else columns, _importance_note(version.task))
-
-
-def _values_sql(rows: Sequence[Mapping[str, Any]], several: bool) -> str:
-    """The rows as a query, for INTO."""
-    values = ", ".join(
-        f"({quote_string(str(r['target'] or ''))}, {quote_string(str(r['feature']))}, CAST({r['importance']!r} AS DOUBLE))"
-        for r in rows
-    )
-    chosen = "target, feature, importance" if several else "feature, importance"
-    return f"SELECT {chosen} FROM (VALUES {values}) AS importance(target, feature, importance)"  # noqa: S608
+    result = rows_result(rows, [("target", "string"), *columns] if several else columns, _importance_note(version.task))
+    if node.into is None or result.columns is None or result.batches is None:
+        return result
+    return stream_into(Stream(result.columns, result.schema, result.batches), node.into, queries)
 
 
 def _importance_note(task: Task) -> str | None:

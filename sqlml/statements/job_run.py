@@ -15,7 +15,7 @@ from sqlml_dialect import Query
 
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
-from sqlml.binder.train import extraction
+from sqlml.binder.train import needed_columns
 from sqlml.catalog import Catalog, Job
 from sqlml.catalog.files import remove_job_data
 from sqlml.contracts import Event, JobHandle, Runner
@@ -49,8 +49,8 @@ def give_up(catalog: Catalog, job: Job, error: BaseException) -> None:
 
 def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries) -> Sql:
     """What the database runs to give the rows of a query."""
-    before, after = extraction(plan, queries.sample_clause(plan.seed, plan.sample_rows) if plan.sample_rows else "")
-    return queries.bind(source, query.span).wrapped(before, after)
+    sample = (plan.seed, plan.sample_rows) if plan.sample_rows else None
+    return queries.projected(queries.bind(source, query.span), needed_columns(plan), sample)
 
 
 def extract_rows(query: Query, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job, name: str = ROWS) -> None:

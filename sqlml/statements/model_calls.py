@@ -12,6 +12,7 @@ from sqlml.statements.queries import Queries
 from sqlml.statements.tree import PlanNode
 
 WHERE = "inside the database, chunk by chunk"
+BESIDE = "here, batch by batch as the rows come from the database"
 
 
 def call_nodes(source: str, span: Span, queries: Queries, catalog: Catalog) -> tuple[PlanNode, ...]:
@@ -20,19 +21,21 @@ def call_nodes(source: str, span: Span, queries: Queries, catalog: Catalog) -> t
     for call in all_calls(queries.find(source, span)):
         version = resolve_model(catalog, call.model, source)
         function = "predict" if call.function == "model" else call.function
-        nodes.append(scoring_node(version, function, f"{function.upper()}({version.name})"))
+        inside = queries.inside or not function.startswith("ml.")
+        nodes.append(scoring_node(version, function, f"{function.upper()}({version.name})", inside=inside))
     return tuple(nodes)
 
 
-def scoring_node(version: Version, function: str, title: str) -> PlanNode:
-    """A version that scores rows where they are."""
+def scoring_node(version: Version, function: str, title: str, *, inside: bool = True) -> PlanNode:
+    """A version that scores rows where they are, or on this side of the connection."""
+    where = WHERE if inside else BESIDE
     fields = {
         "model": version.model,
         "version": version.version,
         "algorithm": version.algorithm,
         "function": function,
-        "where": WHERE,
+        "where": where,
         "inputs": [i.name for i in version.inputs],
     }
-    lines = (f"by {version.algorithm}, {WHERE}", f"inputs: {listing((i.name for i in version.inputs), 50)}")
+    lines = (f"by {version.algorithm}, {where}", f"inputs: {listing((i.name for i in version.inputs), 50)}")
     return PlanNode("scoring", fields, (), title, lines)

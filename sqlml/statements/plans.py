@@ -63,17 +63,17 @@ from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
 from sqlml.catalog import Catalog, Version
 from sqlml.catalog import tables as t
-from sqlml.contracts import Engine, Event
+from sqlml.contracts import Event
 from sqlml.errors import BindError, Error, NotSupportedError, count_of, listing, not_yet
 from sqlml.statements.compare import bind_compare
 from sqlml.statements.explain import bind_explain_model, explain_sql
 from sqlml.statements.jobs import find_job
 from sqlml.statements.model_calls import call_nodes, scoring_node
 from sqlml.statements.models import ViewsCalling
-from sqlml.statements.predict import check_into, predict_sql
+from sqlml.statements.predict import bind_predict, check_into
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
-from sqlml.statements.train_plan import estimate_rows, train_node
+from sqlml.statements.train_plan import train_node
 from sqlml.statements.tree import PlanNode, tree_result
 
 Watched = Callable[[Node, Parameters, Callable[[Event], None]], Result]
@@ -87,7 +87,6 @@ class _Place:
     parameters: Parameters
     queries: Queries
     catalog: Catalog
-    engine: Engine
     views_calling: ViewsCalling
 
     @property
@@ -100,12 +99,11 @@ def run_explain_plan(
     parameters: Parameters,
     queries: Queries,
     catalog: Catalog,
-    engine: Engine,
     views_calling: ViewsCalling,
     watched: Watched,
 ) -> Result:
     """The plan of a statement, as lines or as JSON; with ANALYZE it is run, and what it took stands at the end."""
-    place = _Place(parameters, queries, catalog, engine, views_calling)
+    place = _Place(parameters, queries, catalog, views_calling)
     statement = node.statement
     if node.analyze:
         _check_analyze(statement, parameters.source, node)
@@ -119,7 +117,7 @@ def plan_node(node: Node, place: _Place) -> PlanNode:
     """The tree of a statement; raises what is wrong with it."""
     match node:
         case Train():
-            return train_node(node, place.parameters, place.queries, place.catalog, place.engine)
+            return train_node(node, place.parameters, place.queries, place.catalog)
         case Predict():
             return _predict(node, place)
         case Evaluate():
@@ -159,8 +157,8 @@ def plan_node(node: Node, place: _Place) -> PlanNode:
 
 def _query_node(sql: Sql, query: Query, place: _Place) -> PlanNode:
     """A query of the database: as it was written for people, as it is sent (with names of ours in it) in JSON."""
-    rows = estimate_rows(sql, place.parameters.within(query.span), place.engine)
-    fields = {"engine": place.engine.name, "query": query.text, "sql": sql.text, "estimated_rows": rows}
+    rows = place.queries.estimate_rows(sql, place.parameters.within(query.span))
+    fields = {"engine": place.queries.engine_name(sql), "query": query.text, "sql": sql.text, "estimated_rows": rows}
     calls = call_nodes(place.source, query.span, place.queries, place.catalog)
     return PlanNode("query", fields, calls, hidden=("sql",))
 
@@ -168,10 +166,13 @@ def _query_node(sql: Sql, query: Query, place: _Place) -> PlanNode:
 def _predict(node: Predict, place: _Place) -> PlanNode:
     version = resolve_model(place.catalog, node.model, place.source)
     if node.into is not None:
-        check_into(node.into, place.engine, place.source)
-    sql = predict_sql(node.model, node.query, place.parameters, place.queries, place.catalog)
+        check_into(node.into, place.queries, place.source)
+    _, sql = bind_predict(node, place.parameters, place.queries, place.catalog)
+    inside = place.queries.scores_inside(sql)
+    if inside:
+        sql = place.queries.predict_table(place.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
     query = _query_node(sql, node.query, place)
-    scoring = scoring_node(version, "predict_model", f"scoring by {version.name}")
+    scoring = scoring_node(version, "predict_model", f"scoring by {version.name}", inside=inside)
     fields = {"model": version.model, "version": version.version, "adds": [name for name, _ in version.added]}
     title, adds = f"PREDICT MODEL {version.name}", f"adds: {listing((name for name, _ in version.added), 50)}"
     return PlanNode("predict", fields, (query, scoring, *_into(node, place)), title, (adds,))
@@ -180,7 +181,7 @@ def _predict(node: Predict, place: _Place) -> PlanNode:
 def _into(node: Predict | ExplainModel, place: _Place) -> tuple[PlanNode, ...]:
     if node.into is None:
         return ()
-    rows = place.engine.table_rows([part.name for part in node.into.table.parts])
+    rows = place.queries.table_rows(node.into.table)
     fields = {"table": node.into.table.text, "mode": node.into.mode, "rows_there_now": rows}
     how = {"create": "new", "append": "rows are added", "replace": "takes the place of what is there"}[node.into.mode]
     there = f"; {count_of(rows, 'row')} there now" if rows is not None else ""
@@ -215,11 +216,14 @@ def _compare(node: CompareModels, place: _Place) -> PlanNode:
 
 
 def _explain(node: ExplainModel, place: _Place) -> PlanNode:
-    version = bind_explain_model(node, place.parameters, place.queries, place.catalog, place.engine)
+    version = bind_explain_model(node, place.parameters, place.queries, place.catalog)
     fields = {"model": version.model, "version": version.version, "top": node.top}
     children: tuple[PlanNode, ...] = ()
     if node.query is not None:
-        children = (_query_node(explain_sql(node, version, place.parameters, place.queries), node.query, place),)
+        sql = place.queries.bind(place.source, node.query.span)
+        if place.queries.scores_inside(sql):
+            sql = explain_sql(node, version, place.parameters, place.queries)
+        children = (_query_node(sql, node.query, place),)
     else:
         fields["reads"] = "the importance that the model keeps: no row of the database is read"
     return PlanNode("explain_model", fields, (*children, *_into(node, place)), f"EXPLAIN MODEL {version.name}")

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from sqlml_dialect import Into, ModelRef, Predict, QualifiedName, Query, Span, name_sql, quote_identifier
+from sqlml_dialect import Into, Predict, QualifiedName, Query, Span, name_sql, quote_identifier
 
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
-from sqlml.catalog import Catalog
-from sqlml.contracts import Engine
+from sqlml.catalog import Catalog, Version
+from sqlml.contracts import Stream
 from sqlml.errors import BindError, NotSupportedError, not_yet
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, stream_result
+from sqlml.statements.scored import fast_model, scored
 
 
-def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> Result:
-    """Score a query's rows inside the database: they never leave it on the way to a table."""
+def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
+    """Score a query's rows: inside the database where it calls models itself, else batch by batch on this side."""
     _refuse_later_clauses(node, parameters.source)
     if node.into is not None:
-        check_into(node.into, engine, parameters.source)
-    sql = predict_sql(node.model, node.query, parameters, queries, catalog)
-    return run_into(sql, node.into, node.query.span, parameters, queries)
+        check_into(node.into, queries, parameters.source)
+    version, inner = bind_predict(node, parameters, queries, catalog)
+    if queries.scores_inside(inner):
+        sql = queries.predict_table(parameters.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
+        return run_into(sql, node.into, node.query.span, parameters, queries)
+    stream = queries.run(inner, parameters.within(node.query.span))
+    return stream_into(scored(stream, fast_model(version), version.inputs), node.into, queries)
 
 
-def predict_sql(ref: ModelRef, query: Query, parameters: Parameters, queries: Queries, catalog: Catalog) -> Sql:
-    """The SELECT that adds the prediction's columns to a query's."""
-    source = parameters.source
-    version = resolve_model(catalog, ref, source)
+def bind_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> tuple[Version, Sql]:
+    """The version and its rows' query.  ``BindError`` where these have not what it needs, or have what it adds."""
+    source, query = parameters.source, node.query
+    version = resolve_model(catalog, node.model, source)
     inner = queries.bind(source, query.span)
     have = queries.describe(inner, parameters.within(query.span))
     present = {column.name.lower() for column in have}
@@ -37,7 +42,7 @@ def predict_sql(ref: ModelRef, query: Query, parameters: Parameters, queries: Qu
     if missing:
         raise missing_columns_error(source, query.span, version, missing, tuple(c.name for c in have))
     check_added(queries.added_columns(version), present, query, source)
-    return queries.predict_table(source, ref, version, query).wrapped("SELECT * FROM ", "")
+    return version, inner
 
 
 def check_added(added: Sequence[str], present: Set[str], query: Query, source: str) -> None:
@@ -53,8 +58,8 @@ def check_added(added: Sequence[str], present: Set[str], query: Query, source: s
 def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, queries: Queries) -> Result:
     """Run a SELECT, as a result or into a table: one statement of the database, so all or nothing."""
     values = parameters.within(span)
-    if into is None:
-        return stream_result(queries.run(sql, values))
+    if into is None or not queries.is_home(into.table):
+        return stream_into(queries.run(sql, values), into, queries)
     table = table_sql(into.table)
     before = {
         "create": f"CREATE TABLE {table} AS ",
@@ -65,9 +70,16 @@ def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, qu
     return stream_result(stream)
 
 
-def check_into(into: Into, engine: Engine, source: str) -> None:
+def stream_into(stream: Stream, into: Into | None, queries: Queries) -> Result:
+    """Rows as they come, as a result or into a table: all of them or none."""
+    if into is None:
+        return stream_result(stream)
+    return Result(rowcount=queries.write(into.table, stream, into.mode))
+
+
+def check_into(into: Into, queries: Queries, source: str) -> None:
     """``BindError`` where the table must be new and is not, or must be there and is not."""
-    rows = engine.table_rows([part.name for part in into.table.parts])
+    rows = queries.table_rows(into.table)
     name = into.table.text
     if into.mode == "create" and rows is not None:
         raise BindError(

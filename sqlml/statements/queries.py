@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sqlml_dialect import (
     DialectError,
     ModelCall,
     ModelRef,
+    QualifiedName,
     Query,
     Span,
     find_calls,
@@ -26,15 +28,19 @@ from sqlml_dialect.tokens import Kind, scan
 
 from sqlml import errors
 from sqlml.binder.calls import CallBinder, view_call_sql
+from sqlml.binder.connections import RemoteTable, Tables, find_tables
 from sqlml.binder.models import resolve_model
-from sqlml.binder.table_calls import TablePiece
+from sqlml.binder.table_calls import Computed, TablePiece, table_piece
 from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Stream, Target
-from sqlml.engines.duckdb import DuckDBEngine
-from sqlml.errors import BindError, Error, InternalError, parse_error
+from sqlml.errors import BindError, Error, InternalError, NotSupportedError, parse_error
+from sqlml.statements.home import calls_functions
 from sqlml.statements.missing import all_calls, explain_missing
+from sqlml.statements.places import ConnectionTable, Places, alias_of
+from sqlml.statements.relations import Relation
+from sqlml.statements.schema import RelationTable
 from sqlml.statements.table_functions import TableFunctions, check_values, only_looks, tables_of, values_in
 from sqlml.statements.views import ViewFunctions
 from sqlml.types import Column
@@ -49,6 +55,7 @@ _KEPT = re.compile(
     re.IGNORECASE,
 )
 PREPARED = "prepared statement"
+ROWS_ALIAS = "__sqlml_rows"
 _FOLLOW = frozenset({"view", "macro", "function"})
 """What keeps a query and runs it again later; all but PREPARE, which does not outlive the connection, follow a model's alias."""
 
@@ -56,20 +63,30 @@ _FOLLOW = frozenset({"view", "macro", "function"})
 class Queries:
     """Binds and runs the queries of one connection.
 
-    ``schema`` is the name of our schema in the database.  ``notice`` gets what the person should know.
+    ``schema`` is the name of our schema in the database.  ``notice`` gets what the person should know.  ``relations`` are those
+    that the database itself cannot show live: they are copied to it for the statement that reads them.
     """
 
     def __init__(
-        self, engine: DuckDBEngine, catalog: Catalog, target: Target, schema: str, notice: Callable[[str], None]
+        self,
+        places: Places,
+        catalog: Catalog,
+        target: Target,
+        schema: str,
+        notice: Callable[[str], None],
+        relations: Mapping[str, Relation] | None = None,
     ) -> None:
-        self._engine = engine
+        self._places = places
+        self._engine = places.home
         self._catalog = catalog
         self._target = target
         self._schema = schema
         self._notice = notice
+        self._relations = relations or {}
         self._tables = TableFunctions(catalog, self)
-        self._views = ViewFunctions(engine, catalog, schema, self.call)
-        self._views.restore()
+        self._views = ViewFunctions(self._engine, catalog, schema, self.call) if calls_functions(self._engine) else None
+        if self._views is not None:
+            self._views.restore()
         self._hidden: set[str] = set()  # model names that are the database's own functions
         self._registered: dict[str, int | None] = {}  # tables of ours, and the transaction that they were made in
         self._unused: list[str] = []  # those of them whose statement is over
@@ -109,12 +126,72 @@ class Queries:
         lowered = text.lower()
         return [name.lower() for name in self._catalog.model_names() if name.lower() in lowered]
 
+    @property
+    def inside(self) -> bool:
+        """Whether the database calls models from inside its queries."""
+        return calls_functions(self._engine)
+
+    def scores_inside(self, sql: Sql) -> bool:
+        """Whether a query's rows can be scored where they are."""
+        return sql.at is None and self.inside
+
     def bind(self, source: str, span: Span, missing: Mapping[Span, frozenset[str]] | None = None) -> Sql:
-        """A stretch of the source as SQL for the database."""
+        """A stretch of the source as SQL for the database that its tables are in."""
         found = self.find(source, span)
-        if not found.calls:
+        tables = self._places.tables(source, span)
+        place = None if found.calls else self._places.runs_there(source, span, tables)
+        if place is not None:
+            return self._places.remote_sql(source, span, tables, place)
+        brought = self._brought(source, span, tables)
+        if not found.calls and not brought:
             return verbatim(source, span)
-        return number_parameters(self._binder(source, self._kept_by(source, span), missing, span).bind(span, found), span)
+        binder = self._binder(source, self._kept_by(source, span), missing, span, brought)
+        return number_parameters(binder.bind(span, found), span)
+
+    def _brought(self, source: str, span: Span, tables: Tables) -> tuple[TablePiece, ...]:
+        """The pieces that stand for tables copied into the database for the statement: of connections, of the catalog."""
+        found: list[tuple[RemoteTable, Computed]] = [(table, ConnectionTable(table, self._places)) for table in tables.remote]
+        if self._relations and self._schema in source[slice(*span)].lower():
+            for table in find_tables(source, span, {self._schema: self._schema}).remote:
+                relation = self._relations.get(table.parts[-1].lower())
+                if relation is not None:
+                    found.append((table, RelationTable(relation)))
+        kept_by = self._kept_by(source, span) if found else None
+        if kept_by is not None:
+            raise NotSupportedError(
+                f"{source[slice(*found[0][0].span)]} is copied here for one statement, and a {kept_by} would read it again",
+                source=source, span=found[0][0].span, hint="keep its rows: CREATE TABLE … AS SELECT …",
+            )  # fmt: skip
+        return tuple(table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", made, t.span, alias_of(t)) for t, made in found)
+
+    def projected(self, sql: Sql, names: Iterable[str], sample: tuple[int, int] | None = None) -> Sql:
+        """Some columns of a query; ``sample`` is a seed and a number of rows."""
+        engine = self._places.engine(sql.at)
+        columns = ", ".join(engine.quote(name) for name in names)
+        rows = engine.sample_clause(*sample) if sample else f" AS {ROWS_ALIAS}"
+        return sql.wrapped(f"SELECT {columns} FROM (", f"\n){rows}")  # noqa: S608
+
+    def engine_name(self, sql: Sql) -> str:
+        """The name of the database where a query runs."""
+        return self._places.engine(sql.at).name
+
+    def estimate_rows(self, sql: Sql, parameters: Any = ()) -> int | None:
+        """How many rows the database expects; None where a table of ours, computed first, is part of the query."""
+        return None if tables_of(sql) else self._places.engine(sql.at).estimate_rows(sql.text, parameters)
+
+    def is_home(self, table: QualifiedName) -> bool:
+        """Whether a table is in a database that calls models from inside its queries, and so can be written by one."""
+        return self.inside and self._places.table(table)[0] is None
+
+    def table_rows(self, table: QualifiedName) -> int | None:
+        """How many rows a table has, wherever it is; None where there is none."""
+        place, parts = self._places.table(table)
+        return self._places.engine(place).table_rows(parts)
+
+    def write(self, table: QualifiedName, stream: Stream, mode: str) -> int:
+        """Write a result into a table, wherever that is; how many rows there were."""
+        place, parts = self._places.table(table)
+        return self._places.engine(place).write(parts, stream.schema, stream.batches, mode)
 
     def predict_table(
         self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
@@ -131,25 +208,39 @@ class Queries:
         """The names of the columns that PREDICT MODEL adds."""
         return tuple(name for name, _ in version.added)
 
-    def sample_clause(self, seed: int, rows: int) -> str:
-        """What follows ``FROM (query)`` to keep a seeded sample of its rows."""
-        return self._engine.sample_clause(seed, rows)
-
     def _binder(
-        self, source: str, kept_by: str | None, missing: Mapping[Span, frozenset[str]] | None, span: Span = (0, 0)
+        self,
+        source: str,
+        kept_by: str | None,
+        missing: Mapping[Span, frozenset[str]] | None,
+        span: Span = (0, 0),
+        brought: tuple[TablePiece, ...] = (),
     ) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
             if kept_by in _FOLLOW:
+                if self._views is None:
+                    raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
                 self._call_sql(version, output, arguments)  # says what is wrong with it
                 self._views.ensure(ref, output)
                 return view_call_sql(self._schema, ref, version, output, arguments)
-            return self._call_sql(version, output, arguments)
+            try:
+                return self._call_sql(version, output, arguments)
+            except NotSupportedError as error:
+                raise error.located(source, ref.span) from None
+
+        def rows(call: ModelCall, version: Version, output: str, body: Sql) -> TablePiece:
+            if kept_by is not None:
+                raise _kept_error(kept_by, version, source, call.span, self._engine.name)
+            return self._tables.rows(call, version, output, number_parameters(body, span))
 
         def table(call: ModelCall, version: Version, body: Sql | None) -> TablePiece:
             numbered = None if body is None else number_parameters(body, span)
             return self._tables.bind(call, version, numbered, source, kept_by)
 
-        return CallBinder(source, lambda ref: resolve_model(self._catalog, ref, source), call_sql, missing or {}, table)
+        def resolve(ref: ModelRef) -> Version:
+            return resolve_model(self._catalog, ref, source)
+
+        return CallBinder(source, resolve, call_sql, missing or {}, table, None if self.inside else rows, brought)
 
     def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
         special = self._tables.special(version, output)
@@ -174,14 +265,14 @@ class Queries:
         """The columns of a query, without running it."""
         try:
             with self._empty_tables(sql, parameters) as values:
-                return self._guard(sql, lambda text: self._engine.describe(text, values))
+                return self._guard(sql, lambda text: self._places.engine(sql.at).describe(text, values))
         except BindError as error:
             raise error.located(sql.source, sql.span) from None
 
     def run(self, sql: Sql, parameters: Any = ()) -> Stream:
         """Run one statement of the database."""
         if not tables_of(sql):
-            stream = self._guard(sql, lambda text: self._engine.run(text, parameters))
+            stream = self._guard(sql, lambda text: self._places.engine(sql.at).run(text, parameters))
             return replace(stream, batches=self._translated(sql, stream.batches))
         if only_looks(sql.text):
             with self._empty_tables(sql, parameters) as values:
@@ -276,13 +367,15 @@ class Queries:
 
     def _guard(self, sql: Sql, action: Callable[[str], T]) -> T:
         """Run ``action`` on the text; views' functions are kept up to date, errors point into what was typed."""
-        self._views.refresh()
+        views = self._views if sql.at is None else None
+        if views is not None:
+            views.refresh()
         made: set[str] = set()
         while True:
             try:
                 return action(sql.text)
             except Error as error:
-                name = self._views.supply(error)
+                name = views.supply(error) if views is not None else None
                 if name is None or name in made:
                     raise self._placed(sql, error) from None
                 made.add(name)
@@ -294,12 +387,20 @@ class Queries:
             raise self._placed(sql, error) from None
 
     def _placed(self, sql: Sql, error: Error) -> Error:
-        if (of_view := self._views.explain(error)) is not None:
+        if self._views is not None and (of_view := self._views.explain(error)) is not None:
             return of_view
         if error.span is not None:
             error.span = sql.place(error.span)
             error.source = sql.source
         return _without_internals(error)
+
+
+def _kept_error(kept_by: str | None, version: Version, source: str, span: Span, engine: str) -> NotSupportedError:
+    return NotSupportedError(
+        f"a {kept_by} in {engine} cannot call {version.name}: the function that this connection makes goes with it",
+        source=source, span=span,
+        hint=f"DEPLOY MODEL {version.name} TO DATABASE AS FUNCTION {version.model} makes one that stays; call that one",
+    )  # fmt: skip
 
 
 def _computed(piece: TablePiece, parameters: Any) -> pa.Table:

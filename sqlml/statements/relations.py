@@ -36,89 +36,101 @@ class Relation:
     rows: Callable[[], Rows]
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """A relation of any catalog: ``columns`` as ``name TYPE, name TYPE``."""
+
+    name: str
+    columns: str
+    rows: Callable[[Catalog, States], Rows]
+
+
+_RELATIONS = (
+    _Listed(
+        "models",
+        "model VARCHAR, versions BIGINT, newest BIGINT, champion BIGINT, task VARCHAR, target VARCHAR, comment VARCHAR, "
+        f"tags {TAGS}, owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, _: _models(catalog),
+    ),
+    _Listed(
+        "versions",
+        "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, "
+        "targets VARCHAR[], key_columns VARCHAR[], rows BIGINT, heldout_rows BIGINT, split VARCHAR, seed BIGINT, "
+        "options VARCHAR, statement VARCHAR, parameters VARCHAR, query VARCHAR, fingerprint VARCHAR, duration DOUBLE, "
+        f"peak_memory BIGINT, libraries VARCHAR, host VARCHAR, origin VARCHAR, comment VARCHAR, tags {TAGS}, job BIGINT, "
+        "bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, _: _versions(catalog),
+    ),
+    _Listed(
+        "tags",
+        "model VARCHAR, version BIGINT, tag VARCHAR, value VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, _: _tags(catalog),
+    ),
+    _Listed(
+        "inputs",
+        "model VARCHAR, version BIGINT, position BIGINT, name VARCHAR, type VARCHAR, kind VARCHAR, encoding VARCHAR",
+        lambda catalog, _: _of_versions(catalog, t.inputs, t.inputs.c.position, {"sql_type": "type"}),
+    ),
+    _Listed(
+        "features",
+        "model VARCHAR, version BIGINT, position BIGINT, input VARCHAR, min DOUBLE, max DOUBLE, mean DOUBLE, "
+        "median DOUBLE, stddev DOUBLE, category_count BIGINT, null_count BIGINT, dimension BIGINT",
+        lambda catalog, _: _features(catalog),
+    ),
+    _Listed(
+        "metrics",
+        "model VARCHAR, version BIGINT, split VARCHAR, metric VARCHAR, value DOUBLE",
+        lambda catalog, _: _of_versions(catalog, t.metrics, sa.desc(t.metrics.c.split), {}, t.metrics.c.position),
+    ),
+    _Listed(
+        "curves",
+        "model VARCHAR, version BIGINT, step BIGINT, split VARCHAR, metric VARCHAR, value DOUBLE",
+        lambda catalog, _: _of_versions(catalog, t.curves, t.curves.c.step, {}, t.curves.c.split),
+    ),
+    _Listed(
+        "trials",
+        "model VARCHAR, version BIGINT, trial BIGINT, options VARCHAR, metrics VARCHAR, seconds DOUBLE, state VARCHAR, "
+        "chosen BOOLEAN",
+        lambda catalog, _: _trials(catalog),
+    ),
+    _Listed(
+        "runs",
+        "job BIGINT, model VARCHAR, version BIGINT, state VARCHAR, algorithm VARCHAR, rows BIGINT, duration DOUBLE, "
+        "error VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
+        lambda catalog, _: _runs(catalog),
+    ),
+    _Listed(
+        "jobs",
+        "job BIGINT, kind VARCHAR, model VARCHAR, version BIGINT, state VARCHAR, progress VARCHAR, runner VARCHAR, "
+        "error VARCHAR, statement VARCHAR, host VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
+        lambda catalog, _: _jobs(catalog),
+    ),
+    _Listed("logs", "job BIGINT, line BIGINT, text VARCHAR", lambda catalog, _: _logs(catalog)),
+    _Listed(
+        "endpoints",
+        "endpoint VARCHAR, version VARCHAR, url VARCHAR, state VARCHAR, error VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, states: _endpoints(catalog, states),
+    ),
+    _Listed("algorithms", "algorithm VARCHAR, task VARCHAR, library VARCHAR, description VARCHAR", lambda *_: _algorithms()),
+    _Listed(
+        "options",
+        "algorithm VARCHAR, option VARCHAR, type VARCHAR, default VARCHAR, values VARCHAR, description VARCHAR",
+        lambda *_: _options(),
+    ),
+    _Listed("runners", "runner VARCHAR, type VARCHAR, cores BIGINT, memory BIGINT, gpus VARCHAR[]", lambda *_: _runners()),
+)
+
+
 def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
     """Every relation of a catalog."""
+    return tuple(_of_catalog(listed, catalog, states) for listed in _RELATIONS)
 
-    def relation(name: str, columns: str, rows: Callable[[], Rows]) -> Relation:
-        pairs = tuple((c.split(" ", 1)[0], c.split(" ", 1)[1]) for c in columns.split(", "))
-        return Relation(name, pairs, lambda: [{key: row.get(key) for key, _ in pairs} for row in rows()])
 
-    return (
-        relation(
-            "models",
-            "model VARCHAR, versions BIGINT, newest BIGINT, champion BIGINT, task VARCHAR, target VARCHAR, comment VARCHAR, "
-            f"tags {TAGS}, owner VARCHAR, created_at TIMESTAMP",
-            lambda: _models(catalog),
-        ),
-        relation(
-            "versions",
-            "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, "
-            "targets VARCHAR[], key_columns VARCHAR[], rows BIGINT, heldout_rows BIGINT, split VARCHAR, seed BIGINT, "
-            "options VARCHAR, statement VARCHAR, parameters VARCHAR, query VARCHAR, fingerprint VARCHAR, duration DOUBLE, "
-            f"peak_memory BIGINT, libraries VARCHAR, host VARCHAR, origin VARCHAR, comment VARCHAR, tags {TAGS}, job BIGINT, "
-            "bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
-            lambda: _versions(catalog),
-        ),
-        relation(
-            "tags",
-            "model VARCHAR, version BIGINT, tag VARCHAR, value VARCHAR, owner VARCHAR, created_at TIMESTAMP",
-            lambda: _tags(catalog),
-        ),
-        relation(
-            "inputs",
-            "model VARCHAR, version BIGINT, position BIGINT, name VARCHAR, type VARCHAR, kind VARCHAR, encoding VARCHAR",
-            lambda: _of_versions(catalog, t.inputs, t.inputs.c.position, {"sql_type": "type"}),
-        ),
-        relation(
-            "features",
-            "model VARCHAR, version BIGINT, position BIGINT, input VARCHAR, min DOUBLE, max DOUBLE, mean DOUBLE, "
-            "median DOUBLE, stddev DOUBLE, category_count BIGINT, null_count BIGINT, dimension BIGINT",
-            lambda: _features(catalog),
-        ),
-        relation(
-            "metrics",
-            "model VARCHAR, version BIGINT, split VARCHAR, metric VARCHAR, value DOUBLE",
-            lambda: _of_versions(catalog, t.metrics, sa.desc(t.metrics.c.split), {}, t.metrics.c.position),
-        ),
-        relation(
-            "curves",
-            "model VARCHAR, version BIGINT, step BIGINT, split VARCHAR, metric VARCHAR, value DOUBLE",
-            lambda: _of_versions(catalog, t.curves, t.curves.c.step, {}, t.curves.c.split),
-        ),
-        relation(
-            "trials",
-            "model VARCHAR, version BIGINT, trial BIGINT, options VARCHAR, metrics VARCHAR, seconds DOUBLE, state VARCHAR, "
-            "chosen BOOLEAN",
-            lambda: _trials(catalog),
-        ),
-        relation(
-            "runs",
-            "job BIGINT, model VARCHAR, version BIGINT, state VARCHAR, algorithm VARCHAR, rows BIGINT, duration DOUBLE, "
-            "error VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
-            lambda: _runs(catalog),
-        ),
-        relation(
-            "jobs",
-            "job BIGINT, kind VARCHAR, model VARCHAR, version BIGINT, state VARCHAR, progress VARCHAR, runner VARCHAR, "
-            "error VARCHAR, statement VARCHAR, host VARCHAR, owner VARCHAR, created_at TIMESTAMP, finished_at TIMESTAMP",
-            lambda: _jobs(catalog),
-        ),
-        relation("logs", "job BIGINT, line BIGINT, text VARCHAR", lambda: _logs(catalog)),
-        relation(
-            "endpoints",
-            "endpoint VARCHAR, version VARCHAR, url VARCHAR, state VARCHAR, error VARCHAR, owner VARCHAR, created_at TIMESTAMP",
-            lambda: _endpoints(catalog, states),
-        ),
-        relation(
-            "algorithms", "algorithm VARCHAR, task VARCHAR, library VARCHAR, description VARCHAR", _algorithms
-        ),
-        relation(
-            "options",
-            "algorithm VARCHAR, option VARCHAR, type VARCHAR, default VARCHAR, values VARCHAR, description VARCHAR",
-            _options,
-        ),
-        relation("runners", "runner VARCHAR, type VARCHAR, cores BIGINT, memory BIGINT, gpus VARCHAR[]", _runners),
-    )  # fmt: skip
+def _of_catalog(listed: _Listed, catalog: Catalog, states: States) -> Relation:
+    columns = tuple((name, sql_type) for name, _, sql_type in (c.partition(" ") for c in listed.columns.split(", ")))
+    return Relation(
+        listed.name, columns, lambda: [{name: row.get(name) for name, _ in columns} for row in listed.rows(catalog, states)]
+    )
 
 
 def _models(catalog: Catalog) -> Rows:

@@ -1,33 +1,40 @@
 """The schema ``sqlml`` inside the database: live views over the catalog.
 
-An attached in-memory database holds one view per relation; each reads a function that returns the rows as a list of structs, so
-the rows are those of the moment, also in views of the user's own on top of them.  Nothing is written to the user's file.
+Where the database calls Python functions, an attached in-memory database holds one view per relation; each reads a function that
+returns the rows as a list of structs, so the rows are those of the moment, also in views of the user's own on top of them.
+Nothing is written to the user's file.  Elsewhere a relation is copied for the statement that reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import pyarrow as pa
 from sqlml_dialect import quote_identifier
 
-from sqlml.contracts import FunctionEngine
-from sqlml.statements.relations import Relation
+from sqlml.contracts import Engine
+from sqlml.statements.home import calls_functions
+from sqlml.statements.relations import TAGS, Relation
 
 PREFERRED = "sqlml"
 OTHERWISE = "sqlml_catalog"
 
 
 def install_schema(
-    engine: FunctionEngine, relations: Sequence[Relation], catalog_url: str, wanted: str | None, notice: Callable[[str], None]
+    engine: Engine, relations: Sequence[Relation], catalog_url: str, wanted: str | None, notice: Callable[[str], None]
 ) -> str:
-    """Make the schema; its name: ``wanted``, else ``sqlml`` unless the user has a schema or database of that name."""
+    """Make the schema, where it can be live; its name: ``wanted``, else ``sqlml`` unless the user has one of that name."""
     schema = wanted or PREFERRED
     if wanted is None and engine.has_schema(PREFERRED):
         schema = OTHERWISE
         notice(
             f"{PREFERRED} is your own schema or database: the models' relations are in {OTHERWISE} (connect(schema=…) renames it)"
         )
+    if not calls_functions(engine):
+        return schema
     engine.attach_schema(schema)
     mark = hashlib.sha256(catalog_url.encode()).hexdigest()[:8]  # two catalogs may share a process
     for relation in relations:
@@ -37,3 +44,39 @@ def install_schema(
         view = f"{quote_identifier(schema)}.main.{quote_identifier(relation.name)}"
         engine.define(f"CREATE VIEW IF NOT EXISTS {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
     return schema
+
+
+_ARROW = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "VARCHAR[]": pa.list_(pa.string()),
+    TAGS: pa.map_(pa.string(), pa.string()),
+}
+
+
+@dataclass(frozen=True)
+class RelationTable:
+    """A relation as it is at the moment, to be copied into the database for one statement."""
+
+    relation: Relation
+
+    def empty(self, parameters: Any) -> pa.Table:
+        """Its columns."""
+        return self._table([])
+
+    def compute(self, parameters: Any) -> pa.Table:
+        """Its rows now."""
+        return self._table(self.relation.rows())
+
+    def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        columns = {
+            name: pa.array([_item(row.get(name)) for row in rows], _ARROW[sql_type]) for name, sql_type in self.relation.columns
+        }
+        return pa.table(columns)
+
+
+def _item(value: Any) -> Any:
+    return list(value.items()) if isinstance(value, dict) else value

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
-from sqlml_dialect import Span, quote_identifier
+from sqlml_dialect import Span
 
 from sqlml.binder.text import Sql
 from sqlml.bundles.model import Model
@@ -38,6 +39,8 @@ class Runs(Protocol):
     def describe(self, sql: Sql, parameters: Any = ()) -> tuple[Column, ...]: ...
 
     def run(self, sql: Sql, parameters: Any = ()) -> Stream: ...
+
+    def projected(self, sql: Sql, names: Iterable[str]) -> Sql: ...
 
 
 def open_model(version: Version) -> Model:
@@ -94,10 +97,10 @@ def measured_query(
     weighted by it.  ``kept`` are columns to keep as they are.
     """
     weight, names = query_columns(subject, version, sql, span, values, runs, kept)
-    wanted = ", ".join(quote_identifier(name) for name in names)
-    stream = runs.run(sql.wrapped(f"SELECT {wanted} FROM (", "\n)"), values)  # noqa: S608
+    stream = runs.run(runs.projected(sql, names), values)
     try:
-        measured = score_batches(subject.model, stream.batches, stream.schema, weight, kept)
+        with closing(stream.batches) as batches:  # an error would else leave the connection taken
+            measured = score_batches(subject.model, batches, stream.schema, weight, kept)
     except TrainingDataError as error:
         raise error.located(sql.source, span) from None
     if not any(head.rows for head in measured.heads):

@@ -9,14 +9,14 @@ from sqlml_dialect.fitted import FittedCall, find_fitted
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
-from sqlml.contracts import Engine
 from sqlml.errors import did_you_mean
 from sqlml.features.fitted import FUNCTIONS
 from sqlml.statements.jobs import find_job
+from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result, stream_result
 
 
-def run_show(node: Show, source: str, engine: Engine, catalog: Catalog, schema: str) -> Result:
+def run_show(node: Show, source: str, queries: Queries, catalog: Catalog, schema: str) -> Result:
     """``SHOW x`` is ``SELECT * FROM sqlml.x``.  LIKE filters by name, whatever the case: of runs the model's, of jobs the model's
     or the kind.
     """
@@ -29,7 +29,8 @@ def run_show(node: Show, source: str, engine: Engine, catalog: Catalog, schema: 
         like = (f"{column} ILIKE {quote_string(node.like)}" for column in NAME_COLUMNS[node.subject])
         conditions.append(f"({' OR '.join(like)})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return stream_result(engine.run(f"SELECT * FROM {relation}{where}"))  # noqa: S608
+    text = f"SELECT * FROM {relation}{where}"  # noqa: S608
+    return stream_result(queries.run_bound(text, (0, len(text))))
 
 
 NAME_COLUMNS = {

@@ -27,6 +27,7 @@ from sqlml.evaluation.anomalies import FIGURE, AnomalyModel, anomaly_schema
 from sqlml.evaluation.functions import FUNCTIONS, TableFunction, check_fits
 from sqlml.evaluation.scores import Scores
 from sqlml.evaluation.subject import Subject
+from sqlml.statements.scored import ScoredTable, add_predictions, fast_model
 from sqlml.statements.scoring import (
     Runs,
     check_threshold,
@@ -119,6 +120,15 @@ class TableFunctions:
             raise error.located(source, call.span) from None
         bound = BoundTable(call, function, version, subject, source, body, self._catalog, self._runs)
         return table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", bound, call.span)
+
+    def rows(self, call: ModelCall, version: Version, output: str, body: Sql) -> TablePiece:
+        """The piece that stands for a call which answers row by row, where the database cannot call models itself."""
+        special = self.special(version, output)
+        load: Callable[[], RowModel] = special[2] if special else partial(fast_model, version)
+        what, _, argument = output.partition(":")
+        add = (lambda model, rows: model.explain(rows, int(argument))) if what == "explain" else add_predictions
+        table = ScoredTable(body, version.inputs, load, add, what == "transform", self._runs, values_in)
+        return table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", table, call.span)
 
     def _load(self, version: Version) -> Model:
         if version.uid not in self._models:

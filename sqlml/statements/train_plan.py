@@ -12,10 +12,9 @@ from sqlml_dialect.fitted import FittedCall, find_fitted
 
 from sqlml.algorithms.options import check_options
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.text import Sql
 from sqlml.binder.train import needed_columns
 from sqlml.catalog import Catalog
-from sqlml.contracts import Algorithm, Engine
+from sqlml.contracts import Algorithm
 from sqlml.errors import count_of
 from sqlml.features.transform_plan import plan_transform
 from sqlml.plan import TrainPlan, TransformPlan
@@ -23,7 +22,6 @@ from sqlml.registry import candidates
 from sqlml.statements.job_run import extraction_sql
 from sqlml.statements.model_calls import call_nodes
 from sqlml.statements.queries import Queries
-from sqlml.statements.table_functions import tables_of
 from sqlml.statements.train import plan_train
 from sqlml.statements.tree import PlanNode
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
@@ -54,14 +52,14 @@ _ENCODED: Mapping[str, Mapping[Kind, str]] = {
 }
 
 
-def train_node(node: Train, parameters: Parameters, queries: Queries, catalog: Catalog, engine: Engine) -> PlanNode:
+def train_node(node: Train, parameters: Parameters, queries: Queries, catalog: Catalog) -> PlanNode:
     """The whole tree of a TRAIN statement; raises what is wrong with it."""
     plan = plan_train(replace(node, asynchronous=False), parameters, queries, catalog)
     columns = _columns(node.query, parameters, queries)
-    children = [_extraction(node.query, "extraction", plan, columns, parameters, queries, catalog, engine)]
+    children = [_extraction(node.query, "extraction", plan, columns, parameters, queries, catalog)]
     if node.validate is not None:
         given = _columns(node.validate, parameters, queries)
-        children.append(_extraction(node.validate, "validation", plan, given, parameters, queries, catalog, engine))
+        children.append(_extraction(node.validate, "validation", plan, given, parameters, queries, catalog))
     chosen = _candidates(plan, columns)
     children += [_data(plan, columns), *_features(plan, chosen), _learning(node, plan, chosen), *_tuning(plan), _job(node, plan)]
     return PlanNode("train", {"model": plan.model}, tuple(children), f"TRAIN MODEL {plan.model}: a new version", ())
@@ -79,25 +77,19 @@ def _extraction(
     parameters: Parameters,
     queries: Queries,
     catalog: Catalog,
-    engine: Engine,
 ) -> PlanNode:
     sql = extraction_sql(query, plan, parameters.source, queries)
     read = needed_columns(plan)
     pushed = [f"{len(read)} of {count_of(len(columns), 'column')}"] if len(read) < len(columns) else []
     pushed += [f"a sample of {count_of(plan.sample_rows, 'row')} by seed {plan.seed}"] if plan.sample_rows else []
     fields = {
-        "engine": engine.name,
+        "engine": queries.engine_name(sql),
         "sql": sql.text,
-        "estimated_rows": estimate_rows(sql, parameters.within(query.span), engine),
+        "estimated_rows": queries.estimate_rows(sql, parameters.within(query.span)),
         "columns": list(read),
         "left_to_the_database": pushed,
     }
     return PlanNode(name, fields, call_nodes(parameters.source, query.span, queries, catalog))
-
-
-def estimate_rows(sql: Sql, values: Any, engine: Engine) -> int | None:
-    """How many rows the database expects; None where a table of ours, computed first, is part of the query."""
-    return None if tables_of(sql) else engine.estimate_rows(sql.text, values)
 
 
 def _data(plan: TrainPlan, columns: Sequence[Column]) -> PlanNode:

@@ -1,0 +1,78 @@
+"""The database that a connection is made to: a DuckDB file, one in memory, or a PostgreSQL server."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+from sqlml.contracts import Engine, FunctionEngine
+from sqlml.errors import NotSupportedError
+from sqlml.home import home_of, home_of_url, without_password
+from sqlml.registry import ENGINES, load
+
+MEMORY = ":memory:"
+IN_DATABASE = "database"
+"""``catalog="database"``: the catalog lies in the same PostgreSQL as the data."""
+CATALOG_SCHEMA = "sqlml_catalog"
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+]+)://", re.IGNORECASE)
+_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a connection works on: the database (of a URL without its password), the folder of its models, and whether the
+    database is new.
+    """
+
+    database: str
+    home: Path
+    is_new: bool
+
+
+def place_of(database: str, catalog: str | None, temporary: str | None) -> Place:
+    """Where a database is and where its models go.  ``temporary``: the folder of a database in memory."""
+    if temporary is not None:
+        return Place(database, Path(temporary), True)
+    if is_url(database):
+        return Place(without_password(database), home_of_url(database, None if catalog == IN_DATABASE else catalog), False)
+    return Place(database, home_of(database, catalog), not Path(database).exists())
+
+
+def is_url(database: str) -> bool:
+    """Whether a database is named by a URL.  ``NotSupportedError`` for one that cannot be a home."""
+    match = _URL.match(database)
+    if match and not _POSTGRES.fullmatch(match["scheme"]):
+        raise NotSupportedError(
+            f"{match['scheme']}:// cannot be a connection's own database: that is a DuckDB file or postgresql://…",
+            hint="CREATE CONNECTION c TYPE sqlalchemy WITH (url = '…') reads from any database that SQLAlchemy knows",
+        )
+    return match is not None
+
+
+def open_home(database: str) -> Engine:
+    """Connect to a database."""
+    kind = "postgres" if is_url(database) else "duckdb"
+    engine: Engine = load(ENGINES[kind]).open(database)
+    return engine
+
+
+def calls_functions(engine: Engine) -> TypeGuard[FunctionEngine]:
+    """Whether a database calls Python functions from inside its queries."""
+    return hasattr(engine, "create_function")
+
+
+def catalog_in(database: str, catalog: str | None, engine: Engine) -> str | None:
+    """The catalog's URL; ``database`` means a schema of its own in the same PostgreSQL."""
+    if catalog != IN_DATABASE:
+        return catalog
+    if not is_url(database):
+        raise NotSupportedError(
+            f"catalog={IN_DATABASE!r} is for a PostgreSQL server: a DuckDB file has its catalog beside it",
+            hint="leave out catalog",
+        )
+    engine.run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG_SCHEMA}")
+    plain = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", database, flags=re.IGNORECASE)
+    return f"{plain}{'&' if '?' in plain else '?'}options=-csearch_path%3D{CATALOG_SCHEMA}"

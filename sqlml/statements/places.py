@@ -1,0 +1,132 @@
+"""Where queries run: at home, in the database of the connection, or in that of a connection that the query names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlml_dialect import QualifiedName, Span, quote_identifier
+
+from sqlml.binder.connections import RemoteTable, Tables, begins_with_from, find_tables, is_query
+from sqlml.binder.text import Piece, Sql
+from sqlml.contracts import Engine
+from sqlml.errors import BindError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Places:
+    """The home and the connections of a session; an engine is opened when a statement first needs it.
+
+    ``known``: the connections there are, name in lower case → name; ``open_engine`` opens one by its name.
+    """
+
+    def __init__(
+        self,
+        home: Engine,
+        known: Callable[[], Mapping[str, str]] = dict,
+        open_engine: Callable[[str], Engine] | None = None,
+    ) -> None:
+        self.home = home
+        self._known = known
+        self._open_engine = open_engine
+        self._engines: dict[str, Engine] = {}
+
+    def engine(self, name: str | None) -> Engine:
+        """The engine of a connection, or that of home.  ``BindError`` where there is no connection of the name."""
+        if name is None:
+            return self.home
+        known = self._known()
+        key = name.lower()
+        if key not in known or self._open_engine is None:
+            raise BindError(f"unknown connection {name}", hint="SHOW CONNECTIONS lists all")
+        if key not in self._engines:
+            self._engines[key] = self._open_engine(known[key])
+        return self._engines[key]
+
+    def forget(self, name: str) -> None:
+        """Close a connection's engine: its options have changed, or it is gone."""
+        engine = self._engines.pop(name.lower(), None)
+        if engine is not None:
+            engine.close()
+
+    def tables(self, source: str, span: Span) -> Tables:
+        """The tables of connections in a stretch of text."""
+        text = source[slice(*span)].lower()
+        known = {key: name for key, name in self._known().items() if key in text}
+        return find_tables(source, span, known) if known else Tables()
+
+    def table(self, name: QualifiedName) -> tuple[str | None, tuple[str, ...]]:
+        """A table's place and its name there: ``pg.public.scores`` is ``public.scores`` of the connection ``pg``."""
+        parts = tuple(part.name for part in name.parts)
+        known = self._known() if len(parts) > 1 else {}
+        connection = known.get(parts[0].lower())
+        return (connection, parts[1:]) if connection else (None, parts)
+
+    def remote_sql(self, source: str, span: Span, tables: Tables, connection: str) -> Sql:
+        """A query whose tables are all of one connection, in the words of its database: the connection's name is taken off."""
+        quote = self.engine(connection).quote
+        pieces = [Piece("SELECT * ")] if begins_with_from(source, span) else []
+        position = span[0]
+        for table in tables.remote:
+            pieces.append(Piece(source[position : table.span[0]], (position, table.span[0]), verbatim=True))
+            pieces.append(Piece(_written(table, quote), table.span))
+            position = table.span[1]
+        pieces.append(Piece(source[position : span[1]], (position, span[1]), verbatim=True))
+        return Sql(source, tuple(piece for piece in pieces if piece.text), connection)
+
+    def runs_there(self, source: str, span: Span, tables: Tables) -> str | None:
+        """The connection that a stretch of text can run in as a whole."""
+        return tables.only if tables.only and is_query(source, span) else None
+
+    def interrupt(self) -> None:
+        """Stop what runs, wherever it does; from any thread."""
+        for engine in (self.home, *self._engines.values()):
+            engine.interrupt()
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        self.home.close()
+
+
+def _written(table: RemoteTable, quote: Callable[[str], str]) -> str:
+    """A name as it was written; a database with other quotes than SQL's gets its own."""
+    if quote("x") == quote_identifier("x"):
+        return ".".join(table.written)
+    return ".".join(quote(part) for part in table.parts)
+
+
+@dataclass(frozen=True)
+class ConnectionTable:
+    """A whole table of a connection, for a query that runs at home."""
+
+    table: RemoteTable
+    places: Places
+
+    def empty(self, parameters: Any) -> pa.Table:
+        stream = self._engine().run(f"{self._select()} LIMIT 0")
+        return self._table(stream)
+
+    def compute(self, parameters: Any) -> pa.Table:
+        return self._table(self._engine().run(self._select()))
+
+    def _engine(self) -> Engine:
+        return self.places.engine(self.table.connection)
+
+    def _select(self) -> str:
+        return f"SELECT * FROM {_written(self.table, self._engine().quote)}"  # noqa: S608
+
+    @staticmethod
+    def _table(stream: Any) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.Table.from_batches(stream.batches, stream.schema)
+
+
+def alias_of(table: RemoteTable) -> str:
+    """The name that a table has in its query, unless the query gives it another."""
+    return "" if table.aliased else f" AS {quote_identifier(table.parts[-1])}"
