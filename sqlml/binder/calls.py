@@ -31,8 +31,8 @@ class CallBinder:
 
     ``missing``: inputs to take as NULL, by the place of the call, to find out what else is missing.  ``table`` gives the piece
     that stands for a call whose table is computed before the statement runs, from its query with the calls in it bound; ``rows``
-    the same for calls that answer row by row, where the database cannot call models itself.  ``tables`` are pieces that stand for
-    tables of other places.
+    the same for calls that answer row by row, where the database cannot call models itself.  ``item`` gives what stands for a
+    call that the database cannot compute at all, None for one that it can.  ``tables`` are pieces for tables of other places.
     """
 
     source: str
@@ -41,6 +41,7 @@ class CallBinder:
     missing: Mapping[Span, frozenset[str]] = field(default_factory=dict)
     table: Callable[[ModelCall, Version, Sql | None], TablePiece] | None = None
     rows: Callable[[ModelCall, Version, str, Sql], TablePiece] | None = None
+    item: Callable[[ModelCall, Version, str, Mapping[str, Sql]], Sql | None] | None = None
     tables: tuple[Piece, ...] = ()
 
     def bind(self, span: Span, found: Calls) -> Sql:
@@ -57,22 +58,30 @@ class CallBinder:
         arguments = bind_arguments(self.source, call, version, lambda span: self.bind(span, inner))
         for name in self.missing.get(call.span, frozenset()):
             arguments[name] = made(self.source, "NULL", call.span)
+        output = self._asked(call, version)
+        if self.item is not None and output is not None:
+            item = self.item(call, version, output, arguments)
+            if item is not None:
+                return item
         holes = {name: hole(number) for number, name in enumerate(arguments)}
         label = (self.bind(call.extra.span, inner),) if call.extra else ()
-        return fill(self.source, self._output(call, version, holes), (*arguments.values(), *label), call.span)
+        if output is not None:
+            return fill(self.source, self.call_sql(call.model, version, output, holes), tuple(arguments.values()), call.span)
+        template = f"({self.call_sql(call.model, version, 'probs', holes)})[CAST(({hole(len(holes))}) AS VARCHAR)]"
+        return fill(self.source, template, (*arguments.values(), *label), call.span)
 
-    def _output(self, call: ModelCall, version: Version, arguments: Mapping[str, str]) -> str:
-        """The call's SQL.  Arguments are holes; after them comes one for the expression behind the comma, if there is any."""
+    def _asked(self, call: ModelCall, version: Version) -> str | None:
+        """What the call asks a version for, as a target names it; None: the probability of a class that each row names."""
         match call.function:
             case "predict_proba":
-                return self._proba(call, version, arguments)
+                return self._proba(call, version)
             case "predict_reasons":
                 check_explains(version, self.source, call.span)
-                return self.call_sql(call.model, version, f"reasons:{_count(self.source, call)}", arguments)
+                return f"reasons:{_count(self.source, call)}"
             case _:
-                return self.call_sql(call.model, version, "predict", arguments)
+                return "predict"
 
-    def _proba(self, call: ModelCall, version: Version, arguments: Mapping[str, str]) -> str:
+    def _proba(self, call: ModelCall, version: Version) -> str | None:
         check_one_target(version, "PREDICT_PROBA", self.source, call.span)
         if version.task is not Task.CLASSIFICATION:
             raise BindError(
@@ -82,12 +91,9 @@ class CallBinder:
                 hint=f"PREDICT({call.model.text}) gives its prediction",
             )
         if call.extra is None:
-            return self.call_sql(call.model, version, "probs", arguments)
+            return "probs"
         index = _class_index(self.source, call, version)
-        if index is not None:
-            return self.call_sql(call.model, version, f"proba:{index}", arguments)
-        label = hole(len(arguments))
-        return f"({self.call_sql(call.model, version, 'probs', arguments)})[CAST(({label}) AS VARCHAR)]"
+        return None if index is None else f"proba:{index}"
 
     def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
         """A call whose table is computed first."""

@@ -28,8 +28,9 @@ from sqlml_dialect.tokens import Kind, scan
 
 from sqlml import errors
 from sqlml.binder.calls import CallBinder, view_call_sql
-from sqlml.binder.connections import RemoteTable, Tables, find_tables
+from sqlml.binder.connections import RemoteTable, Tables, find_tables, is_query
 from sqlml.binder.models import resolve_model
+from sqlml.binder.select_items import is_select_item, item_sql, items_of
 from sqlml.binder.table_calls import Computed, TablePiece, table_piece
 from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
@@ -41,6 +42,7 @@ from sqlml.statements.missing import all_calls, explain_missing
 from sqlml.statements.places import ConnectionTable, Places, alias_of
 from sqlml.statements.relations import Relation
 from sqlml.statements.schema import RelationTable
+from sqlml.statements.scored import answered, answered_columns
 from sqlml.statements.table_functions import TableFunctions, check_values, only_looks, tables_of, values_in
 from sqlml.statements.views import ViewFunctions
 from sqlml.types import Column
@@ -166,6 +168,11 @@ class Queries:
 
     def projected(self, sql: Sql, names: Iterable[str], sample: tuple[int, int] | None = None) -> Sql:
         """Some columns of a query; ``sample`` is a seed and a number of rows."""
+        if items_of(sql):
+            raise NotSupportedError(
+                f"{self._engine.name} cannot compute a model's answer inside this query", source=sql.source, span=sql.span,
+                hint="PREDICT MODEL m INTO t AS … puts it into a table first",
+            )  # fmt: skip
         engine = self._places.engine(sql.at)
         columns = ", ".join(engine.quote(name) for name in names)
         rows = engine.sample_clause(*sample) if sample else f" AS {ROWS_ALIAS}"
@@ -240,7 +247,19 @@ class Queries:
         def resolve(ref: ModelRef) -> Version:
             return resolve_model(self._catalog, ref, source)
 
-        return CallBinder(source, resolve, call_sql, missing or {}, table, None if self.inside else rows, brought)
+        def item(call: ModelCall, version: Version, output: str, arguments: Mapping[str, Sql]) -> Sql | None:
+            try:
+                self._call_sql(version, output, dict.fromkeys(arguments, "NULL"))
+            except NotSupportedError as error:
+                if kept_by is None and is_query(source, span) and is_select_item(source, span, call.span):
+                    return item_sql(source, call.span, arguments, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
+                hint = f"it can be a column of the outermost SELECT by itself; else PREDICT MODEL {version.name} INTO t AS …"
+                raise NotSupportedError(error.message, source=source, span=call.span, hint=error.hint or hint) from None
+            return None
+
+        if self.inside:
+            return CallBinder(source, resolve, call_sql, missing or {}, table, tables=brought)
+        return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought)
 
     def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
         special = self._tables.special(version, output)
@@ -265,12 +284,18 @@ class Queries:
         """The columns of a query, without running it."""
         try:
             with self._empty_tables(sql, parameters) as values:
-                return self._guard(sql, lambda text: self._places.engine(sql.at).describe(text, values))
+                columns = self._guard(sql, lambda text: self._places.engine(sql.at).describe(text, values))
+                return answered_columns(columns, items_of(sql))
         except BindError as error:
             raise error.located(sql.source, sql.span) from None
 
     def run(self, sql: Sql, parameters: Any = ()) -> Stream:
         """Run one statement of the database."""
+        stream = self._run(sql, parameters)
+        items = items_of(sql)
+        return answered(stream, items) if items and stream.has_rows else stream
+
+    def _run(self, sql: Sql, parameters: Any) -> Stream:
         if not tables_of(sql):
             stream = self._guard(sql, lambda text: self._places.engine(sql.at).run(text, parameters))
             return replace(stream, batches=self._translated(sql, stream.batches))

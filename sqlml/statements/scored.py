@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
+from sqlml.binder.select_items import ItemPiece
 from sqlml.binder.text import Sql
 from sqlml.bundles.model import Model
 from sqlml.catalog import Version
 from sqlml.contracts import RowModel, Stream
+from sqlml.errors import InternalError
 from sqlml.statements.scoring import Runs
-from sqlml.types import Column, kind_of_arrow, sql_type
+from sqlml.types import Column, arrow_type, kind_of_arrow, sql_type
 
 if TYPE_CHECKING:
     from sqlml.plan import InputColumn
@@ -61,6 +63,70 @@ def scored(
                 yield pa.RecordBatch.from_arrays([*(batch.column(i) for i in kept), *answer.columns], schema=schema)
 
     return Stream(columns, schema, batches())
+
+
+def answered(stream: Stream, items: Sequence[ItemPiece]) -> Stream:
+    """A stream whose items are computed from their arguments, which leave it."""
+    names = stream.schema.names
+    found = [(item, _places(names, item.prefix), _answers(item)) for item in items]
+    arguments = {place for _, places, _ in found for place in places}
+    made = {places[-1] + 1 if places else names.index(item.prefix): answer for item, places, answer in found}
+    kept = [i for i in range(len(names)) if i not in arguments]
+    columns = answered_columns(stream.columns, items)
+    inputs = {places[-1] + 1: places for _, places, _ in found if places}
+    nothing = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in stream.schema], schema=stream.schema)
+
+    def answer(batch: pa.RecordBatch) -> list[pa.Array]:
+        return [made[i]([batch.column(p) for p in inputs[i]]) if i in made else batch.column(i) for i in kept]
+
+    schema = pa.schema([pa.field(c.name, array.type) for c, array in zip(columns, answer(nothing), strict=True)])
+
+    def batches() -> Generator[pa.RecordBatch, None, None]:
+        with closing(stream.batches) as source:
+            for batch in source:
+                yield pa.RecordBatch.from_arrays(answer(batch), schema=schema)
+
+    return Stream(columns, schema, batches())
+
+
+def answered_columns(columns: Sequence[Column], items: Sequence[ItemPiece]) -> tuple[Column, ...]:
+    """The columns of a statement without its items' arguments; items have the types of their answers."""
+    names = [column.name for column in columns]
+    types = {(_places(names, item.prefix) or [-1])[-1] + 1: _answers(item)(None).type for item in items}
+    arguments = {place for item in items for place in _places(names, item.prefix)}
+    return tuple(
+        Column(c.name, sql_type(types[i]), kind_of_arrow(types[i])) if i in types else c
+        for i, c in enumerate(columns) if i not in arguments
+    )  # fmt: skip
+
+
+def _places(names: Sequence[str], prefix: str) -> list[int]:
+    return [index for index, name in enumerate(names) if name.startswith(prefix)]
+
+
+def _answers(item: ItemPiece) -> Callable[[Sequence[pa.Array] | None], pa.Array]:
+    """From an item's arguments (None: no rows) its answers."""
+    version = item.version
+    if version is None:
+        raise InternalError("an item without a model")
+    model = Model.open(version.bundle, version.sha256)
+    names = [column.name for column in version.inputs]
+    what, _, argument = item.output.partition(":")
+
+    def answers(arguments: Sequence[pa.Array] | None) -> pa.Array:
+        arrays = [pa.array([], arrow_type(c.kind)) for c in version.inputs] if arguments is None else list(arguments)
+        rows = pa.StructArray.from_arrays(arrays, names=names)
+        match what:
+            case "predict":
+                return model.predict(rows)
+            case "probs":
+                return model.probs_map(model.raw(rows))
+            case "proba":
+                return pa.array(model.raw(rows)[:, int(argument)], pa.float64())
+            case _:
+                return model.reasons(rows, int(argument))
+
+    return answers
 
 
 def _no_columns(rows: int) -> pa.StructArray:
