@@ -75,10 +75,10 @@ def _counts_items(top: Sequence[Token]) -> bool:
     """``ORDER BY 2``: the number of an item, which others would move."""
     for index, token in enumerate(top):
         if token.key in _PLACES and top[index + 1 : index + 2] and top[index + 1].key == "BY":
-            rest = top[index + 2 :]
-            for here, after in zip(rest, [*rest[1:], None], strict=True):
+            rest = top[index + 1 :]
+            for before, here in zip(rest, rest[1:], strict=False):
                 if here.key in _ENDS:
                     break
-                if here.kind is Kind.NUMBER and (after is None or after.key in ("", ",", "ASC", "DESC", "NULLS", *_ENDS)):
+                if here.kind is Kind.NUMBER and before.key in ("BY", ","):
                     return True
     return False
