@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 class OptionSpec:
     """One option of an algorithm, under the library's own name.
 
-    ``type`` is ``int``, ``float``, ``bool``, ``str``, ``list[float]``, ``class_weight`` ('balanced', or a number for each class),
-    or several of these, as in ``float | str``; ``low`` and ``high`` are the ends of the allowed range of numbers, inclusive
+    ``type`` is ``int``, ``float``, ``bool``, ``str``, ``list[float]``, ``list[int]``, ``device`` ('auto', 'cpu', 'cuda',
+    'cuda:1'), ``class_weight`` ('balanced', or a number for each class),
+    or several of these, as in ``float | str``; of connections and runners also ``struct``, ``size`` (bytes) and ``duration``
+    (seconds).  ``low`` and ``high`` are the ends of the allowed range of numbers, inclusive
     unless ``open_low`` / ``open_high``; ``choices`` are the allowed words; ``default`` None means "the library's own".
     """
 
@@ -331,10 +333,16 @@ class JobHandle(Protocol):
 
 
 class Runner(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    ``kinds`` are the jobs that it can carry out: train, folds, predict.  ``reads``: it runs queries itself, of tables that its own
+    name stands before (``FROM cluster.db.t``), and then needs no file of rows.
+    """
 
     name: str
     type: str
+    kinds: frozenset[str]
+    reads: bool
 
     def submit(self, spec: JobSpec) -> JobHandle:
         """Start the job described by a JSON-able value in its folder; returns at once."""

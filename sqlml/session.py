@@ -63,9 +63,11 @@ from sqlml.statements.models import find_views, run_alter_model, run_drop_model
 from sqlml.statements.places import Places
 from sqlml.statements.plans import run_explain_plan
 from sqlml.statements.predict import run_predict
+from sqlml.statements.predict_job import run_predict_job
 from sqlml.statements.queries import Queries
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
+from sqlml.statements.runners import open_runner
 from sqlml.statements.schema import install_schema
 from sqlml.statements.show import misplaced_function, misspelt_show, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
@@ -223,6 +225,12 @@ class Session:
                 return run_train_async(node, parameters, queries, catalog, self._emit)
             return run_train(node, parameters, queries, catalog, self._emit, self._follow)
 
+        def predict(node: Predict, parameters: Parameters) -> Result:
+            if node.runner is None or node.asynchronous:
+                return run_predict(node, parameters, queries, catalog)
+            runner = open_runner(catalog, node.runner.name)
+            return run_predict_job(node, parameters, queries, catalog, runner, self._emit, self._follow)
+
         return {
             Train: _Handler(train, writes=_always, lasts=lambda node: bool(node.asynchronous)),
             Evaluate: _Handler(
@@ -230,7 +238,7 @@ class Session:
                 writes=lambda node: any(option.name.name.lower() == "folds" for option in node.options),  # a job of the catalog
             ),
             CompareModels: _Handler(lambda n, p: run_compare(n, p, queries, catalog, self._notice)),
-            Predict: _Handler(lambda n, p: run_predict(n, p, queries, catalog)),
+            Predict: _Handler(predict, writes=lambda node: node.runner is not None),
             ExplainModel: _Handler(lambda n, p: run_explain_model(n, p, queries, catalog)),
             ExplainPlan: _Handler(
                 lambda n, p: run_explain_plan(n, p, queries, catalog, views_calling, self._run_watched),

@@ -22,6 +22,8 @@ class InlineRunner:
 
     name = "inline"
     type = "inline"
+    kinds = frozenset({"train", "folds"})
+    reads = False
 
     def submit(self, spec: JobSpec) -> InlineJob:
         if spec.plan.limits.memory:

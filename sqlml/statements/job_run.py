@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from sqlml.binder.text import Sql
 from sqlml.binder.train import needed_columns
 from sqlml.catalog import Catalog, Job
 from sqlml.catalog.files import remove_job_data
-from sqlml.contracts import Event, JobHandle, Runner
+from sqlml.contracts import Event, JobHandle, Runner, Stream
 from sqlml.errors import BundleError, Cancelled, DataError, NotSupportedError, OperationalError, ProgrammingError
 from sqlml.plan import JobSpec, TrainPlan
 from sqlml.statements.queries import Queries
@@ -53,10 +54,26 @@ def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries)
     return queries.projected(queries.bind(source, query.span), needed_columns(plan), sample)
 
 
+def own_query(sql: Sql, values: Any, runner: Runner) -> str | None:
+    """The query as the runner runs it itself; None where its rows must be taken to it."""
+    if not runner.reads or sql.at is None or sql.at.lower() != runner.name.lower():
+        return None
+    if values:
+        raise NotSupportedError(
+            f"a query that {runner.name} reads itself takes no parameters", source=sql.source, span=sql.span,
+            hint="write the values into the query",
+        )  # fmt: skip
+    return sql.text
+
+
 def extract_rows(query: Query, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job, name: str = ROWS) -> None:
     """The rows of a query as an Arrow file in the job's folder, batch by batch."""
     stream = queries.run(extraction_sql(query, plan, parameters.source, queries), parameters.within(query.span))
-    path = job.folder / name
+    write_rows(stream, job.folder / name)
+
+
+def write_rows(stream: Stream, path: Path) -> None:
+    """A result as an Arrow file, batch by batch."""
     try:
         with (
             closing(stream.batches) as batches,

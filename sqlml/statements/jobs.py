@@ -26,6 +26,7 @@ from sqlml.home import CATALOG_VARIABLE
 from sqlml.statements.job_run import job_run
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
+from sqlml.statements.runners import open_runner
 from sqlml.statements.train import located, plan_train, prepare_job
 
 FOLLOWER = "sqlml.follower"
@@ -50,7 +51,7 @@ def run_train_async(
     queries.tell_if_hidden(plan.model)
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
-            prepare_job(node, plan, parameters, queries, job, on_event)
+            prepare_job(node, plan, parameters, queries, job, on_event, open_runner(catalog, plan.runner))
             _start_follower(catalog, job)
     except Error as error:
         raise located(error, node, parameters.source) from None

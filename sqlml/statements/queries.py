@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import re
-import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlml_dialect import (
-    Calls,
-    DialectError,
-    ModelCall,
-    ModelRef,
-    QualifiedName,
-    Query,
     Span,
-    find_calls,
-    quote_identifier,
 )
-from sqlml_dialect.calls import BUILTINS, may_have_calls
-from sqlml_dialect.table_functions import TABLE_FUNCTIONS
-from sqlml_dialect.tokens import Kind, scan
 
 from sqlml import errors
-from sqlml.binder.calls import CallBinder, view_call_sql
-from sqlml.binder.connections import RemoteTable, Tables, find_tables, is_query
-from sqlml.binder.models import resolve_model
-from sqlml.binder.select_items import is_select_item, item_sql, items_of
-from sqlml.binder.table_calls import Computed, TablePiece, table_piece
-from sqlml.binder.text import Sql, number_parameters, verbatim
-from sqlml.bundles.model import Model
-from sqlml.catalog import Catalog, Version
+from sqlml.binder.select_items import items_of
+from sqlml.binder.table_calls import TablePiece
+from sqlml.binder.text import Sql
+from sqlml.catalog import Catalog
 from sqlml.contracts import Stream, Target
-from sqlml.errors import BindError, Error, InternalError, NotSupportedError, parse_error
-from sqlml.statements.home import calls_functions
-from sqlml.statements.missing import all_calls, explain_missing
-from sqlml.statements.places import ConnectionTable, Places, alias_of
+from sqlml.errors import BindError, Error, InternalError
+from sqlml.statements.binding import Binding
+from sqlml.statements.missing import explain_missing
+from sqlml.statements.places import Places
 from sqlml.statements.relations import Relation
-from sqlml.statements.schema import RelationTable
 from sqlml.statements.scored import answered, answered_columns
-from sqlml.statements.table_functions import TableFunctions, check_values, only_looks, tables_of, values_in
-from sqlml.statements.views import ViewFunctions
+from sqlml.statements.scoring import Runs
+from sqlml.statements.table_functions import check_values, only_looks, tables_of, values_in
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -52,22 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_KEPT = re.compile(
-    r"\s*(?:create\s+(?:or\s+replace\s+)?(?:temp\s+|temporary\s+|recursive\s+)*(?P<made>view|macro|function)|(?P<prepared>prepare))\b",
-    re.IGNORECASE,
-)
-PREPARED = "prepared statement"
-ROWS_ALIAS = "__sqlml_rows"
-_FOLLOW = frozenset({"view", "macro", "function"})
-"""What keeps a query and runs it again later; all but PREPARE, which does not outlive the connection, follow a model's alias."""
 
-
-class Queries:
-    """Binds and runs the queries of one connection.
-
-    ``schema`` is the name of our schema in the database.  ``notice`` gets what the person should know.  ``relations`` are those
-    that the database itself cannot show live: they are copied to it for the statement that reads them.
-    """
+class Queries(Binding):
+    """Binds and runs the queries of one connection."""
 
     def __init__(
         self,
@@ -78,207 +47,12 @@ class Queries:
         notice: Callable[[str], None],
         relations: Mapping[str, Relation] | None = None,
     ) -> None:
-        self._places = places
-        self._engine = places.home
-        self._catalog = catalog
-        self._target = target
-        self._schema = schema
-        self._notice = notice
-        self._relations = relations or {}
-        self._tables = TableFunctions(catalog, self)
-        self._views = ViewFunctions(self._engine, catalog, schema, self.call) if calls_functions(self._engine) else None
-        if self._views is not None:
-            self._views.restore()
-        self._hidden: set[str] = set()  # model names that are the database's own functions
+        super().__init__(places, catalog, target, schema, notice, relations)
         self._registered: dict[str, int | None] = {}  # tables of ours, and the transaction that they were made in
         self._unused: list[str] = []  # those of them whose statement is over
 
-    # --- binding ----------------------------------------------------------------------------------------------------
-
-    def find(self, source: str, span: Span) -> Calls:
-        """The calls of ours in a stretch of text."""
-        text = source[span[0] : span[1]]
-        models = self._functions(text)
-        if not models and not may_have_calls(text):
-            return Calls()
-        lowered = text.lower()
-        skip = {name for name in (*BUILTINS, *TABLE_FUNCTIONS, *models) if name in lowered and self._engine.has_function(name)}
-        try:
-            self._tell_hidden(text, skip.intersection(models))
-            return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip)
-        except DialectError as error:
-            raise parse_error(error).moved(source, span[0]) from None
-
-    def _tell_hidden(self, text: str, models: set[str]) -> None:
-        """Say once that a model named like a function of the database has none of its own, where such a function is called."""
-        if models <= self._hidden:
-            return
-        called = {call.model.name.text.lower() for call in all_calls(find_calls(text, models, skip=BUILTINS))}
-        for name in sorted(called & models - self._hidden):
-            self._hidden.add(name)
-            self._notice(f"{name} is a function of the database: the model of that name is reached by PREDICT({name})")
-
-    def tell_if_hidden(self, model: str) -> None:
-        """Say that a model has no function of its own, where the database has one of its name."""
-        if self._engine.has_function(model):
-            self._notice(f"{model} is a function of the database: the model of that name is reached by PREDICT({model})")
-
-    def _functions(self, text: str) -> list[str]:
-        """The models whose name occurs in a text, so that most statements ask the catalog for nothing more."""
-        lowered = text.lower()
-        return [name.lower() for name in self._catalog.model_names() if name.lower() in lowered]
-
-    @property
-    def inside(self) -> bool:
-        """Whether the database calls models from inside its queries."""
-        return calls_functions(self._engine)
-
-    def scores_inside(self, sql: Sql) -> bool:
-        """Whether a query's rows can be scored where they are."""
-        return sql.at is None and self.inside
-
-    def bind(self, source: str, span: Span, missing: Mapping[Span, frozenset[str]] | None = None) -> Sql:
-        """A stretch of the source as SQL for the database that its tables are in."""
-        found = self.find(source, span)
-        tables = self._places.tables(source, span)
-        place = None if found.calls else self._places.runs_there(source, span, tables)
-        if place is not None:
-            return self._places.remote_sql(source, span, tables, place)
-        brought = self._brought(source, span, tables)
-        if not found.calls and not brought:
-            return verbatim(source, span)
-        binder = self._binder(source, self._kept_by(source, span), missing, span, brought)
-        return number_parameters(binder.bind(span, found), span)
-
-    def _brought(self, source: str, span: Span, tables: Tables) -> tuple[TablePiece, ...]:
-        """The pieces that stand for tables copied into the database for the statement: of connections, of the catalog."""
-        found: list[tuple[RemoteTable, Computed]] = [(table, ConnectionTable(table, self._places)) for table in tables.remote]
-        if self._relations and self._schema in source[slice(*span)].lower():
-            for table in find_tables(source, span, {self._schema: self._schema}).remote:
-                relation = self._relations.get(table.parts[-1].lower())
-                if relation is not None:
-                    found.append((table, RelationTable(relation)))
-        kept_by = self._kept_by(source, span) if found else None
-        if kept_by is not None:
-            raise NotSupportedError(
-                f"{source[slice(*found[0][0].span)]} is copied here for one statement, and a {kept_by} would read it again",
-                source=source, span=found[0][0].span, hint="keep its rows: CREATE TABLE … AS SELECT …",
-            )  # fmt: skip
-        return tuple(table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", made, t.span, alias_of(t)) for t, made in found)
-
-    def projected(self, sql: Sql, names: Iterable[str], sample: tuple[int, int] | None = None) -> Sql:
-        """Some columns of a query; ``sample`` is a seed and a number of rows."""
-        if items_of(sql):
-            raise NotSupportedError(
-                f"{self._engine.name} cannot compute a model's answer inside this query", source=sql.source, span=sql.span,
-                hint="PREDICT MODEL m INTO t AS … puts it into a table first",
-            )  # fmt: skip
-        engine = self._places.engine(sql.at)
-        columns = ", ".join(engine.quote(name) for name in names)
-        rows = engine.sample_clause(*sample) if sample else f" AS {ROWS_ALIAS}"
-        return sql.wrapped(f"SELECT {columns} FROM (", f"\n){rows}")  # noqa: S608
-
-    def engine_name(self, sql: Sql) -> str:
-        """The name of the database where a query runs."""
-        return self._places.engine(sql.at).name
-
-    def estimate_rows(self, sql: Sql, parameters: Any = ()) -> int | None:
-        """How many rows the database expects; None where a table of ours, computed first, is part of the query."""
-        return None if tables_of(sql) else self._places.engine(sql.at).estimate_rows(sql.text, parameters)
-
-    def is_home(self, table: QualifiedName) -> bool:
-        """Whether a table is in a database that calls models from inside its queries, and so can be written by one."""
-        return self.inside and self._places.table(table)[0] is None
-
-    def table_rows(self, table: QualifiedName) -> int | None:
-        """How many rows a table has, wherever it is; None where there is none."""
-        place, parts = self._places.table(table)
-        return self._places.engine(place).table_rows(parts)
-
-    def write(self, table: QualifiedName, stream: Stream, mode: str) -> int:
-        """Write a result into a table, wherever that is; how many rows there were."""
-        place, parts = self._places.table(table)
-        return self._places.engine(place).write(parts, stream.schema, stream.batches, mode)
-
-    def predict_table(
-        self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
-    ) -> Sql:
-        """``(SELECT the query's columns, the prediction's columns …)`` for a PREDICT MODEL statement."""
-        binder = self._binder(source, None, {ref.span: missing})
-        return binder.predict_table(ref, version, self.bind(source, query.span), ref.span)
-
-    def call(self, version: Version, output: str) -> str:
-        """SQL that calls a version with every input taken by name from the scope."""
-        return self._call_sql(version, output, {c.name: quote_identifier(c.name) for c in version.inputs})
-
-    def added_columns(self, version: Version) -> tuple[str, ...]:
-        """The names of the columns that PREDICT MODEL adds."""
-        return tuple(name for name, _ in version.added)
-
-    def _binder(
-        self,
-        source: str,
-        kept_by: str | None,
-        missing: Mapping[Span, frozenset[str]] | None,
-        span: Span = (0, 0),
-        brought: tuple[TablePiece, ...] = (),
-    ) -> CallBinder:
-        def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-            if kept_by in _FOLLOW:
-                if self._views is None:
-                    raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
-                self._call_sql(version, output, arguments)  # says what is wrong with it
-                self._views.ensure(ref, output)
-                return view_call_sql(self._schema, ref, version, output, arguments)
-            try:
-                return self._call_sql(version, output, arguments)
-            except NotSupportedError as error:
-                raise error.located(source, ref.span) from None
-
-        def rows(call: ModelCall, version: Version, output: str, body: Sql) -> TablePiece:
-            if kept_by is not None:
-                raise _kept_error(kept_by, version, source, call.span, self._engine.name)
-            return self._tables.rows(call, version, output, number_parameters(body, span))
-
-        def table(call: ModelCall, version: Version, body: Sql | None) -> TablePiece:
-            numbered = None if body is None else number_parameters(body, span)
-            return self._tables.bind(call, version, numbered, source, kept_by)
-
-        def resolve(ref: ModelRef) -> Version:
-            return resolve_model(self._catalog, ref, source)
-
-        def item(call: ModelCall, version: Version, output: str, arguments: Mapping[str, Sql]) -> Sql | None:
-            try:
-                self._call_sql(version, output, dict.fromkeys(arguments, "NULL"))
-            except NotSupportedError as error:
-                if kept_by is None and is_query(source, span) and is_select_item(source, span, call.span):
-                    return item_sql(source, call.span, arguments, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
-                hint = f"it can be a column of the outermost SELECT by itself; else PREDICT MODEL {version.name} INTO t AS …"
-                raise NotSupportedError(error.message, source=source, span=call.span, hint=error.hint or hint) from None
-            return None
-
-        if self.inside:
-            return CallBinder(source, resolve, call_sql, missing or {}, table, tables=brought)
-        return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought)
-
-    def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-        special = self._tables.special(version, output)
-        if special is not None:
-            name, signature, of_rows = special
-            return self._target.call_sql(name, "full", signature, of_rows, arguments)
-        load = partial(Model.open, version.bundle, version.sha256)
-        return self._target.call_sql(version.uid, output, version.signature, load, arguments)
-
-    @staticmethod
-    def _kept_by(source: str, span: Span) -> str | None:
-        """What keeps the text and runs it again later, if the statement makes such a thing: a view, a macro …"""
-        words = [t.text for t in scan(source, *span) if t.kind is Kind.WORD]
-        match = _KEPT.match(" ".join(words[:6]))
-        if match is None:
-            return None
-        return match["made"].lower() if match["made"] else PREPARED
-
-    # --- running ----------------------------------------------------------------------------------------------------
+    def _runs(self) -> Runs:
+        return self
 
     def describe(self, sql: Sql, parameters: Any = ()) -> tuple[Column, ...]:
         """The columns of a query, without running it."""
@@ -418,14 +192,6 @@ class Queries:
             error.span = sql.place(error.span)
             error.source = sql.source
         return _without_internals(error)
-
-
-def _kept_error(kept_by: str | None, version: Version, source: str, span: Span, engine: str) -> NotSupportedError:
-    return NotSupportedError(
-        f"a {kept_by} in {engine} cannot call {version.name}: the function that this connection makes goes with it",
-        source=source, span=span,
-        hint=f"DEPLOY MODEL {version.name} TO DATABASE AS FUNCTION {version.model} makes one that stays; call that one",
-    )  # fmt: skip
 
 
 def _computed(piece: TablePiece, parameters: Any) -> pa.Table:

@@ -19,7 +19,16 @@ from sqlml.contracts import Event, JobHandle, Runner
 from sqlml.errors import BindError, Error, NotSupportedError, TrainingDataError
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.registry import get
-from sqlml.statements.job_run import VALIDATION_ROWS, extract_rows, job_run, read_result, run_job
+from sqlml.statements.job_run import (
+    ROWS,
+    VALIDATION_ROWS,
+    extract_rows,
+    extraction_sql,
+    job_run,
+    own_query,
+    read_result,
+    run_job,
+)
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
 from sqlml.statements.train_result import train_result
@@ -55,7 +64,7 @@ def run_train(
     queries.tell_if_hidden(plan.model)
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
-            spec = prepare_job(node, plan, parameters, queries, job, on_event)
+            spec = prepare_job(node, plan, parameters, queries, job, on_event, runner)
             run_job(runner, spec, on_event, follow)
             version, outcome = publish_job(catalog, spec)
     except Error as error:
@@ -64,14 +73,24 @@ def run_train(
 
 
 def prepare_job(
-    node: Train, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job, on_event: Callable[[Event], None]
+    node: Train,
+    plan: TrainPlan,
+    parameters: Parameters,
+    queries: Queries,
+    job: Job,
+    on_event: Callable[[Event], None],
+    runner: Runner,
 ) -> JobSpec:
     """Take the rows out of the database, and write the job's document: whoever finds it can run the job, and publish it."""
     on_event({"event": "stage", "name": "reading"})
-    extract_rows(node.query, plan, parameters, queries, job)
-    if node.validate is not None:
-        extract_rows(node.validate, plan, parameters, queries, job, VALIDATION_ROWS)
-    spec = JobSpec(job.id, "train", job.folder, plan)
+    given: list[str | None] = []
+    for query, name in ((node.query, ROWS), (node.validate, VALIDATION_ROWS)):
+        sql = None if query is None else extraction_sql(query, plan, parameters.source, queries)
+        own = None if sql is None or query is None else own_query(sql, parameters.within(query.span), runner)
+        given.append(own)
+        if query is not None and own is None:
+            extract_rows(query, plan, parameters, queries, job, name)
+    spec = JobSpec(job.id, "train", job.folder, plan, *given)
     document = json.dumps(spec.to_json(), ensure_ascii=False, default=str)
     (job.folder / "job.json").write_text(document, encoding="utf-8")
     return spec

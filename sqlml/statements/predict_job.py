@@ -1,0 +1,109 @@
+"""PREDICT MODEL … ON runner: a job that scores the rows of a query where the runner is.
+
+Rows that the runner reads itself never come here; what it makes is written where INTO says, by the runner for tables of its own,
+else by the database that the table is in, all or nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pyarrow as pa
+from sqlml_dialect import Predict
+
+from sqlml.binder.parameters import Parameters
+from sqlml.catalog import Catalog, Job, Version
+from sqlml.catalog.files import remove_job_data
+from sqlml.contracts import Event, JobHandle, Runner, Stream
+from sqlml.errors import NotSupportedError, OperationalError
+from sqlml.plan import JobSpec, Limits, PredictOutcome, PredictPlan
+from sqlml.statements.job_run import job_run, own_query, read_result, run_job, write_rows
+from sqlml.statements.predict import bind_predict, check_into, stream_into
+from sqlml.statements.queries import Queries
+from sqlml.statements.result import Result
+from sqlml.types import Column, kind_of_arrow, sql_type
+
+ROWS, PREDICTIONS = "rows.arrow", "predictions"
+
+
+def run_predict_job(
+    node: Predict,
+    parameters: Parameters,
+    queries: Queries,
+    catalog: Catalog,
+    runner: Runner,
+    on_event: Callable[[Event], None],
+    follow: Callable[[JobHandle | None], None],
+) -> Result:
+    """Score a query's rows on a runner, and put them where INTO says, or give them back."""
+    source = parameters.source
+    if "predict" not in runner.kinds:
+        raise NotSupportedError(
+            f"PREDICT MODEL … ON {runner.name}: predictions are made inside the database", source=source,
+            span=node.runner.span if node.runner else node.model.span, hint="leave out ON",
+        )  # fmt: skip
+    if node.into is not None:
+        check_into(node.into, queries, source)
+    version, sql = bind_predict(node, parameters, queries, catalog)
+    values = parameters.within(node.query.span)
+    query = own_query(sql, values, runner)
+    plan = _plan(node, version, runner, queries, source[slice(*parameters.statement)])
+    with job_run(catalog, "predict", version.model, plan.statement, plan.runner) as job:
+        if query is None:
+            on_event({"event": "stage", "name": "reading"})
+            write_rows(queries.run(sql, values), job.folder / ROWS)
+        spec = JobSpec(job.id, "predict", job.folder, plan, query)
+        run_job(runner, spec, on_event, follow)
+        outcome = PredictOutcome.from_json(read_result(spec))
+        (job.folder / ROWS).unlink(missing_ok=True)
+        result = Result(rowcount=outcome.rows)
+        if plan.into is None:
+            result = stream_into(_predictions(job), node.into, queries)
+        catalog.end_job(job, "done")
+        if node.into is not None:
+            remove_job_data(job.folder)
+    return result
+
+
+def _plan(node: Predict, version: Version, runner: Runner, queries: Queries, statement: str) -> PredictPlan:
+    """``into`` is the runner's to write where the table is one of its own."""
+    place, parts = queries.place_of(node.into.table) if node.into else (None, ())
+    own = node.into is not None and place is not None and place.lower() == runner.name.lower()
+    return PredictPlan(
+        model=version.model,
+        version=version.version,
+        bundle=str(Path(version.bundle).absolute()),
+        sha256=version.sha256,
+        limits=Limits(),
+        runner=runner.name,
+        statement=statement,
+        into=tuple(parts) if own else None,
+        mode=node.into.mode if node.into else "create",
+    )
+
+
+def _predictions(job: Job) -> Stream:
+    """What the runner left in the job's folder; it goes when it has been read."""
+    import pyarrow.dataset as ds
+
+    folder = job.folder / PREDICTIONS
+    try:
+        dataset = ds.dataset(folder, format="parquet")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise OperationalError(f"job {job.id} left no predictions in {folder}", hint=f"SHOW LOGS FOR JOB {job.id}") from error
+
+    def batches() -> Generator[pa.RecordBatch, None, None]:
+        yield from (batch for batch in dataset.to_batches() if batch.num_rows)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    columns = tuple(Column(f.name, _sql_name(f.type), kind_of_arrow(f.type)) for f in dataset.schema)
+    return Stream(columns, dataset.schema, batches())
+
+
+def _sql_name(kind: pa.DataType) -> str:
+    try:
+        return sql_type(kind)
+    except TypeError:
+        return str(kind).upper()
