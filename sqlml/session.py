@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from sqlml_dialect import (
@@ -52,6 +53,7 @@ from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.errors import Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.compare import run_compare
+from sqlml.statements.connections import known_connections, open_connection
 from sqlml.statements.deploy import run_deploy, run_undeploy
 from sqlml.statements.describe import run_describe
 from sqlml.statements.evaluate import run_evaluate
@@ -120,9 +122,10 @@ class Session:
 
     def _open(self, database: str, catalog: str | None, schema: str | None) -> None:
         self._engine = open_home(database)
-        self._places = Places(self._engine)
         try:
             self._catalog = Catalog.open(self.place.home, catalog_in(database, catalog, self._engine))
+            known, opened = partial(known_connections, self._catalog), partial(open_connection, self._catalog)
+            self._places = Places(self._engine, known, opened)
             self._catalog.recover()
             self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
             found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
@@ -133,7 +136,7 @@ class Session:
             self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied)
             self._handlers = self._table()
         except BaseException:
-            self._places.close()
+            self._engine.close()
             raise
 
     # --- statements -------------------------------------------------------------------------------------------------
