@@ -100,6 +100,8 @@ class Names(NamedTuple):
     columns: tuple[str, ...]
     models: tuple[str, ...]
     endpoints: tuple[str, ...]
+    connections: tuple[str, ...] = ()
+    runners: tuple[str, ...] = ()  # those that were created
 
 
 def connect(
@@ -192,6 +194,11 @@ class Connection:
     @property
     def database(self) -> str:
         return self.session.place.database
+
+    @property
+    def dialect(self) -> str:
+        """Whose SQL the database speaks: ``duckdb``, ``postgres``."""
+        return self.session.dialect
 
     @property
     def is_new(self) -> bool:

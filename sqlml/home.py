@@ -17,7 +17,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from sqlml.errors import OperationalError
 
@@ -68,23 +68,36 @@ class Home:
 
 
 def home_of(database: str | os.PathLike[str], catalog: str | None = None) -> Path:
-    """The models' folder of a database file: ``bank.duckdb`` → ``bank.sqlml``; other suffixes are kept.
+    """The models' folder of a database.
 
-    With a catalog elsewhere it is a folder of that catalog's own in there, so that no catalog cleans up after another.
+    Of a file it lies beside it, ``bank.duckdb`` → ``bank.sqlml`` (other suffixes are kept); of a server, whose URL is given, in the
+    user's own folder: ``~/.sqlml/bank@db.example-1a2b3c.sqlml``.  With a catalog elsewhere it is a folder of that catalog's own in
+    there, so that no catalog cleans up after another.
     """
-    path = Path(database).absolute()
-    name = path.stem if path.suffix.lower() in DATABASE_SUFFIXES else path.name
-    home = path.with_name(name + SUFFIX)
+    text = os.fspath(database)
+    if "://" in text:
+        home = _home_of_url(text)
+    else:
+        path = Path(text).absolute()
+        home = path.with_name((path.stem if path.suffix.lower() in DATABASE_SUFFIXES else path.name) + SUFFIX)
     return home if catalog is None else home / f"catalog-{_mark(catalog)}"
 
 
-def home_of_url(database: str, catalog: str | None = None) -> Path:
-    """The models' folder of a database that is named by a URL: ``~/.sqlml/bank@db.example-1a2b3c.sqlml``."""
-    parts = urlsplit(database)
-    name = f"{parts.path.strip('/') or 'postgres'}@{parts.hostname or 'local'}"
-    readable = re.sub(r"[^A-Za-z0-9_.@-]", "_", name)
-    home = Path.home() / SUFFIX / f"{readable}-{_mark(database)[:6]}{SUFFIX}"
-    return home if catalog is None else home / f"catalog-{_mark(catalog)}"
+def _home_of_url(url: str) -> Path:
+    """The same for whoever logs in: the user's name is no part of it."""
+    parts = urlsplit(url)
+    place = f"{parts.netloc.rpartition('@')[2]}{parts.path}?{parts.query}"
+    name = re.sub(r"[^A-Za-z0-9_.@-]", "_", f"{short_name(url)}@{parts.hostname or 'local'}")
+    return Path.home() / SUFFIX / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:6]}{SUFFIX}"
+
+
+def short_name(database: str) -> str:
+    """A database in a word: ``bank`` for ``/data/bank.duckdb`` and for ``postgresql://db.example/bank``."""
+    if database == ":memory:":
+        return "memory"
+    if "://" in database:
+        return unquote(urlsplit(database).path.strip("/")) or "postgres"
+    return Path(database).stem
 
 
 def without_password(url: str) -> str:

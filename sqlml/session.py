@@ -293,6 +293,11 @@ class Session:
 
     # --- around them ------------------------------------------------------------------------------------------------
 
+    @property
+    def dialect(self) -> str:
+        """Whose SQL the database speaks."""
+        return self._engine.dialect
+
     def begin(self) -> None:
         self._engine.run("BEGIN TRANSACTION")
 
@@ -317,6 +322,8 @@ class Session:
         found = dict(self._engine.names())
         found["models"] = self._catalog.model_names()
         found["endpoints"] = tuple(e.name for e in self._catalog.endpoints())
+        found["connections"] = tuple(known_connections(self._catalog).values())
+        found["runners"] = tuple(runner.name for runner in self._catalog.resources("runner"))
         return found
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from sqlml.errors import Error
+from sqlml.home import short_name
 from sqlml.shell.batch import ScriptError
 from sqlml.shell.commands import COMMANDS, Leave, run_command
 from sqlml.shell.complete import SqlCompleter
@@ -106,12 +107,14 @@ class Repl:
     @cached_property
     def _functions(self) -> tuple[str, ...]:
         """The database's own functions, looked up once."""
+        if self._connection.dialect != "duckdb":
+            return ()
         rows = self._connection.execute(_FUNCTIONS).fetchall()
         return tuple(str(name) for (name,) in rows)
 
     @property
     def _prompt(self) -> StyleAndTextTuples:
-        return [("class:prompt", f"{database_name(self._connection)}> ")]
+        return [("class:prompt", f"{short_name(self._connection.database)[:20]}> ")]
 
 
 def banner(connection: Connection) -> str:
@@ -121,12 +124,11 @@ def banner(connection: Connection) -> str:
         return f"sqlml {version} · in memory, gone when you leave · \\? for help"
     new = " (new)" if connection.is_new else ""
     models = f" · models in {_short(Path(connection.models_home))}" if connection.models_home else ""
-    return f"sqlml {version} · {_short(Path(connection.database))}{new}{models} · \\? for help"
+    return f"sqlml {version} · {_shown(connection.database)}{new}{models} · \\? for help"
 
 
-def database_name(connection: Connection) -> str:
-    """The prompt's word for a database: ``bank`` for ``/data/bank.duckdb``."""
-    return "memory" if connection.database == ":memory:" else Path(connection.database).stem[:20]
+def _shown(database: str) -> str:
+    return database.partition("?")[0] if "://" in database else _short(Path(database))
 
 
 def _short(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from sqlml.contracts import Engine, FunctionEngine
 from sqlml.errors import NotSupportedError
-from sqlml.home import home_of, home_of_url, without_password
+from sqlml.home import home_of, without_password
 from sqlml.registry import ENGINES, load
 
 MEMORY = ":memory:"
@@ -37,7 +37,7 @@ def place_of(database: str, catalog: str | None, temporary: str | None) -> Place
     if temporary is not None:
         return Place(database, Path(temporary), True)
     if is_url(database):
-        return Place(without_password(database), home_of_url(database, None if catalog == IN_DATABASE else catalog), False)
+        return Place(without_password(database), home_of(database, None if catalog == IN_DATABASE else catalog), False)
     return Place(database, home_of(database, catalog), not Path(database).exists())
 
 
