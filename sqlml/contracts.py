@@ -335,8 +335,8 @@ class JobHandle(Protocol):
 class Runner(Protocol):
     """A place where jobs run.
 
-    ``kinds`` are the jobs that it can carry out: train, folds, predict.  ``reads``: it runs queries itself, of tables that its own
-    name stands before (``FROM cluster.db.t``), and then needs no file of rows.
+    ``kinds`` are the jobs that it can carry out: train, folds, predict.  ``reads``: it runs queries itself, of tables that its
+    own name stands before (``FROM cluster.db.t``), and then needs no file of rows.
     """
 
     name: str

@@ -70,9 +70,9 @@ class Home:
 def home_of(database: str | os.PathLike[str], catalog: str | None = None) -> Path:
     """The models' folder of a database.
 
-    Of a file it lies beside it, ``bank.duckdb`` → ``bank.sqlml`` (other suffixes are kept); of a server, whose URL is given, in the
-    user's own folder: ``~/.sqlml/bank@db.example-1a2b3c.sqlml``.  With a catalog elsewhere it is a folder of that catalog's own in
-    there, so that no catalog cleans up after another.
+    Of a file it lies beside it, ``bank.duckdb`` → ``bank.sqlml`` (other suffixes are kept); of a server, whose URL is given, in
+    the user's own folder: ``~/.sqlml/bank@db.example-1a2b3c.sqlml``.  With a catalog elsewhere it is a folder of that catalog's
+    own in there, so that no catalog cleans up after another.
     """
     text = os.fspath(database)
     if "://" in text:

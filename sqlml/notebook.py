@@ -237,7 +237,8 @@ class SqlMagics:
             return "in memory, gone with the kernel"
         home = self._connection.models_home
         models = f" · models in {Path(home).name}" if home else ""
-        return f"{self._connection.database.rpartition('/')[2].partition('?')[0]}{' (new)' if self._connection.is_new else ''}{models}"
+        name = self._connection.database.rpartition("/")[2].partition("?")[0]
+        return f"{name}{' (new)' if self._connection.is_new else ''}{models}"
 
 
 def _assigned_name(line: str) -> str | None:

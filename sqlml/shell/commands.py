@@ -36,22 +36,38 @@ def run_command(connection: Connection, output: Output, line: str) -> None:
     command.run(connection, output, argument.strip())
 
 
-_TABLES = """
+_TABLES = {
+    "duckdb": """
     SELECT schema_name AS schema, table_name AS "table", estimated_size AS rows, column_count AS columns FROM duckdb_tables()
     WHERE NOT internal AND NOT temporary AND database_name = current_database()
     UNION ALL
     SELECT schema_name, view_name || ' (view)', NULL, column_count FROM duckdb_views()
     WHERE NOT internal AND database_name = current_database()
     ORDER BY ALL
+""",
+    "postgres": """
+    SELECT n.nspname AS schema, c.relname || CASE c.relkind WHEN 'v' THEN ' (view)' WHEN 'm' THEN ' (view)' ELSE '' END AS "table",
+           CASE WHEN c.relkind IN ('r', 'p') AND c.reltuples >= 0 THEN c.reltuples::bigint END AS rows, c.relnatts AS columns
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+    ORDER BY 1, 2
+""",
+}
+_COLUMNS = """
+    SELECT attname AS column_name, format_type(atttypid, atttypmod) AS column_type, NOT attnotnull AS nullable FROM pg_attribute
+    WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
+"""The columns of a table of PostgreSQL, which has no DESCRIBE."""
 
 
 def _tables(connection: Connection, output: Output, argument: str) -> None:
     """``\\d``: the tables; ``\\d name``: the columns of a table or the inputs of a model."""
     if not argument:
-        output.result(run_statement(connection, _TABLES))
+        output.result(run_statement(connection, _TABLES[connection.dialect]))
     elif argument.partition("@")[0].lower() in {name.partition("@")[0].lower() for name in connection.names().models}:
         _models(connection, output, argument)
+    elif connection.dialect == "postgres":
+        output.result(run_statement(connection, _COLUMNS, [argument]))
     else:
         output.result(run_statement(connection, f"DESCRIBE {argument}"))
 
@@ -105,7 +121,7 @@ A statement ends with a semicolon and may take many lines.
   PREDICT MODEL m INTO u AS SELECT …;      its answers, into a table
   DEPLOY MODEL m;                          its answers, over HTTP
   SHOW MODELS;                             also VERSIONS OF m, RUNS, JOBS, ENDPOINTS, ALGORITHMS, RUNNERS
-Everything else is DuckDB's SQL.  Tab completes, Ctrl-C cancels what runs, Ctrl-D leaves.
+Everything else is the database's own SQL.  Tab completes, Ctrl-C cancels what runs, Ctrl-D leaves.
 """
 
 COMMANDS: Mapping[str, Command] = {
