@@ -151,7 +151,12 @@ class Predictor(Protocol):
 
 
 class Algorithm(Protocol):
-    """A way to learn.  Instances are made without arguments and hold no state."""
+    """A way to learn.  Instances are made without arguments and hold no state.
+
+    One that has ``streams = True`` reads ``FeatureMatrix.x`` and the other rows in parts: where they are large they are given as
+    a map of a file (``numpy.memmap``).  One with an option ``device`` may leave on its predictor, as ``gpu_memory``, the bytes
+    that training took of a GPU.
+    """
 
     name: str
     task: Task
@@ -235,8 +240,11 @@ class Engine(Protocol):
     def transaction(self) -> int | None:
         """The number of the user's open transaction, or None."""
 
-    def register(self, name: str, table: pa.Table) -> None:
-        """Let statements of this connection read an Arrow table under a name, until ``unregister``; in a transaction too."""
+    def register(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Let statements of this connection read Arrow rows under a name, until ``unregister``; in a transaction too.
+
+        A reader's rows are taken at once, in bounded memory.
+        """
 
     def unregister(self, name: str) -> bool:
         """Forget a table of ``register``; True where it is gone, False where that must wait, since the connection is busy."""

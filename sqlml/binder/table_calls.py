@@ -38,7 +38,7 @@ class Computed(Protocol):
     def empty(self, parameters: Any) -> pa.Table:
         """Its columns, without any row; nothing runs."""
 
-    def compute(self, parameters: Any) -> pa.Table:
+    def compute(self, parameters: Any) -> pa.Table | pa.RecordBatchReader:
         """All of it.  ``parameters`` are the values of the stretch of text that the call stands in."""
 
 

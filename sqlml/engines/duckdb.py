@@ -322,10 +322,18 @@ class DuckDBEngine:
         how: dict[str, Any] = {"type": "arrow", "null_handling": "special"} if arrow else {"side_effects": True}
         _functions.create(self._key, body, lambda: connection.create_function(name, body, list(parameters), result, **how))
 
-    def register(self, name: str, table: pa.Table) -> None:
-        """Let statements of this connection read an Arrow table under a name, until ``unregister``."""
+    def register(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Let statements of this connection read Arrow rows under a name; a reader's go to a temporary table, perhaps on disk."""
+        import pyarrow as pa
+
         try:
-            self.connection.register(name, table)
+            if isinstance(rows, pa.Table):
+                self.connection.register(name, rows)
+                return
+            source = f"{name}_rows"
+            self.connection.register(source, rows)
+            self.connection.execute(f"CREATE TEMP TABLE {quote_identifier(name)} AS FROM {quote_identifier(source)}")
+            self.connection.unregister(source)
         except duckdb.Error as error:
             raise engine_error(error, "") from None
 
@@ -333,6 +341,7 @@ class DuckDBEngine:
         """Forget a table of ``register``; False where the connection is busy, or its transaction aborted."""
         try:
             self.connection.unregister(name)
+            self.connection.execute(f"DROP TABLE IF EXISTS temp.main.{quote_identifier(name)}")
         except duckdb.Error:
             return False
         return True

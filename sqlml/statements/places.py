@@ -11,7 +11,7 @@ from sqlml_dialect import QualifiedName, Span, quote_identifier
 from sqlml.binder.connections import RemoteTable, Tables, begins_with_from, find_tables, is_query
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import Engine
-from sqlml.errors import BindError
+from sqlml.errors import BindError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +41,10 @@ class Places:
         known = self._known()
         key = name.lower()
         if key not in known or self._open_engine is None:
-            raise BindError(f"unknown connection {name}", hint="SHOW CONNECTIONS lists all")
+            hint = did_you_mean(name, known.values()) or (
+                "SHOW CONNECTIONS lists all" if known else "CREATE CONNECTION makes one"
+            )
+            raise BindError(f"unknown connection {name}", hint=hint)
         if key not in self._engines:
             self._engines[key] = self._open_engine(known[key])
         return self._engines[key]
@@ -108,23 +111,22 @@ class ConnectionTable:
     places: Places
 
     def empty(self, parameters: Any) -> pa.Table:
-        stream = self._engine().run(f"{self._select()} LIMIT 0")
-        return self._table(stream)
+        """Its columns."""
+        return self._reader(" LIMIT 0").read_all()
 
-    def compute(self, parameters: Any) -> pa.Table:
-        return self._table(self._engine().run(self._select()))
+    def compute(self, parameters: Any) -> pa.RecordBatchReader:
+        """Its rows, as they come."""
+        return self._reader("")
+
+    def _reader(self, limit: str) -> pa.RecordBatchReader:
+        import pyarrow as pa
+
+        engine = self._engine()
+        stream = engine.run(f"SELECT * FROM {_written(self.table, engine.quote)}{limit}")  # noqa: S608
+        return pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
 
     def _engine(self) -> Engine:
         return self.places.engine(self.table.connection)
-
-    def _select(self) -> str:
-        return f"SELECT * FROM {_written(self.table, self._engine().quote)}"  # noqa: S608
-
-    @staticmethod
-    def _table(stream: Any) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.Table.from_batches(stream.batches, stream.schema)
 
 
 def alias_of(table: RemoteTable) -> str:

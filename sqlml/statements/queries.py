@@ -119,7 +119,7 @@ class Queries(Binding):
         finally:
             self._free_tables([piece.name for piece in tables])
 
-    def _register(self, name: str, table: pa.Table) -> None:
+    def _register(self, name: str, table: pa.Table | pa.RecordBatchReader) -> None:
         self._engine.register(name, table)
         self._registered[name] = self._engine.transaction()
 
@@ -194,7 +194,7 @@ class Queries(Binding):
         return _without_internals(error)
 
 
-def _computed(piece: TablePiece, parameters: Any) -> pa.Table:
+def _computed(piece: TablePiece, parameters: Any) -> pa.Table | pa.RecordBatchReader:
     if piece.table is None:
         raise InternalError(f"the table {piece.name} has nothing to compute")
     return piece.table.compute(parameters)

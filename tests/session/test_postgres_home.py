@@ -1,0 +1,182 @@
+"""A connection whose database is a PostgreSQL server: the same statements, on its tables."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sqlml
+from sqlml.errors import BindError, Error, NotSupportedError, OperationalError
+
+pytestmark = pytest.mark.slow
+
+PEOPLE = """
+    CREATE TABLE people AS SELECT i AS id, (i * 7919) % 97 AS age, (ARRAY[NULL, 'clerk', 'cook', 'it''s "ß"'])[1 + i % 4] AS job,
+    ((i * 31 % 100) / 10.0)::numeric(6, 2) AS balance,
+    CASE WHEN (i * 7919) % 97 + i * 13 % 20 > 55 THEN 'yes' ELSE 'no' END AS bought,
+    ((i * 7919) % 97 * 2 + i % 5)::double precision AS spent FROM generate_series(0, 599) AS numbers(i)
+"""
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def connection(postgres: str, own_home: None) -> Iterator[sqlml.Connection]:
+    opened = sqlml.connect(postgres)
+    opened.execute(PEOPLE)
+    yield opened
+    opened.close()
+
+
+def train(connection: sqlml.Connection) -> None:
+    connection.execute(
+        "TRAIN MODEL buys USING xgboost_classifier TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 8) ON inline "
+        "AS SELECT * FROM people"
+    )
+
+
+def test_plain_sql_is_the_servers(connection: sqlml.Connection) -> None:
+    assert connection.execute("SELECT current_setting('server_version_num')::int > 100000, 2 ^ 3").fetchall() == [(True, 8.0)]
+    assert connection.execute("SELECT count(*) FROM people WHERE age = ?", [3]).fetchone() == (6,)
+    assert connection.dialect == "postgres"
+
+
+def test_train_and_predict_anywhere_in_a_query(connection: sqlml.Connection) -> None:
+    train(connection)
+    right, share = connection.execute(
+        "SELECT avg((PREDICT(buys) = bought)::int), avg((PREDICT_PROBA(buys, 'yes') > 0.5)::int) FROM people WHERE buys(*) IN ('yes', 'no')"
+    ).fetchall()[0]
+    assert right > 0.9
+    assert 0.3 < share < 0.6
+    ranked = connection.execute(
+        "SELECT id FROM people WHERE PREDICT_PROBA(buys, 'yes') > 0.8 ORDER BY PREDICT_PROBA(buys, 'yes') DESC, id LIMIT 3"
+    ).fetchall()
+    assert len(ranked) == 3
+
+
+def test_the_same_answers_as_in_duckdb(connection: sqlml.Connection, tmp_path: Path) -> None:
+    train(connection)
+    here = connection.execute("SELECT id, PREDICT_PROBA(buys, 'yes') AS p FROM people ORDER BY id").fetch_arrow_table()
+    table = connection.execute("SELECT id, age, job, balance FROM people ORDER BY id").fetch_arrow_table()
+    connection.execute(f"EXPORT MODEL buys TO '{tmp_path / 'buys.zip'}' FORMAT bundle")
+    with sqlml.connect() as other:
+        other.execute(f"IMPORT MODEL buys FROM '{tmp_path / 'buys.zip'}'")
+        other.session._engine.register("people", table)
+        there = other.execute("SELECT id, PREDICT_PROBA(buys, 'yes') AS p FROM people ORDER BY id").fetch_arrow_table()
+    assert here["id"] == there["id"]
+    assert here["p"].to_pylist() == pytest.approx(there["p"].to_pylist(), abs=1e-6)
+
+
+def test_reasons_stand_in_the_select_list(connection: sqlml.Connection) -> None:
+    train(connection)
+    cursor = connection.execute("SELECT id, PREDICT_REASONS(buys, 2) AS why, age FROM people WHERE id < 3 ORDER BY id")
+    rows = cursor.fetchall()
+    assert [column[0] for column in cursor.description or ()] == ["id", "why", "age"]
+    assert [row[0] for row in rows] == [0, 1, 2]
+    assert all(len(row[1]) == 2 and {"feature", "value", "contribution"} == row[1][0].keys() for row in rows)
+    with pytest.raises(NotSupportedError, match="outermost SELECT|PREDICT MODEL") as caught:
+        connection.execute("SELECT count(*) FROM people WHERE PREDICT_REASONS(buys, 1) IS NOT NULL")
+    assert caught.value.span is not None
+
+
+def test_predict_into(connection: sqlml.Connection) -> None:
+    train(connection)
+    assert connection.execute("PREDICT MODEL buys INTO scores AS SELECT * FROM people WHERE id < 100").rowcount == 100
+    with pytest.raises(BindError, match="exists already"):
+        connection.execute("PREDICT MODEL buys INTO scores AS SELECT * FROM people")
+    connection.execute("PREDICT MODEL buys INTO scores APPEND AS SELECT * FROM people WHERE id >= 100 AND id < 150")
+    assert connection.execute("SELECT count(*), count(predicted_bought) FROM scores").fetchone() == (150, 150)
+    connection.execute("PREDICT MODEL buys INTO scores REPLACE AS SELECT * FROM people WHERE id < 10")
+    assert connection.execute("SELECT count(*) FROM scores WHERE predicted_bought = PREDICT(buys)").fetchone() == (10,)
+    [(probs,)] = connection.execute("SELECT predicted_bought_probs->0->>'label' FROM scores WHERE id = 1").fetchall()
+    assert probs in ("yes", "no")
+
+
+def test_predict_into_belongs_to_the_users_transaction(connection: sqlml.Connection) -> None:
+    train(connection)
+    connection.begin()
+    connection.execute("UPDATE people SET age = 90 WHERE id = 1")
+    connection.execute("PREDICT MODEL buys INTO scores AS SELECT * FROM people WHERE id = 1 AND age = 90")
+    assert connection.execute("SELECT count(*) FROM scores").fetchone() == (1,)
+    connection.rollback()
+    with pytest.raises(Error, match="scores"):
+        connection.execute("SELECT * FROM scores")
+    assert connection.execute("SELECT count(*) FROM people WHERE age = 90 AND id = 1").fetchone() == (0,)
+
+
+def test_figures_and_explanations(connection: sqlml.Connection) -> None:
+    train(connection)
+    figures = connection.execute("EVALUATE MODEL buys AS SELECT * FROM people")
+    assert dict(zip([d[0] for d in figures.description or ()], figures.fetchone() or (), strict=True))["accuracy"] > 0.9
+    assert connection.execute("SELECT count(*) FROM ML.PREDICT(MODEL buys, (SELECT * FROM people)) p").fetchone() == (600,)
+    assert connection.execute("SELECT accuracy FROM ML.EVALUATE(MODEL buys, (SELECT * FROM people)) e").fetchone()[0] > 0.9  # type: ignore[index]
+    rows = connection.execute("EXPLAIN MODEL buys TOP 2 AS SELECT * FROM people WHERE id < 5").fetchall()
+    assert len(rows) == 5
+    plan = "\n".join(row[0] for row in connection.execute("EXPLAIN PREDICT MODEL buys AS SELECT * FROM people").fetchall())
+    assert "postgres" in plan
+    assert "batch by batch" in plan
+
+
+def test_the_catalog_is_there_to_be_joined(connection: sqlml.Connection) -> None:
+    train(connection)
+    assert connection.execute("SHOW MODELS").fetchall()[0][0] == "buys"
+    found = connection.execute("SELECT m.model, count(p.id) FROM sqlml.models m CROSS JOIN people p GROUP BY 1").fetchall()
+    assert found == [("buys", 600)]
+    assert (
+        connection.execute("SELECT value FROM sqlml.metrics WHERE metric = 'roc_auc' AND split = 'heldout'").fetchone()
+        is not None
+    )
+
+
+def test_missing_columns_are_named(connection: sqlml.Connection) -> None:
+    train(connection)
+    with pytest.raises(BindError, match=r"needs columns that this query does not have: balance") as caught:
+        connection.execute("SELECT PREDICT(buys) FROM (SELECT age, job FROM people) p")
+    assert "PREDICT(buys)" in str(caught.value)
+    with pytest.raises(BindError, match="balance"):
+        connection.execute("PREDICT MODEL buys AS SELECT age, job FROM people")
+
+
+def test_views_call_deployed_functions_only(connection: sqlml.Connection) -> None:
+    train(connection)
+    with pytest.raises(NotSupportedError, match="view") as caught:
+        connection.execute("CREATE VIEW v AS SELECT PREDICT(buys) FROM people")
+    assert "DEPLOY MODEL" in str(caught.value)
+
+
+def test_models_are_there_at_the_next_connection(connection: sqlml.Connection, postgres: str) -> None:
+    train(connection)
+    with sqlml.connect(postgres) as again:
+        assert again.execute("SELECT count(PREDICT(buys)) FROM people").fetchone() == (600,)
+
+
+def test_the_catalog_in_the_same_database(postgres: str, own_home: None) -> None:
+    with sqlml.connect(postgres, catalog="database") as connection:
+        connection.execute(PEOPLE)
+        train(connection)
+        tables = connection.execute("SELECT count(*) FROM sqlml_catalog.versions").fetchone()
+    assert tables == (1,)
+    with sqlml.connect(postgres, catalog="database") as connection:
+        assert connection.execute("SELECT count(PREDICT(buys)) FROM people").fetchone() == (600,)
+    with sqlml.connect(postgres) as connection:
+        assert connection.execute("SHOW MODELS").fetchall() == []
+
+
+def test_no_server(own_home: None, tmp_path: Path) -> None:
+    with pytest.raises(OperationalError) as caught:
+        sqlml.connect("postgresql://me:geheim@127.0.0.1:1/bank")
+    assert "geheim" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+    assert not (tmp_path / "home" / ".sqlml").exists()
+    shutil.rmtree(tmp_path / "home", ignore_errors=True)
+
+
+def test_other_databases_cannot_be_a_home() -> None:
+    with pytest.raises(NotSupportedError, match="mysql"):
+        sqlml.connect("mysql://me@host/db")
