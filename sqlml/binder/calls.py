@@ -25,6 +25,11 @@ from sqlml.types import BOOLEAN_WORDS, Task, label_text
 DEFAULT_REASONS = 3
 
 
+def map_class_sql(probs: str, label: str) -> str:
+    """A class's probability in DuckDB's map."""
+    return f"({probs})[CAST(({label}) AS VARCHAR)]"
+
+
 @dataclass(frozen=True)
 class CallBinder:
     """Turns calls into SQL.
@@ -33,6 +38,7 @@ class CallBinder:
     that stands for a call whose table is computed before the statement runs, from its query with the calls in it bound; ``rows``
     the same for calls that answer row by row, where the database cannot call models itself.  ``item`` gives what stands for a
     call that the database cannot compute at all, None for one that it can.  ``tables`` are pieces for tables of other places.
+    ``class_sql`` picks the probability of a class out of all of them.
     """
 
     source: str
@@ -43,6 +49,7 @@ class CallBinder:
     rows: Callable[[ModelCall, Version, str, Sql], TablePiece] | None = None
     item: Callable[[ModelCall, Version, str, Mapping[str, Sql]], Sql | None] | None = None
     tables: tuple[Piece, ...] = ()
+    class_sql: Callable[[str, str], str] = map_class_sql
 
     def bind(self, span: Span, found: Calls) -> Sql:
         """A stretch of the source with its calls bound."""
@@ -67,7 +74,7 @@ class CallBinder:
         label = (self.bind(call.extra.span, inner),) if call.extra else ()
         if output is not None:
             return fill(self.source, self.call_sql(call.model, version, output, holes), tuple(arguments.values()), call.span)
-        template = f"({self.call_sql(call.model, version, 'probs', holes)})[CAST(({hole(len(holes))}) AS VARCHAR)]"
+        template = self.class_sql(self.call_sql(call.model, version, "probs", holes), hole(len(holes)))
         return fill(self.source, template, (*arguments.values(), *label), call.span)
 
     def _asked(self, call: ModelCall, version: Version) -> str | None:

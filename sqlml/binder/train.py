@@ -19,7 +19,7 @@ from sqlml.binder.tune import bind_tune
 from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, listing
 from sqlml.plan import Limits, SplitPlan, TrainPlan, TransformPlan
-from sqlml.registry import candidates, get
+from sqlml.registry import candidates
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
 
 DEFAULT_RUNNER = "process"
@@ -39,7 +39,6 @@ def bind_train(node: Train, parameters: Parameters, describe: Callable[[Query], 
     if start is not None:
         able = start_algorithm(node, source, start, able if node.algorithm else None)
     options = _options(node, parameters, able)
-    _check_runner(node, source)
     columns = Columns(describe(node.query), node.query, source)
     targets = _targets(node, source, able, columns)
     weight = columns.find(node.weight) if node.weight else None
@@ -126,15 +125,6 @@ def _algorithms(node: Train, source: str) -> tuple[Algorithm, ...]:
         return candidates(node.algorithm.name if node.algorithm else None)
     except BindError as error:
         raise (error.located(source, node.algorithm.span) if node.algorithm else error) from None
-
-
-def _check_runner(node: Train, source: str) -> None:
-    if node.runner is None:
-        return
-    try:
-        get("runner", node.runner.name)
-    except BindError as error:
-        raise error.located(source, node.runner.span) from None
 
 
 # --- targets ------------------------------------------------------------------------------------------------------------

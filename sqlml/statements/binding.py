@@ -32,8 +32,8 @@ from sqlml.binder.table_calls import Computed, TablePiece, table_piece
 from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Stream, Target
-from sqlml.errors import NotSupportedError, parse_error
+from sqlml.contracts import Engine, Stream, Target
+from sqlml.errors import BindError, NotSupportedError, did_you_mean, listing, parse_error
 from sqlml.statements.home import calls_functions
 from sqlml.statements.missing import all_calls
 from sqlml.statements.places import ConnectionTable, Places, alias_of
@@ -149,9 +149,7 @@ class Binding(ABC):
         found: list[tuple[RemoteTable, Computed]] = [(table, ConnectionTable(table, self._places)) for table in tables.remote]
         if self._relations and self._schema in source[slice(*span)].lower():
             for table in find_tables(source, span, {self._schema: self._schema}).remote:
-                relation = self._relations.get(table.parts[-1].lower())
-                if relation is not None:
-                    found.append((table, RelationTable(relation)))
+                found.append((table, RelationTable(self._relation(table, source))))
         kept_by = self._kept_by(source, span) if found else None
         if kept_by is not None:
             raise NotSupportedError(
@@ -159,6 +157,13 @@ class Binding(ABC):
                 source=source, span=found[0][0].span, hint="keep its rows: CREATE TABLE … AS SELECT …",
             )  # fmt: skip
         return tuple(table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", made, t.span, alias_of(t)) for t, made in found)
+
+    def _relation(self, table: RemoteTable, source: str) -> Relation:
+        name = table.parts[-1].lower()
+        if name not in self._relations:
+            hint = did_you_mean(name, self._relations) or f"there are: {listing(self._relations, 40)}"
+            raise BindError(f"there is no relation {self._schema}.{table.parts[-1]}", source=source, span=table.span, hint=hint)
+        return self._relations[name]
 
     def projected(self, sql: Sql, names: Iterable[str], sample: tuple[int, int] | None = None) -> Sql:
         """Some columns of a query; ``sample`` is a seed and a number of rows."""
@@ -175,6 +180,10 @@ class Binding(ABC):
     def engine_name(self, sql: Sql) -> str:
         """The name of the database where a query runs."""
         return self._places.engine(sql.at).name
+
+    def engine(self, connection: str | None) -> Engine:
+        """The engine of a connection, or that of home."""
+        return self._places.engine(connection)
 
     def estimate_rows(self, sql: Sql, parameters: Any = ()) -> int | None:
         """How many rows the database expects; None where a table of ours, computed first, is part of the query."""
@@ -251,13 +260,16 @@ class Binding(ABC):
             except NotSupportedError as error:
                 if kept_by is None and is_query(source, span) and is_select_item(source, span, call.span):
                     return item_sql(source, call.span, arguments, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
-                hint = f"it can be a column of the outermost SELECT by itself; else PREDICT MODEL {version.name} INTO t AS …"
-                raise NotSupportedError(error.message, source=source, span=call.span, hint=error.hint or hint) from None
+                hint = (
+                    f"as a column of the outermost SELECT, by itself, it is computed here; "
+                    f"else PREDICT MODEL {version.name} INTO t AS …"
+                )
+                raise NotSupportedError(error.message, source=source, span=call.span, hint=hint) from None
             return None
 
         if self.inside:
             return CallBinder(source, resolve, call_sql, missing or {}, table, tables=brought)
-        return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought)
+        return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought, self._target.class_sql)
 
     def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
         special = self._tables.special(version, output)

@@ -191,6 +191,9 @@ class Queries(Binding):
         if error.span is not None:
             error.span = sql.place(error.span)
             error.source = sql.source
+        if sql.at is not None:
+            where = f"the query runs in {sql.at}, in the SQL of {self._places.engine(sql.at).dialect}"
+            error.hint = f"{error.hint}\n{where}" if error.hint else where
         return _without_internals(error)
 
 

@@ -43,7 +43,7 @@ def train(connection: sqlml.Connection) -> None:
 
 def test_plain_sql_is_the_servers(connection: sqlml.Connection) -> None:
     assert connection.execute("SELECT current_setting('server_version_num')::int > 100000, 2 ^ 3").fetchall() == [(True, 8.0)]
-    assert connection.execute("SELECT count(*) FROM people WHERE age = ?", [3]).fetchone() == (6,)
+    assert connection.execute("SELECT count(*) FROM people WHERE age = ?", [3]).fetchone() == (7,)
     assert connection.dialect == "postgres"
 
 
