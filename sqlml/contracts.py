@@ -195,11 +195,12 @@ class Stream:
 class Engine(Protocol):
     """A database, as one connection sees it.
 
-    Its errors are PEP 249's, with the database's own message and, where it tells, the place in the text it was given.
+    ``notice`` is what a person should know of it when it is first used, such as that it is slow.  Its errors are PEP 249's, with the database's own message and, where it tells, the place in the text it was given.
     """
 
     name: str
     dialect: str
+    notice: str | None
 
     def quote(self, name: str) -> str:
         """A name as this database's SQL takes it, whatever its letters."""
@@ -414,8 +415,12 @@ class Target(Protocol):
     ) -> str:
         """SQL that calls a version; ``arguments`` maps each input's name to the SQL that gives it.
 
-        The function is installed at its first call; ``model`` loads the bundle, at the first row.
+        The function is installed at its first call; ``model`` loads the bundle, at the first row.  ``NotSupportedError`` where
+        the engine cannot compute the output of such a model.
         """
+
+    def class_sql(self, probs: str, label: str) -> str:
+        """SQL for the probability of a class: ``probs`` is a call that gives all of them, ``label`` SQL for the class's name."""
 
 
 # --- endpoints ------------------------------------------------------------------------------------------------------

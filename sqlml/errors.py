@@ -7,7 +7,6 @@
         │   ├── ParseError               … in its form
         │   ├── BindError                … in a name, an option or a type
         │   │   └── UnknownModel, UnknownVersion
-    │   │   └── UnknownModel, UnknownVersion
         │   └── EngineError              … says the database, in its own words
         ├── DataError
         │   └── TrainingDataError        the data cannot be learnt from

@@ -20,11 +20,11 @@ from typing import Any
 
 from sqlml.catalog import Catalog, Job
 from sqlml.catalog.files import remove_job_data
-from sqlml.contracts import Event, JobHandle, Runner
+from sqlml.contracts import Event, JobHandle
 from sqlml.errors import Cancelled, Error
 from sqlml.home import CATALOG_VARIABLE
 from sqlml.plan import JobSpec
-from sqlml.registry import get
+from sqlml.statements.runners import open_runner
 from sqlml.statements.train import publish_job
 
 HANDOVER_SECONDS = 30.0
@@ -73,8 +73,7 @@ class _Follower:
     def _train(self) -> None:
         document = json.loads((self.job.folder / "job.json").read_text(encoding="utf-8"))
         spec = JobSpec.from_json(document)
-        runner: Runner = get("runner", spec.plan.runner)()
-        self._handle = runner.submit(spec)
+        self._handle = open_runner(self.catalog, spec.plan.runner).submit(spec)
         if self._cancelled:
             self._handle.cancel()
         self._handle.wait(_ignore)

@@ -24,6 +24,8 @@ ALGORITHMS: Mapping[str, str] = {
     "naive_bayes": "sqlml.algorithms.naive_bayes:NaiveBayes",
     "nearest_neighbors_classifier": "sqlml.algorithms.neighbors:NearestNeighborsClassifier",
     "nearest_neighbors_regressor": "sqlml.algorithms.neighbors:NearestNeighborsRegressor",
+    "mlp_classifier": "sqlml.algorithms.mlp:MlpClassifier",
+    "mlp_regressor": "sqlml.algorithms.mlp:MlpRegressor",
     "kmeans": "sqlml.algorithms.kmeans:KMeans",
     "pca": "sqlml.algorithms.pca:Pca",
     "isolation_forest": "sqlml.algorithms.isolation:IsolationForest",
@@ -35,7 +37,7 @@ IMPORTED: Mapping[str, str] = {
 }
 """What IMPORT MODEL brings and TRAIN MODEL cannot make."""
 FAMILIES: Mapping[str, tuple[str, str]] = {
-    name: (f"{name}_classifier", f"{name}_regressor") for name in ("xgboost", "random_forest", "nearest_neighbors")
+    name: (f"{name}_classifier", f"{name}_regressor") for name in ("xgboost", "random_forest", "nearest_neighbors", "mlp")
 }
 """A name for two algorithms, for classes and for numbers: the target's values decide which of them is meant."""
 DEFAULT_FAMILY = "xgboost"
@@ -43,6 +45,11 @@ RUNNERS: Mapping[str, str] = {
     "process": "sqlml_runners.process:ProcessRunner",
     "inline": "sqlml_runners.inline:InlineRunner",
 }
+RUNNER_TYPES: Mapping[str, str] = {
+    "process": "sqlml_runners.process:ProcessRunner",
+    "spark": "sqlml_runners.spark.runner:SparkRunner",
+}
+"""What CREATE RUNNER makes: a class with ``options``, made with a name and their values."""
 ENGINES: Mapping[str, str] = {
     "duckdb": "sqlml.engines.duckdb:DuckDBEngine",
     "postgres": "sqlml.engines.postgres:PostgresEngine",
@@ -51,17 +58,22 @@ ENGINES: Mapping[str, str] = {
 }
 TARGETS: Mapping[str, str] = {
     "duckdb": "sqlml_udfs.duckdb_arrow:DuckDBTarget",
+    "spark": "sqlml_udfs.spark:SparkTarget",
     "postgres": "sqlml_udfs.postgres:PostgresTarget",
 }
+INSTALLERS: Mapping[str, str] = {"postgres": "sqlml_udfs.postgres"}
+"""Databases in which a version can be a function for any client, with the module that has ``install``, ``remove`` and
+``compile_function``.
+"""
 
 SERVER = "sqlml_runners.serving.control:LocalServer"
 
-_GROUPS = {"algorithm": ALGORITHMS, "runner": RUNNERS, "engine": ENGINES, "target": TARGETS}
+_GROUPS = {"algorithm": ALGORITHMS, "runner": RUNNERS, "runner_type": RUNNER_TYPES, "engine": ENGINES, "target": TARGETS}
 
 
 @cache
 def names(what: str) -> tuple[str, ...]:
-    """Every name of a group (``algorithm``, ``runner``, ``engine``, ``target``), ours first."""
+    """Every name of a group (``algorithm``, ``runner``, ``runner_type``, ``engine``, ``target``), ours first."""
     own = _GROUPS[what]
     return (*own, *(e.name for e in entry_points(group=f"sqlml.{what}s") if e.name not in own))
 
@@ -85,8 +97,9 @@ def get(what: str, name: str) -> Any:
         if entry.name.lower() == key:
             return entry.load()
     known = (*names(what), *(FAMILIES if what == "algorithm" else ()))
-    near, more = did_you_mean(name, known), f"SHOW {what.upper()}S lists all"
-    raise BindError(f"unknown {what} {name}", hint=f"{near}  ({more})" if near else more)
+    near = did_you_mean(name, known)
+    more = f"there are: {', '.join(known)}" if what == "runner_type" else f"SHOW {what.upper()}S lists all"
+    raise BindError(f"unknown {what.replace('_', ' ')} {name}", hint=f"{near}  ({more})" if near else more)
 
 
 def get_algorithm(name: str) -> Algorithm:

@@ -21,10 +21,13 @@ from sqlml_dialect import (
     AlterModel,
     CancelJob,
     CompareModels,
+    CreateResource,
     Deploy,
+    DeployFunction,
     DescribeModel,
     DialectError,
     DropModel,
+    DropResource,
     Evaluate,
     ExplainModel,
     ExplainPlan,
@@ -39,37 +42,42 @@ from sqlml_dialect import (
     Statement,
     Train,
     Undeploy,
+    UndeployFunction,
     name_sql,
     parse,
     statement_kind,
 )
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
+from sqlml_dialect.tokens import name_value, scan
 
+from sqlml.binder.connections import is_query
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
 from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
-from sqlml.errors import Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
+from sqlml.errors import BindError, Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.registry import SERVER, TARGETS, load
 from sqlml.statements.compare import run_compare
 from sqlml.statements.connections import known_connections, open_connection
+from sqlml.statements.database_functions import remove_function, run_deploy_function, run_undeploy_function
 from sqlml.statements.deploy import run_deploy, run_undeploy
 from sqlml.statements.describe import run_describe
 from sqlml.statements.evaluate import run_evaluate
 from sqlml.statements.explain import run_explain_model
 from sqlml.statements.export import run_export, run_import
-from sqlml.statements.home import MEMORY, calls_functions, catalog_in, open_home, place_of
+from sqlml.statements.home import IN_DATABASE, MEMORY, calls_functions, catalog_in, open_home, place_of
 from sqlml.statements.jobs import run_cancel_job, run_train_async
 from sqlml.statements.models import find_views, run_alter_model, run_drop_model
-from sqlml.statements.places import Places
+from sqlml.statements.places import Places, changes_hint
 from sqlml.statements.plans import run_explain_plan
 from sqlml.statements.predict import run_predict
 from sqlml.statements.predict_job import run_predict_job
 from sqlml.statements.queries import Queries
 from sqlml.statements.relations import relations
+from sqlml.statements.resources import run_create_resource, run_drop_resource
 from sqlml.statements.result import Result, stream_result
-from sqlml.statements.runners import open_runner
+from sqlml.statements.runners import check_runner, open_runner
 from sqlml.statements.schema import install_schema
 from sqlml.statements.show import misplaced_function, misspelt_show, run_show, run_show_create, run_show_logs
 from sqlml.statements.train import run_train
@@ -109,7 +117,7 @@ class Session:
         self._watch: Callable[[Event], None] | None = None
         self._interrupted = threading.Event()
         self._closed = False
-        catalog = None if catalog is None else absolute_url(catalog)  # before anything is made
+        catalog = catalog if catalog in (None, IN_DATABASE) else absolute_url(catalog)  # before anything is made
         is_memory = database == MEMORY
         self._temporary = tempfile.mkdtemp(prefix="sqlml-") if is_memory else None
         self.place = place_of(database, catalog, self._temporary)
@@ -125,7 +133,7 @@ class Session:
         try:
             self._catalog = Catalog.open(self.place.home, catalog_in(database, catalog, self._engine))
             known, opened = partial(known_connections, self._catalog), partial(open_connection, self._catalog)
-            self._places = Places(self._engine, known, opened)
+            self._places = Places(self._engine, known, opened, self._notice)
             self._catalog.recover()
             self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
             found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
@@ -191,12 +199,14 @@ class Session:
         return self._run_node(node, parameters)
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
+        text = source[slice(*span)]
+        self._check_schema(text)
         try:
             return stream_result(self._queries.run_bound(source, span, parameters.values))
         except EngineError as error:
-            text = source[slice(*span)]
             hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
-            error.hint = hint or error.hint
+            named = self._queries.named_connection(text) if hint is None and not is_query(source, span) else None
+            error.hint = hint or (changes_hint(named) if named else error.hint)
             raise
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
@@ -217,7 +227,7 @@ class Session:
 
     def _table(self) -> Mapping[type, _Handler]:
         """What is done for each statement of ours.  A statement that is not in here belongs to a later version."""
-        queries, catalog, engine, server = self._queries, self._catalog, self._engine, self._server
+        queries, catalog, engine, places, server = self._queries, self._catalog, self._engine, self._places, self._server
         names = f"{name_sql(self.schema)}.main."
 
         def views_calling(model: str) -> list[str]:
@@ -231,6 +241,7 @@ class Session:
         def predict(node: Predict, parameters: Parameters) -> Result:
             if node.runner is None or node.asynchronous:
                 return run_predict(node, parameters, queries, catalog)
+            check_runner(catalog, node.runner, parameters.source)
             runner = open_runner(catalog, node.runner.name)
             return run_predict_job(node, parameters, queries, catalog, runner, self._emit, self._follow)
 
@@ -259,7 +270,22 @@ class Session:
             DescribeModel: _Handler(lambda n, p: run_describe(n, p.source, catalog)),
             CancelJob: _Handler(lambda n, p: run_cancel_job(n, p.source, catalog, self._interrupted.is_set), writes=_always),
             AlterModel: _Handler(lambda n, p: run_alter_model(n, p, catalog, views_calling, self._notice), writes=_always),
-            DropModel: _Handler(lambda n, p: run_drop_model(n, p.source, catalog), writes=_always),
+            DropModel: _Handler(
+                lambda n, p: run_drop_model(
+                    n, p.source, catalog, lambda f: remove_function(f, catalog, places.engine, self._notice)
+                ),
+                writes=_always,
+            ),
+            CreateResource: _Handler(
+                lambda n, p: run_create_resource(n, p, catalog, engine, self._notice, places.forget), writes=_always
+            ),
+            DropResource: _Handler(lambda n, p: run_drop_resource(n, p.source, catalog, places.forget), writes=_always),
+            DeployFunction: _Handler(
+                lambda n, p: run_deploy_function(n, p.source, catalog, places.engine), writes=_always, lasts=_always
+            ),
+            UndeployFunction: _Handler(
+                lambda n, p: run_undeploy_function(n, p.source, catalog, places.engine, self._notice), writes=_always
+            ),
             Export: _Handler(lambda n, p: run_export(n, p, catalog)),
             Import: _Handler(lambda n, p: run_import(n, p, catalog, self._emit), writes=_always),
         }
@@ -278,6 +304,18 @@ class Session:
                 span=_first_word(source, span),
                 hint="COMMIT or ROLLBACK first",
             )
+
+    def _check_schema(self, text: str) -> None:
+        """Refuse a schema that would make the names of our relations mean two things."""
+        if not calls_functions(self._engine) or self.schema.lower() not in text.lower():
+            return
+        tokens = [token for token in scan(text) if token.key != ";"]
+        name = tokens[-1]
+        if [token.key for token in tokens[:2]] == ["CREATE", "SCHEMA"] and name_value(name).lower() == self.schema.lower():
+            raise BindError(
+                f"{self.schema} is the schema of the models' relations", source=text, span=(name.start, name.end),
+                hint='connect(schema="…") gives ours another name',
+            )  # fmt: skip
 
     def _check_lasting(self, source: str, span: Span) -> None:
         """Refuse what outlives the connection where the models do not."""

@@ -17,6 +17,7 @@ from sqlml_dialect.nodes import (
     Into,
     Limit,
     ModelRef,
+    QualifiedName,
     Query,
     Split,
     SplitBy,
@@ -95,9 +96,10 @@ def _fail_unknown(cursor: Cursor, clauses: Mapping[str, Clause], found: Mapping[
     token = cursor.peek()
     _check_repeated(cursor, clauses, found)
     left = [word for word, clause in clauses.items() if clause.field not in found and word != "LABEL"]
-    expected = either(["AS query" if word == "AS" else word for word in left]) if left else "the end of the statement"
-    hint = _HINTS.get(token.key) if "AS" in clauses else None
-    if token.key == "(" and cursor.peek(1).key in {"SELECT", "FROM", "WITH", "VALUES", "TABLE"} and "AS" in clauses:
+    takes_query = "AS" in clauses and clauses["AS"].field == "query"
+    expected = either(["AS query" if word == "AS" and takes_query else word for word in left]) or "the end of the statement"
+    hint = _HINTS.get(token.key) if takes_query else None
+    if token.key == "(" and cursor.peek(1).key in {"SELECT", "FROM", "WITH", "VALUES", "TABLE"} and takes_query:
         hint = _HINTS["SELECT"]
     if token.kind is not Kind.WORD:
         cursor.fail(expected, message=f"expected the next clause, found {describe(token)}", hint=hint)
@@ -151,10 +153,32 @@ def parse_async(cursor: Cursor) -> bool:
     return True
 
 
-def parse_endpoint(cursor: Cursor) -> Ident:
-    """``TO ENDPOINT e``"""
-    cursor.expect("ENDPOINT")
+class ToDatabase(NamedTuple):
+    """``TO DATABASE [c]``"""
+
+    name: Ident | None
+
+
+def parse_place(cursor: Cursor) -> Ident | ToDatabase:
+    """``TO ENDPOINT e`` or ``TO DATABASE [c]``"""
+    if cursor.accept("DATABASE"):
+        return ToDatabase(parse_connection(cursor))
+    if cursor.peek().key != "ENDPOINT":
+        cursor.fail("ENDPOINT or DATABASE", words=("ENDPOINT", "DATABASE"))
+    cursor.keyword()
     return cursor.ident("an endpoint's name")
+
+
+def parse_connection(cursor: Cursor) -> Ident | None:
+    """The name behind DATABASE, which may be left out: another clause is none."""
+    is_clause = cursor.peek().key in {"TO", "WITH", "ON"} and (cursor.peek(1).kind in NAMES or cursor.peek(1).key == "(")
+    return cursor.ident("a connection's name") if cursor.at_name() and not is_clause else None
+
+
+def parse_function(cursor: Cursor) -> QualifiedName:
+    """``AS FUNCTION [schema.]f``"""
+    cursor.expect("FUNCTION")
+    return cursor.qualified_name("a function's name")
 
 
 def parse_warm_start(cursor: Cursor) -> ModelRef:
@@ -432,9 +456,14 @@ EVALUATE_CLAUSES = {"BY": Clause("by", parse_columns, "BY region"), "WITH": _WIT
 COMPARE_CLAUSES = {"WITH": _WITH, "AS": _AS}
 PREDICT_CLAUSES = {"INTO": _INTO, "WITH": _WITH, "ON": _ON, "ASYNC": _ASYNC, "AS": _AS_LONG}
 EXPLAIN_CLAUSES = {"TOP": Clause("top", parse_top, "TOP 5"), "INTO": _INTO, "AS": _AS}
-DEPLOY_CLAUSES = {"TO": Clause("endpoint", parse_endpoint, "TO ENDPOINT e"), "WITH": _WITH, "ON": _ON}
+DEPLOY_CLAUSES = {
+    "TO": Clause("place", parse_place, "TO ENDPOINT e"),
+    "AS": Clause("function", parse_function, "TO DATABASE pg AS FUNCTION churn"),
+    "WITH": _WITH,
+    "ON": _ON,
+}
 _FORMAT = Clause("format", parse_format, "FORMAT onnx")
 EXPORT_CLAUSES = {"TO": Clause("path", parse_path, "TO 'churn.onnx'"), "FORMAT": _FORMAT, "WITH": _WITH}
 IMPORT_CLAUSES = {"FROM": Clause("path", parse_path, "FROM 'churn.onnx'"), "WITH": _WITH}
-_TYPE = Clause("type", lambda cursor: cursor.ident("a type such as process or spark"), "TYPE process")
+_TYPE = Clause("type", lambda cursor: cursor.ident("a type's name"), "TYPE postgres or TYPE process")
 RESOURCE_CLAUSES = {"TYPE": _TYPE, "WITH": _WITH}

@@ -19,6 +19,7 @@ from sqlml_dialect.nodes import (
     CompareModels,
     CreateResource,
     Deploy,
+    DeployFunction,
     DescribeModel,
     DropModel,
     DropResource,
@@ -57,6 +58,7 @@ from sqlml_dialect.nodes import (
     TuneChoice,
     TuneRange,
     Undeploy,
+    UndeployFunction,
     Unset,
     Value,
 )
@@ -147,6 +149,17 @@ def undeploy_sql(node: Undeploy) -> str:
     return f"UNDEPLOY ENDPOINT {ident_sql(node.endpoint)}"
 
 
+def deploy_function_sql(node: DeployFunction) -> str:
+    """``DEPLOY MODEL m TO DATABASE c AS FUNCTION f``"""
+    database, function = ident_sql(node.database) if node.database else "", _clause("AS FUNCTION", node.function, qualified_sql)
+    return _join(f"DEPLOY MODEL {model_sql(node.model)} TO DATABASE", database, function)
+
+
+def undeploy_function_sql(node: UndeployFunction) -> str:
+    """``UNDEPLOY FUNCTION f FROM DATABASE c``"""
+    return _join(f"UNDEPLOY FUNCTION {qualified_sql(node.function)}", _clause("FROM DATABASE", node.database, ident_sql))
+
+
 def alter_endpoint_sql(node: AlterEndpoint) -> str:
     """``ALTER ENDPOINT e SET TRAFFIC (…)``"""
     shares = ", ".join(
@@ -163,7 +176,11 @@ def rollback_sql(node: RollbackEndpoint) -> str:
 def show_sql(node: Show) -> str:
     """``SHOW MODELS``"""
     of, like = _clause("OF", node.model, model_sql), _clause("LIKE", node.like, value_sql)
-    return _join(f"SHOW {node.subject.upper()}", of, like)
+    return _join(f"SHOW {SHOWN.get(node.subject, node.subject.upper())}", of, like)
+
+
+SHOWN = {"functions": "DEPLOYED FUNCTIONS"}
+"""Subjects of SHOW that are written otherwise than their relation is called."""
 
 
 def show_logs_sql(node: ShowLogs) -> str:
@@ -211,8 +228,10 @@ def import_sql(node: Import) -> str:
 
 def create_resource_sql(node: CreateResource) -> str:
     """``CREATE RUNNER r TYPE t``"""
-    options = _clause("WITH", node.options, options_sql)
-    return _join(f"CREATE {node.what.upper()} {ident_sql(node.name)} TYPE {ident_sql(node.type)}", options)
+    head = _join("CREATE", "OR REPLACE" if node.or_replace else "", node.what.upper())
+    exists = "IF NOT EXISTS" if node.if_not_exists else ""
+    name = f"{ident_sql(node.name)} TYPE {ident_sql(node.type)}"
+    return _join(head, exists, name, _clause("WITH", node.options, options_sql))
 
 
 def drop_resource_sql(node: DropResource) -> str:
@@ -380,6 +399,8 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     ExplainPlan: explain_plan_sql,
     Deploy: deploy_sql,
     Undeploy: undeploy_sql,
+    DeployFunction: deploy_function_sql,
+    UndeployFunction: undeploy_function_sql,
     AlterEndpoint: alter_endpoint_sql,
     RollbackEndpoint: rollback_sql,
     Show: show_sql,

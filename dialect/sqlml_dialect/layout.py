@@ -37,7 +37,7 @@ def lay_out(cursor: Cursor, newline: str = "\n") -> str:
     starts = [index for index, unit in enumerate(units) if unit.opens] + [len(units)]
     writer.write_range(0, starts[0], 0)
     for first, last in pairwise(starts):
-        is_query = units[first].text == "AS"
+        is_query = units[first].text == "AS" and first + 1 < last and units[first + 1].raw
         writer.start_line(first, 0 if is_query else INDENT)
         if is_query and last - first == 2:
             writer.put(first)

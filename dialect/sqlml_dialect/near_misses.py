@@ -45,8 +45,8 @@ def _check_known(cursor: Cursor) -> None:
     is_named = third.kind in NAMES
     if first.key == "CREATE":
         _check_create(cursor)
-    elif (first.key, second.key) == ("UNDEPLOY", "MODEL") and is_named:
-        _fail(cursor, 1, "ENDPOINT", f"an endpoint is taken down, not a model: UNDEPLOY ENDPOINT {third.text}")
+    elif first.key == "UNDEPLOY":
+        _check_undeploy(cursor)
     elif (first.key, second.key) == ("DROP", "ENDPOINT") and is_named:
         _fail(cursor, 0, "UNDEPLOY", f"write UNDEPLOY ENDPOINT {third.text}")
     elif (first.key, second.key) == ("SHOW", "MODEL") and is_named:
@@ -58,6 +58,16 @@ def _check_known(cursor: Cursor) -> None:
         _fail(cursor, 2, "FOR", f"write SHOW LOGS FOR JOB {third.text}")
     elif first.key in {"EXPORT", "IMPORT"} and second.kind in NAMES and third.key in {"TO", "FROM", "@"}:
         _fail(cursor, 1, "MODEL", f"did you mean {first.key} MODEL?")
+
+
+def _check_undeploy(cursor: Cursor) -> None:
+    """``UNDEPLOY MODEL m`` and ``UNDEPLOY f FROM …``: it is the endpoint or the function that goes."""
+    second, third = cursor.peek(1), cursor.peek(2)
+    if second.key == "MODEL" and third.kind in NAMES:
+        what = "an endpoint or a function is taken down, not a model"
+        _fail(cursor, 1, "ENDPOINT or FUNCTION", f"{what}: UNDEPLOY ENDPOINT {third.text} or UNDEPLOY FUNCTION {third.text}")
+    if second.kind in NAMES and third.key == "FROM":
+        _fail(cursor, 1, "FUNCTION", f"write UNDEPLOY FUNCTION {second.text} FROM DATABASE …")
 
 
 def _check_create(cursor: Cursor) -> None:

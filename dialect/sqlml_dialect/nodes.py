@@ -282,6 +282,25 @@ class Undeploy:
 
 
 @dataclass(frozen=True)
+class DeployFunction:
+    """``DEPLOY MODEL m TO DATABASE [c] [AS FUNCTION f]``; ``database`` None: the connection's own."""
+
+    model: ModelRef
+    database: Ident | None = None
+    function: QualifiedName | None = None
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class UndeployFunction:
+    """``UNDEPLOY FUNCTION f [FROM DATABASE [c]]``; ``database`` None: the connection's own."""
+
+    function: QualifiedName
+    database: Ident | None = None
+    span: Span = at()
+
+
+@dataclass(frozen=True)
 class AlterEndpoint:
     """``ALTER ENDPOINT e SET TRAFFIC (churn@3 = 90, 4 = 10)``; a bare integer is a version of e's only model."""
 
@@ -298,7 +317,7 @@ class RollbackEndpoint:
 
 @dataclass(frozen=True)
 class Show:
-    """``SHOW MODELS [LIKE '…']``; ``subject`` is lower case: models, versions, runs, jobs, endpoints, algorithms, runners."""
+    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, versions, functions (DEPLOYED FUNCTIONS)."""
 
     subject: str
     model: ModelRef | None = None  # SHOW VERSIONS OF m
@@ -408,6 +427,8 @@ class CreateResource:
     name: Ident
     type: Ident
     options: tuple[Option, ...] = ()
+    or_replace: bool = False
+    if_not_exists: bool = False
     span: Span = at()
 
 
@@ -428,6 +449,8 @@ Node: TypeAlias = (
     | ExplainPlan
     | Deploy
     | Undeploy
+    | DeployFunction
+    | UndeployFunction
     | AlterEndpoint
     | RollbackEndpoint
     | Show
@@ -467,6 +490,8 @@ KINDS: dict[type, str] = {
     ExplainPlan: "explain_plan",
     Deploy: "deploy",
     Undeploy: "undeploy",
+    DeployFunction: "deploy",
+    UndeployFunction: "undeploy",
     AlterEndpoint: "alter_endpoint",
     RollbackEndpoint: "rollback_endpoint",
     Show: "show",

@@ -17,6 +17,7 @@ from sqlml_dialect.nodes import (
     CompareModels,
     CreateResource,
     Deploy,
+    DeployFunction,
     DescribeModel,
     DropModel,
     DropResource,
@@ -39,6 +40,7 @@ from sqlml_dialect.nodes import (
     ShowLogs,
     Train,
     Undeploy,
+    UndeployFunction,
     Unset,
     Value,
 )
@@ -48,7 +50,7 @@ from sqlml_dialect.values import parse_value
 
 Parse = Callable[[Cursor], Node]
 
-SUBJECTS = ("MODELS", "RUNS", "JOBS", "ENDPOINTS", "ALGORITHMS", "RUNNERS")
+SUBJECTS = ("MODELS", "RUNS", "JOBS", "ENDPOINTS", "ALGORITHMS", "RUNNERS", "CONNECTIONS")
 
 
 def parse_statement(cursor: Cursor, parse: Parse) -> Node:
@@ -199,16 +201,41 @@ def parse_import(cursor: Cursor) -> Import:
 # --- endpoints, jobs, resources -----------------------------------------------------------------------------------------
 
 
-def parse_deploy(cursor: Cursor) -> Deploy:
-    """``DEPLOY MODEL m [TO ENDPOINT e] [WITH (…)] [ON runner]``"""
+def parse_deploy(cursor: Cursor) -> Deploy | DeployFunction:
+    """``DEPLOY MODEL m [TO ENDPOINT e] [WITH (…)] [ON runner]`` or ``DEPLOY MODEL m TO DATABASE [c] [AS FUNCTION f]``"""
     cursor.expect("DEPLOY", "MODEL")
-    return Deploy(cursor.model_ref(), **parse_clauses(cursor, clauses.DEPLOY_CLAUSES))
+    model = cursor.model_ref()
+    found = parse_clauses(cursor, clauses.DEPLOY_CLAUSES)
+    place = found.pop("place", None)
+    if isinstance(place, clauses.ToDatabase):
+        _refuse_clause(cursor, ("WITH", "ON"), "TO DATABASE takes no {}", "as in TO DATABASE pg AS FUNCTION churn")
+        return DeployFunction(model, place.name, **found)
+    hint = f"write DEPLOY MODEL {model.text} TO DATABASE AS FUNCTION …"
+    _refuse_clause(cursor, ("AS",), "AS FUNCTION needs TO DATABASE", hint)
+    return Deploy(model, place, **found)
+
+
+def _refuse_clause(cursor: Cursor, words: tuple[str, ...], message: str, hint: str) -> None:
+    """Raise for a clause that was read and cannot stand beside the others."""
+    wrong = next((cursor.tokens[index] for index in cursor.openings if cursor.tokens[index].key in words), None)
+    if wrong is not None:
+        raise DialectError(message.format(wrong.key), cursor.text, (wrong.start, wrong.end), hint=hint)
 
 
 def parse_undeploy(cursor: Cursor) -> Undeploy:
     """``UNDEPLOY ENDPOINT e``"""
     cursor.expect("UNDEPLOY", "ENDPOINT")
     return Undeploy(cursor.ident("an endpoint's name"))
+
+
+def parse_undeploy_function(cursor: Cursor) -> UndeployFunction:
+    """``UNDEPLOY FUNCTION f [FROM DATABASE [c]]``"""
+    cursor.expect("UNDEPLOY", "FUNCTION")
+    function = cursor.qualified_name("a function's name")
+    if not cursor.accept("FROM"):
+        return UndeployFunction(function)
+    cursor.expect("DATABASE")
+    return UndeployFunction(function, clauses.parse_connection(cursor))
 
 
 def parse_rollback(cursor: Cursor) -> RollbackEndpoint:
@@ -239,19 +266,45 @@ def parse_cancel(cursor: Cursor) -> CancelJob:
     return CancelJob(parse_given(cursor, read_job))
 
 
-def parse_create_resource(cursor: Cursor) -> CreateResource:
-    """``CREATE RUNNER r TYPE t WITH (…)``, ``CREATE CONNECTION c TYPE t WITH (…)``"""
+def parse_create_runner(cursor: Cursor) -> CreateResource:
+    """``CREATE [OR REPLACE] RUNNER [IF NOT EXISTS] r TYPE t [WITH (…)]``"""
+    return _parse_create(cursor, "TYPE and a type such as process or spark")
+
+
+def parse_create_connection(cursor: Cursor) -> CreateResource:
+    """``CREATE [OR REPLACE] CONNECTION [IF NOT EXISTS] c TYPE t [WITH (…)]``"""
+    return _parse_create(cursor, "TYPE and a type such as postgres or spark")
+
+
+def _parse_create(cursor: Cursor, expected: str) -> CreateResource:
+    """CREATE of a runner or a connection; ``expected`` where its type is left out."""
     cursor.expect("CREATE")
+    or_replace = cursor.accept("OR", "REPLACE")
     what = cursor.keyword().key.lower()
+    start = cursor.peek().start
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    if or_replace and if_not_exists:
+        span = cursor.taken_since(start)
+        raise DialectError("OR REPLACE and IF NOT EXISTS cannot stand together", cursor.text, span, hint="leave out one of them")
     name = cursor.ident(f"the {what}'s name")
     found = parse_clauses(cursor, clauses.RESOURCE_CLAUSES)
     if "type" not in found:
-        cursor.fail("TYPE and a type such as process or spark")
-    return CreateResource(what, name, **found)
+        cursor.fail(expected)
+    return CreateResource(what, name, **found, or_replace=or_replace, if_not_exists=if_not_exists)
 
 
-def parse_drop_resource(cursor: Cursor) -> DropResource:
-    """``DROP RUNNER [IF EXISTS] r``, ``DROP CONNECTION [IF EXISTS] c``"""
+def parse_drop_runner(cursor: Cursor) -> DropResource:
+    """``DROP RUNNER [IF EXISTS] r``"""
+    return _parse_drop(cursor)
+
+
+def parse_drop_connection(cursor: Cursor) -> DropResource:
+    """``DROP CONNECTION [IF EXISTS] c``"""
+    return _parse_drop(cursor)
+
+
+def _parse_drop(cursor: Cursor) -> DropResource:
+    """DROP of a runner or a connection."""
     cursor.expect("DROP")
     what = cursor.keyword().key.lower()
     if_exists = cursor.accept("IF", "EXISTS")
@@ -262,8 +315,9 @@ def parse_drop_resource(cursor: Cursor) -> DropResource:
 
 
 def parse_show(cursor: Cursor) -> Show:
-    """``SHOW MODELS [LIKE '…']``"""
+    """``SHOW MODELS [LIKE '…']``, ``SHOW DEPLOYED FUNCTIONS [LIKE '…']``"""
     cursor.expect("SHOW")
+    cursor.accept("DEPLOYED")
     return Show(cursor.keyword().key.lower(), like=_parse_like(cursor))
 
 
@@ -337,12 +391,14 @@ STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("EXPLAIN", "MODEL"): parse_explain_model,
     ("DEPLOY", "MODEL"): parse_deploy,
     ("UNDEPLOY", "ENDPOINT"): parse_undeploy,
+    ("UNDEPLOY", "FUNCTION"): parse_undeploy_function,
     ("ALTER", "ENDPOINT"): parse_alter_endpoint,
     ("ROLLBACK", "ENDPOINT"): parse_rollback,
     ("SHOW", "VERSIONS", "OF"): parse_show_versions,
     ("SHOW", "LOGS", "FOR"): parse_show_logs,
     ("SHOW", "CREATE", "MODEL"): parse_show_create,
     **{("SHOW", subject): parse_show for subject in SUBJECTS},
+    ("SHOW", "DEPLOYED", "FUNCTIONS"): parse_show,
     ("DESCRIBE", "MODEL"): parse_describe_model,
     ("DESC", "MODEL"): parse_describe_model,
     ("CANCEL", "JOB"): parse_cancel,
@@ -350,10 +406,12 @@ STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("DROP", "MODEL"): parse_drop_model,
     ("EXPORT", "MODEL"): parse_export,
     ("IMPORT", "MODEL"): parse_import,
-    ("CREATE", "RUNNER"): parse_create_resource,
-    ("CREATE", "CONNECTION"): parse_create_resource,
-    ("DROP", "RUNNER"): parse_drop_resource,
-    ("DROP", "CONNECTION"): parse_drop_resource,
+    ("CREATE", "RUNNER"): parse_create_runner,
+    ("CREATE", "CONNECTION"): parse_create_connection,
+    ("CREATE", "OR", "REPLACE", "RUNNER"): parse_create_runner,
+    ("CREATE", "OR", "REPLACE", "CONNECTION"): parse_create_connection,
+    ("DROP", "RUNNER"): parse_drop_runner,
+    ("DROP", "CONNECTION"): parse_drop_connection,
 }
 """Every statement of ours by the words that open it; EXPLAIN before one of them is the only other form."""
 
@@ -365,6 +423,7 @@ EXAMPLES: dict[Parse, str] = {
     parse_explain_model: "EXPLAIN MODEL churn TOP 5",
     parse_deploy: "DEPLOY MODEL churn TO ENDPOINT e",
     parse_undeploy: "UNDEPLOY ENDPOINT e",
+    parse_undeploy_function: "UNDEPLOY FUNCTION churn FROM DATABASE pg",
     parse_alter_endpoint: "ALTER ENDPOINT e SET TRAFFIC (churn@3 = 90, churn@4 = 10)",
     parse_rollback: "ROLLBACK ENDPOINT e",
     parse_show: "SHOW MODELS LIKE 'churn%'",
@@ -377,14 +436,16 @@ EXAMPLES: dict[Parse, str] = {
     parse_drop_model: "DROP MODEL churn@3",
     parse_export: "EXPORT MODEL churn TO 'churn.onnx' FORMAT onnx",
     parse_import: "IMPORT MODEL churn FROM 'churn.onnx'",
-    parse_create_resource: "CREATE RUNNER r TYPE process WITH (cores = 4)",
-    parse_drop_resource: "DROP RUNNER r",
+    parse_create_runner: "CREATE RUNNER r TYPE process WITH (threads = 4)",
+    parse_create_connection: "CREATE CONNECTION pg TYPE postgres WITH (url = 'postgresql://me@host/db', password_env = 'PGPASS')",
+    parse_drop_runner: "DROP RUNNER r",
+    parse_drop_connection: "DROP CONNECTION pg",
     parse_explain_plan: "EXPLAIN (FORMAT JSON) TRAIN MODEL churn TARGET left_us AS SELECT * FROM customers",
 }
 """How each statement is written: the hint of an error that has none of its own."""
 
 SHARED_VERBS = frozenset({"EXPLAIN", "ALTER", "ROLLBACK", "SHOW", "DESCRIBE", "DESC", "DROP", "EXPORT", "IMPORT", "CREATE"})
-OWN_VERBS = {opening[0]: opening[1] for opening in STATEMENTS if opening[0] not in SHARED_VERBS}
+OWN_VERBS = {opening[0]: opening[1] for opening in reversed(STATEMENTS) if opening[0] not in SHARED_VERBS}  # the first counts
 SQL_VERBS = SHARED_VERBS | words(
     """
     ABORT ANALYZE ATTACH BEGIN CALL CHECKPOINT CLOSE COMMENT COMMIT COPY DEALLOCATE DECLARE DELETE DETACH END EXECUTE FETCH
@@ -404,8 +465,9 @@ def find_statement(cursor: Cursor) -> Parse | None:
 
 def _find_unexplained(cursor: Cursor) -> Parse | None:
     """The same for a statement without EXPLAIN in front."""
-    first, second, third = (cursor.peek(ahead) for ahead in range(3))
-    parse = STATEMENTS.get((first.key, second.key, third.key)) or STATEMENTS.get((first.key, second.key))
+    keys = tuple(cursor.peek(ahead).key for ahead in range(4))
+    parse = next((found for length in (4, 3, 2) if (found := STATEMENTS.get(keys[:length]))), None)
+    third = cursor.peek(2)
     if parse is parse_describe_model and third.kind not in NAMES:
         return None
     if parse is parse_show and third.key == ".":

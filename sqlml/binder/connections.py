@@ -27,7 +27,7 @@ class RemoteTable:
     """A table of a connection, as a query names it.
 
     ``parts`` are those after the connection's own name, ``written`` the same with their quotes; ``aliased``: a name of the
-    query's own follows.
+    query's own follows; ``changes``: the statement would delete its rows.
     """
 
     connection: str
@@ -35,6 +35,7 @@ class RemoteTable:
     written: tuple[str, ...]
     span: Span
     aliased: bool = False
+    changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def find_tables(source: str, span: Span, connections: Mapping[str, str]) -> Tabl
         if connection is not None and len(parts) > 1:
             names, written = tuple(_plain(part) for part in parts[1:]), tuple(part.text for part in parts[1:])
             after = tokens[index + 2 * len(parts) - 1 :][:1]
-            remote.append(RemoteTable(connection, names, written, (first.start, parts[-1].end), _is_alias(after)))
+            changes = [token.key for token in tokens[max(0, index - 2) : index]] == ["DELETE", "FROM"]
+            remote.append(RemoteTable(connection, names, written, (first.start, parts[-1].end), _is_alias(after), changes))
         elif len(parts) > 1 or _key(first) not in own | _NEUTRAL:
             has_others = True
     return Tables(tuple(remote), has_others)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sqlml_dialect import Span, quote_identifier
 from sqlml_dialect.tokens import Kind, Token, scan, words
@@ -76,7 +77,7 @@ def _counts_items(top: Sequence[Token]) -> bool:
     for index, token in enumerate(top):
         if token.key in _PLACES and top[index + 1 : index + 2] and top[index + 1].key == "BY":
             rest = top[index + 1 :]
-            for before, here in zip(rest, rest[1:], strict=False):
+            for before, here in pairwise(rest):
                 if here.key in _ENDS:
                     break
                 if here.kind is Kind.NUMBER and before.key in ("BY", ","):

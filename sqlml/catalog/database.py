@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from sqlml.errors import OperationalError
 from sqlml.registry import missing_extra
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test compares it with the files."""
 
 BUSY_SECONDS = 30

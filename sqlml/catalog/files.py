@@ -71,11 +71,12 @@ def remove_job_rows(folder: Path) -> None:
 
 
 def remove_job_data(folder: Path) -> None:
-    """Remove what a job that is over no longer needs: its copy of the data, drafts, and an unpublished bundle."""
+    """Remove what a job that is over no longer needs: its copy of the data, drafts, checkpoints, and an unpublished bundle."""
     remove_job_rows(folder)
     for draft in folder.glob("*.part"):
         draft.unlink(missing_ok=True)
-    shutil.rmtree(folder / "bundle", ignore_errors=True)
+    for name in ("bundle", "fits"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def remove_heldout(home: Home, job_ids: Collection[int]) -> None:

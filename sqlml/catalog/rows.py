@@ -63,6 +63,7 @@ def version_row(
         "fingerprint": outcome.fingerprint,
         "duration": outcome.duration,
         "peak_memory": outcome.peak_memory,
+        "peak_gpu_memory": outcome.peak_gpu_memory,
         "libraries": dict(outcome.libraries),
         "host": outcome.host,
         "bundle_sha256": outcome.bundle_sha256,
@@ -109,6 +110,7 @@ def read_outcome(
         feature_info=tuple(row["feature_info"]),
         trials=tuple({key: value for key, value in trial.items() if key != "version_id"} for trial in trials),
         notes=tuple(row["notes"]),
+        peak_gpu_memory=row["peak_gpu_memory"],
     )
 
 

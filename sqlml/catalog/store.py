@@ -18,7 +18,9 @@ from sqlml.catalog import counters, files, rows
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import Watch, absolute_url, insert_all, insert_one, open_database, reading, writing
 from sqlml.catalog.endpoints import Endpoints
+from sqlml.catalog.functions import Functions, undeploy_versions
 from sqlml.catalog.jobs import Job, Jobs
+from sqlml.catalog.resources import Resources
 from sqlml.catalog.rows import now, user
 from sqlml.contracts import FunctionSignature
 from sqlml.errors import BindError, UnknownModel, UnknownVersion, did_you_mean
@@ -72,7 +74,7 @@ class Version:
         return FunctionSignature(tuple((i.name, i.kind) for i in self.inputs), self.result, self.added)
 
 
-class Catalog(Jobs, Endpoints):
+class Catalog(Jobs, Endpoints, Resources, Functions):
     """The catalog of one home.  Safe to use from many threads and processes at once."""
 
     def __init__(self, home: Home, engine: sa.Engine, url: str) -> None:
@@ -317,7 +319,10 @@ class Catalog(Jobs, Endpoints):
             counters.count_up(c, counters.MODELS)
 
     def drop(self, name: str, version: int | None, *, cascade: bool) -> None:
-        """Remove a version, or a model with all of them.  Refused while deployed, unless ``cascade`` undeploys it too."""
+        """Remove a version, or a model with all of them.  Refused while deployed, unless ``cascade`` undeploys it too.
+
+        Functions in databases are only forgotten: whoever can reach the database removes them there first.
+        """
         with writing(self._engine) as c:
             model = self._model(c, name)
             chosen = sa.select(t.versions.c.id).where(t.versions.c.model_id == model["id"])
@@ -325,16 +330,7 @@ class Catalog(Jobs, Endpoints):
                 chosen = chosen.where(t.versions.c.version == version)
                 if c.execute(chosen).first() is None:
                     raise UnknownVersion(f"model {model['name']} has no version {version}")
-            deployed = c.execute(sa.select(t.endpoints.c.name).where(t.endpoints.c.version_id.in_(chosen))).scalars().all()
-            if deployed and not cascade:
-                what = model["name"] if version is None else f"{model['name']}@{version}"
-                raise BindError(
-                    f"model {what} is deployed at the endpoint {', '.join(deployed)}",
-                    hint=f"UNDEPLOY ENDPOINT {deployed[0]} first, or DROP MODEL {what} CASCADE",
-                )
-            if deployed:
-                c.execute(sa.delete(t.endpoints).where(t.endpoints.c.version_id.in_(chosen)))
-                counters.count_up(c, counters.ENDPOINTS)
+            undeploy_versions(c, chosen, model["name"] if version is None else f"{model['name']}@{version}", cascade=cascade)
             bundles, jobs = self._delete_versions(c, model, version)
             counters.count_up(c, counters.MODELS)
         self._remove_files(bundles, jobs)  # only now: had the transaction failed, the versions would be there without them

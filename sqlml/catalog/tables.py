@@ -71,6 +71,7 @@ versions = Table(
     Column("fingerprint", String, nullable=False),
     Column("duration", Float, nullable=False),  # seconds
     Column("peak_memory", BigInteger, nullable=False),  # bytes
+    Column("peak_gpu_memory", BigInteger, nullable=False, server_default="0"),  # bytes; 0: no GPU was used
     Column("libraries", JSON, nullable=False),
     Column("host", String, nullable=False),
     Column("bundle_sha256", String, nullable=False),  # also the name of its folder
@@ -171,6 +172,44 @@ endpoints = Table(
     Column("name", String, nullable=False),
     Column("key", String, nullable=False, unique=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("key", String, nullable=False, unique=True),
+    Column("type", String, nullable=False),  # postgres, sqlalchemy, spark
+    Column("options", JSON, nullable=False),  # never a secret: the name of the variable or file that has it
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+runners = Table(
+    "runners",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("key", String, nullable=False, unique=True),
+    Column("type", String, nullable=False),  # process, spark, or one of another package
+    Column("options", JSON, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+functions = Table(
+    "functions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("connection", String),  # the connection's name in lower case; None: the home's own database
+    Column("schema", String, nullable=False),
+    Column("name", String, nullable=False),  # as the database has it
+    Column("key", String, nullable=False, unique=True),  # connection, schema and name
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("outputs", JSON, nullable=False),  # a call of each function that was installed
     Column("owner", String, nullable=False),
     Column("created_at", DateTime, nullable=False),
 )

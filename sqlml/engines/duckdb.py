@@ -7,11 +7,13 @@ neither holds them back nor takes them away when it rolls back.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import threading
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
@@ -24,6 +26,7 @@ from sqlml_dialect import quote_identifier
 
 from sqlml.contracts import Stream
 from sqlml.engines.duckdb_errors import engine_error, open_error
+from sqlml.engines.spool import apart
 from sqlml.errors import BindError, DatabaseError, Error
 from sqlml.types import Column, Kind
 
@@ -119,11 +122,13 @@ class DuckDBEngine:
 
     name = "duckdb"
     dialect = "duckdb"
+    notice: str | None = None
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
         self.database = database
         self.connection = connection
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
+        self._reading: weakref.ref[Generator[pa.RecordBatch, None, None]] | None = None
         for own in (self.connection, self.side):
             # The bar would draw into results that go to a file or a pipe.  In Jupyter without ipywidgets DuckDB has none, and
             # refuses even to hear that none is wanted.
@@ -221,14 +226,15 @@ class DuckDBEngine:
 
     def _placed_error(self, error: duckdb.Error, text: str, parameters: Any) -> DatabaseError:
         """The error with its place: a lazy relation's error does not tell it, that of binding the same text again does."""
+        found = engine_error(error, text)
         if "\nLINE " not in str(error):
             try:
                 self.connection.execute(EXPLAIN + text, _bound(parameters))
             except duckdb.Error as again:
                 located = _shifted(engine_error(again, EXPLAIN + text), text)
-                if located.span is not None:
+                if located.span is not None and located.message == found.message:  # EXPLAIN may refuse what could be run
                     return located
-        return engine_error(error, text)
+        return found
 
     def run_many(self, text: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each row of parameters."""
@@ -241,7 +247,9 @@ class DuckDBEngine:
         relation = self.connection.sql(text, params=_bound(parameters))
         columns = _columns(relation.columns, relation.types)
         reader = relation.to_arrow_reader(BATCH_ROWS)
-        return Stream(columns, reader.schema, _guarded(reader, text))
+        batches = _guarded(reader, text)
+        self._reading = weakref.ref(batches)
+        return Stream(columns, reader.schema, batches)
 
     def _execute(self, text: str, parameters: Any) -> Stream:
         import pyarrow as pa
@@ -348,6 +356,15 @@ class DuckDBEngine:
 
     def write(self, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
         """Write rows into a table, all or nothing: one statement reads them as they come."""
+        with apart(schema, batches, self._is_reading) as rows:
+            return self._write(parts, schema, rows, mode)
+
+    def _is_reading(self) -> bool:
+        """Whether the last query's rows are still on their way: DuckDB runs nothing else then."""
+        batches = None if self._reading is None else self._reading()
+        return batches is not None and inspect.getgeneratorstate(batches) != inspect.GEN_CLOSED
+
+    def _write(self, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
         import pyarrow as pa
 
         rows = 0

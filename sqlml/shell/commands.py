@@ -120,7 +120,7 @@ A statement ends with a semicolon and may take many lines.
   SELECT *, PREDICT(m) FROM t;             its answers, anywhere in a query
   PREDICT MODEL m INTO u AS SELECT …;      its answers, into a table
   DEPLOY MODEL m;                          its answers, over HTTP
-  SHOW MODELS;                             also VERSIONS OF m, RUNS, JOBS, ENDPOINTS, ALGORITHMS, RUNNERS
+  SHOW MODELS;                             also VERSIONS OF m, RUNS, JOBS, ENDPOINTS, ALGORITHMS, RUNNERS, CONNECTIONS
 Everything else is the database's own SQL.  Tab completes, Ctrl-C cancels what runs, Ctrl-D leaves.
 """
 

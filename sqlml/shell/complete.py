@@ -123,6 +123,12 @@ def place_of(tokens: Sequence[Token]) -> Place:
         return Place("models")
     if last == "ENDPOINT":
         return Place("endpoints")
+    if (last == "DATABASE" and first in ("DEPLOY", "UNDEPLOY")) or (last == "CONNECTION" and first == "DROP"):
+        return Place("connections")
+    if last == "RUNNER" and first == "DROP":
+        return Place("runners")
+    if last == "TYPE" and _created(keys):
+        return Place("types", _created(keys))
     if keys == ["SHOW"]:
         return Place("shown")
     if last == "USING" and first == "TRAIN" and opening < 0:
@@ -132,15 +138,26 @@ def place_of(tokens: Sequence[Token]) -> Place:
     if last in _BEFORE_COLUMN or (opening > 0 and keys[opening - 1] in ("EXCLUDE", "TARGET", "KEY") and last in ("(", ",")):
         return Place("columns")
     in_clauses = first in words.CLAUSES and len(keys) > 2 and opening < 0 and "AS" not in keys
+    if first == "CREATE":
+        in_clauses = in_clauses and bool(_created(keys)) and last not in ("CONNECTION", "RUNNER", "EXISTS")
     if in_clauses and last == "ON":
         return Place("runners")
     return Place("clauses", first) if in_clauses else Place("expression")
 
 
+def _created(keys: Sequence[str]) -> str:
+    """What a CREATE makes, where that is ours: ``connection``, ``runner``."""
+    at = 3 if list(keys[:3]) == ["CREATE", "OR", "REPLACE"] else 1
+    word = keys[at] if keys[0] == "CREATE" and len(keys) > at else ""
+    return word.lower() if word in ("CONNECTION", "RUNNER") else ""
+
+
 def _option_place(tokens: Sequence[Token], keys: Sequence[str], opening: int) -> Place:
-    """A name or a value within WITH ( … ); ``detail`` is the algorithm, or the algorithm and the option."""
-    using = keys.index("USING") if "USING" in keys else -1
+    """A name or a value within WITH ( … ); ``detail`` is the algorithm (or ``runner:process``), or that and the option."""
+    word = "TYPE" if keys[0] == "CREATE" else "USING"
+    using = keys.index(word) if word in keys else -1
     algorithm = tokens[using + 1].text if 0 <= using < len(tokens) - 1 else ""
+    algorithm = f"{_created(keys)}:{algorithm}" if keys[0] == "CREATE" else algorithm
     if keys[-1] == "=" and len(keys) - 2 > opening:
         return Place("values", f"{algorithm}.{tokens[-2].text}")
     return Place("options", algorithm) if keys[-1] in ("(", ",") else Place("nothing")
@@ -165,6 +182,7 @@ def candidates(place: Place, names: Names) -> list[Candidate]:
         "models": (map(_model_sql, names.models), "model"),
         "endpoints": (map(name_sql, names.endpoints), "endpoint"),
         "columns": (map(name_sql, names.columns), "column"),
+        "connections": (map(name_sql, names.connections), "connection"),
         "functions": (words.ML_TABLES, "function"),
     }
     if place.what in simple:
@@ -173,8 +191,12 @@ def candidates(place: Place, names: Names) -> list[Candidate]:
         return [*_tables(names), Candidate("MODEL", ""), Candidate("ML.", "functions of a model")]
     if place.what == "features":
         return _fitted()
-    if place.what in ("algorithms", "runners"):
-        return _registered(place.what.removesuffix("s"))
+    if place.what == "algorithms":
+        return _registered("algorithm")
+    if place.what == "runners":
+        return _registered("runner") + [Candidate(name_sql(name), "runner") for name in names.runners]
+    if place.what == "types":
+        return _types(place.detail)
     if place.what == "options":
         return [_option(option) for option in _options(place.detail)]
     if place.what == "values":
@@ -212,6 +234,14 @@ def _registered(what: str) -> list[Candidate]:
     return [Candidate(name, what) for name in registry.names(what)]
 
 
+def _types(what: str) -> list[Candidate]:
+    """What a connection or a runner can be."""
+    from sqlml.connections import CONNECTION_TYPES
+    from sqlml.registry import names
+
+    return [Candidate(name, f"type of {what}") for name in (CONNECTION_TYPES if what == "connection" else names("runner_type"))]
+
+
 def _fitted() -> list[Candidate]:
     """What may follow ``ML.`` inside TRANSFORM."""
     from sqlml.features.fitted import FUNCTIONS
@@ -220,11 +250,15 @@ def _fitted() -> list[Candidate]:
 
 
 def _options(algorithm: str) -> tuple[OptionSpec, ...]:
-    """The options of an algorithm; none where it is unknown or its library is missing."""
-    from sqlml.registry import get_algorithm
+    """The options of an algorithm, or of ``connection:postgres``; none where it is unknown or its library is missing."""
+    from sqlml.connections import CONNECTION_TYPES
+    from sqlml.registry import get, get_algorithm
 
+    what, colon, name = algorithm.partition(":")
     try:
-        return get_algorithm(algorithm).options
+        if what == "connection":
+            return CONNECTION_TYPES.get(name.lower(), ())
+        return tuple(get("runner_type", name).options) if colon else get_algorithm(algorithm).options
     except Error:
         return ()
 

@@ -36,7 +36,7 @@ from sqlml.contracts import Engine, Stream, Target
 from sqlml.errors import BindError, NotSupportedError, did_you_mean, listing, parse_error
 from sqlml.statements.home import calls_functions
 from sqlml.statements.missing import all_calls
-from sqlml.statements.places import ConnectionTable, Places, alias_of
+from sqlml.statements.places import ConnectionTable, Places, alias_of, changes_hint
 from sqlml.statements.relations import Relation
 from sqlml.statements.schema import RelationTable
 from sqlml.statements.scoring import Runs
@@ -150,6 +150,12 @@ class Binding(ABC):
         if self._relations and self._schema in source[slice(*span)].lower():
             for table in find_tables(source, span, {self._schema: self._schema}).remote:
                 found.append((table, RelationTable(self._relation(table, source))))
+        for table in tables.remote:
+            if table.changes:
+                raise NotSupportedError(
+                    f"{source[slice(*table.span)]} is a table of the connection {table.connection}",
+                    source=source, span=table.span, hint=changes_hint(table.connection),
+                )  # fmt: skip
         kept_by = self._kept_by(source, span) if found else None
         if kept_by is not None:
             raise NotSupportedError(
@@ -180,6 +186,11 @@ class Binding(ABC):
     def engine_name(self, sql: Sql) -> str:
         """The name of the database where a query runs."""
         return self._places.engine(sql.at).name
+
+    def named_connection(self, text: str) -> str | None:
+        """The connection whose name stands before a dot in a text, if any does."""
+        lowered = text.lower()
+        return next((name for key, name in self._places.known().items() if f"{key}." in lowered), None)
 
     def engine(self, connection: str | None) -> Engine:
         """The engine of a connection, or that of home."""

@@ -17,15 +17,15 @@ from sqlml.binder.parameters import Parameters
 from sqlml.binder.train import DEFAULT_RUNNER
 from sqlml.catalog import Catalog, Version
 from sqlml.catalog.files import remove_job_rows
-from sqlml.contracts import Event, JobHandle, Runner
+from sqlml.contracts import Event, JobHandle
 from sqlml.errors import BindError, DataError, NotSupportedError
 from sqlml.evaluation.history import best_trial
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan, TrainPlan
-from sqlml.registry import get
 from sqlml.statements.job_run import extract_rows, job_run, read_result, run_job
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
+from sqlml.statements.runners import open_runner
 from sqlml.statements.scoring import subject_of, table_result
 
 
@@ -48,7 +48,7 @@ def run_folds(
     plan = _plan(version, options["folds"], catalog, on_event)
     query, own = _rows_of(node, version, plan, parameters)
     _check_columns(query, own, version, plan, queries)
-    runner: Runner = get("runner", plan.runner)()
+    runner = open_runner(catalog, plan.runner)
     try:
         with job_run(catalog, "folds", plan.model, parameters.source[slice(*parameters.statement)], plan.runner) as job:
             on_event({"event": "stage", "name": "reading"})

@@ -13,7 +13,7 @@ from sqlml_dialect.tokens import Kind, scan
 from sqlml.binder.calls import parse_macro_name
 from sqlml.binder.models import check_name, resolve_model
 from sqlml.binder.parameters import Parameters
-from sqlml.catalog import Catalog
+from sqlml.catalog import Catalog, DatabaseFunction
 from sqlml.errors import BindError, Error, UnknownModel, UnknownVersion, listing
 from sqlml.statements.result import Result
 from sqlml.types import label_text
@@ -131,11 +131,15 @@ def find_views(views: Sequence[tuple[str, str]], model: str) -> list[str]:
     return found
 
 
-def run_drop_model(node: DropModel, source: str, catalog: Catalog) -> Result:
-    """Remove a model, or one version of it."""
+def run_drop_model(node: DropModel, source: str, catalog: Catalog, remove: Callable[[DatabaseFunction], None]) -> Result:
+    """Remove a model, or one version of it; with CASCADE first the functions that it is in databases (``remove``)."""
     ref = node.model
     try:
         version = catalog.resolve(ref.name.text, ref.version, ref.alias).version if ref.version or ref.alias else None
+        if node.cascade:
+            for function in catalog.functions():
+                if function.model.lower() == ref.name.text.lower() and version in (None, function.version):
+                    remove(function)
         catalog.drop(ref.name.text, version, cascade=node.cascade)
     except BindError as error:
         if node.if_exists and isinstance(error, UnknownModel | UnknownVersion):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Places:
     """The home and the connections of a session; an engine is opened when a statement first needs it.
 
-    ``known``: the connections there are, name in lower case → name; ``open_engine`` opens one by its name.
+    ``known``: the connections there are, name in lower case → name; ``open_engine`` opens one by its name; ``notice`` gets what
+    the person should know of it.
     """
 
     def __init__(
@@ -28,17 +29,19 @@ class Places:
         home: Engine,
         known: Callable[[], Mapping[str, str]] = dict,
         open_engine: Callable[[str], Engine] | None = None,
+        notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = home
-        self._known = known
+        self.known = known
         self._open_engine = open_engine
+        self._notice = notice
         self._engines: dict[str, Engine] = {}
 
     def engine(self, name: str | None) -> Engine:
         """The engine of a connection, or that of home.  ``BindError`` where there is no connection of the name."""
         if name is None:
             return self.home
-        known = self._known()
+        known = self.known()
         key = name.lower()
         if key not in known or self._open_engine is None:
             hint = did_you_mean(name, known.values()) or (
@@ -47,6 +50,8 @@ class Places:
             raise BindError(f"unknown connection {name}", hint=hint)
         if key not in self._engines:
             self._engines[key] = self._open_engine(known[key])
+            if self._engines[key].notice:
+                self._notice(f"{known[key]}: {self._engines[key].notice}")
         return self._engines[key]
 
     def forget(self, name: str) -> None:
@@ -58,13 +63,13 @@ class Places:
     def tables(self, source: str, span: Span) -> Tables:
         """The tables of connections in a stretch of text."""
         text = source[slice(*span)].lower()
-        known = {key: name for key, name in self._known().items() if key in text}
+        known = {key: name for key, name in self.known().items() if key in text}
         return find_tables(source, span, known) if known else Tables()
 
     def table(self, name: QualifiedName) -> tuple[str | None, tuple[str, ...]]:
         """A table's place and its name there: ``pg.public.scores`` is ``public.scores`` of the connection ``pg``."""
         parts = tuple(part.name for part in name.parts)
-        known = self._known() if len(parts) > 1 else {}
+        known = self.known() if len(parts) > 1 else {}
         connection = known.get(parts[0].lower())
         return (connection, parts[1:]) if connection else (None, parts)
 
@@ -127,6 +132,11 @@ class ConnectionTable:
 
     def _engine(self) -> Engine:
         return self.places.engine(self.table.connection)
+
+
+def changes_hint(connection: str) -> str:
+    """What to do instead of changing a connection's tables from here."""
+    return f"PREDICT MODEL … INTO {connection}.… writes there; what else changes its tables is for that database itself to run"
 
 
 def alias_of(table: RemoteTable) -> str:

@@ -19,7 +19,8 @@ The nodes of the JSON form and their fields, beside ``node`` and ``children``:
       heldout      rows, split
       scoring      model, version, algorithm, function, where, inputs: a model that the statement or its query calls
       into         table, mode, rows_there_now
-    deploy, undeploy, alter_model, drop_model, export, import, cancel_job, show: what would be there after, and what is there now
+    deploy, undeploy, create_runner, create_connection, drop_runner, drop_connection,
+    alter_model, drop_model, export, import, cancel_job, show: what would be there after, and what is there now
     run            with ANALYZE: seconds, rows; of TRAIN also version, heldout_rows, peak_memory;  stage: name, seconds
 """
 
@@ -70,6 +71,7 @@ from sqlml.statements.explain import bind_explain_model, explain_sql
 from sqlml.statements.jobs import find_job
 from sqlml.statements.model_calls import call_nodes, scoring_node
 from sqlml.statements.models import ViewsCalling
+from sqlml.statements.place_plans import PlaceNode, plan_place
 from sqlml.statements.predict import bind_predict, check_into
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
@@ -115,6 +117,8 @@ def run_explain_plan(
 
 def plan_node(node: Node, place: _Place) -> PlanNode:
     """The tree of a statement; raises what is wrong with it."""
+    if isinstance(node, PlaceNode):
+        return plan_place(node, place.parameters, place.catalog, place.queries.engine)
     match node:
         case Train():
             return train_node(node, place.parameters, place.queries, place.catalog)
@@ -300,15 +304,17 @@ def _drop(node: DropModel, place: _Place) -> PlanNode:
     whole = ref.version is None and ref.alias is None
     goes = numbers if whole else [version.version]
     endpoints = [e.name for e in place.catalog.endpoints() if e.model == version.model and e.version in goes]
+    functions = [f.text for f in place.catalog.functions() if f.model == version.model and f.version in goes]
     fields = {
         "model": version.model,
         "goes": [f"{version.model}@{number}" for number in goes],
         "stays": [f"{version.model}@{number}" for number in numbers if number not in goes],
         "endpoints": endpoints,
-        "refused": bool(endpoints) and not node.cascade,
+        "functions": functions,
+        "refused": bool(endpoints or functions) and not node.cascade,
         "views_that_call_the_model": list(place.views_calling(version.model)),
     }
-    verdict = f": refused, since it is deployed at the endpoint {listing(endpoints)}" if fields["refused"] else ""
+    verdict = f": refused, since it is deployed: {listing([*endpoints, *functions])}" if fields["refused"] else ""
     return PlanNode("drop_model", fields, (), f"DROP MODEL {version.name if not whole else version.model}{verdict}")
 
 

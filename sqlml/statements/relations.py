@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from sqlml.algorithms.options import all_options, expectation
+from sqlml.catalog import Resource
 from sqlml.catalog import tables as t
 from sqlml.catalog.store import Catalog
 from sqlml.home import endpoint_url
@@ -57,7 +58,8 @@ _RELATIONS = (
         "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, "
         "targets VARCHAR[], key_columns VARCHAR[], rows BIGINT, heldout_rows BIGINT, split VARCHAR, seed BIGINT, "
         "options VARCHAR, statement VARCHAR, parameters VARCHAR, query VARCHAR, fingerprint VARCHAR, duration DOUBLE, "
-        f"peak_memory BIGINT, libraries VARCHAR, host VARCHAR, origin VARCHAR, comment VARCHAR, tags {TAGS}, job BIGINT, "
+        "peak_memory BIGINT, peak_gpu_memory BIGINT, libraries VARCHAR, host VARCHAR, origin VARCHAR, comment VARCHAR, "
+        f"tags {TAGS}, job BIGINT, "
         "bundle VARCHAR, bundle_sha256 VARCHAR, owner VARCHAR, created_at TIMESTAMP",
         lambda catalog, _: _versions(catalog),
     ),
@@ -117,7 +119,23 @@ _RELATIONS = (
         "algorithm VARCHAR, option VARCHAR, type VARCHAR, default VARCHAR, values VARCHAR, description VARCHAR",
         lambda *_: _options(),
     ),
-    _Listed("runners", "runner VARCHAR, type VARCHAR, cores BIGINT, memory BIGINT, gpus VARCHAR[]", lambda *_: _runners()),
+    _Listed(
+        "runners",
+        "runner VARCHAR, type VARCHAR, cores BIGINT, memory BIGINT, gpus VARCHAR[], options VARCHAR, owner VARCHAR, "
+        "created_at TIMESTAMP",
+        lambda catalog, _: _runners(catalog),
+    ),
+    _Listed(
+        "connections",
+        "connection VARCHAR, type VARCHAR, url VARCHAR, options VARCHAR, owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, _: _connections(catalog),
+    ),
+    _Listed(
+        "functions",
+        "function VARCHAR, database VARCHAR, model VARCHAR, version BIGINT, outputs VARCHAR[], owner VARCHAR, "
+        "created_at TIMESTAMP",
+        lambda catalog, _: _functions(catalog),
+    ),
 )
 
 
@@ -321,7 +339,8 @@ def _options() -> Rows:
     ]
 
 
-def _runners() -> Rows:
+def _runners(catalog: Catalog) -> Rows:
+    """Those built in, with what they have to give; those created, which are not opened to be asked."""
     rows: Rows = []
     for name in names("runner"):
         runner = get("runner", name)()
@@ -329,4 +348,34 @@ def _runners() -> Rows:
         rows.append(
             {"runner": runner.name, "type": runner.type, "cores": have.cores, "memory": have.memory, "gpus": list(have.gpus)}
         )
+    return rows + [_created(runner) for runner in catalog.resources("runner")]
+
+
+def _created(resource: Resource) -> dict[str, Any]:
+    """A resource as a row; nothing in its options is a secret."""
+    row = {resource.what: resource.name, "type": resource.type, "owner": resource.owner, "created_at": resource.created_at}
+    return row | {"options": json.dumps(resource.options, ensure_ascii=False)}
+
+
+def _connections(catalog: Catalog) -> Rows:
+    rows: Rows = []
+    for connection in catalog.resources("connection"):
+        place = next((name for name in ("url", "connect", "master") if name in connection.options), "")
+        others = {name: value for name, value in connection.options.items() if name != place}
+        rows.append(_created(replace(connection, options=others)) | {"url": connection.options.get(place)})
     return rows
+
+
+def _functions(catalog: Catalog) -> Rows:
+    return [
+        {
+            "function": function.text,
+            "database": function.connection,
+            "model": function.model,
+            "version": function.version,
+            "outputs": list(function.outputs),
+            "owner": function.owner,
+            "created_at": function.created_at,
+        }
+        for function in catalog.functions()
+    ]

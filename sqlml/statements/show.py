@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from sqlml_dialect import DialectError, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
 from sqlml_dialect.fitted import FittedCall, find_fitted
+from sqlml_dialect.generator import SHOWN
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
@@ -41,6 +42,8 @@ NAME_COLUMNS = {
     "endpoints": ("endpoint",),
     "algorithms": ("algorithm",),
     "runners": ("runner",),
+    "connections": ("connection",),
+    "functions": ("function", "model"),
 }
 _VERSIONS = "VERSIONS OF m"
 
@@ -57,7 +60,9 @@ def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | N
         return f"it is a relation: FROM {schema}.{words[1].lower()}"
     if words[1].upper() == "VERSIONS":
         return f"write SHOW {_VERSIONS}"
-    subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS)
+    if words[1].upper() in ("FUNCTIONS", "DEPLOYED"):
+        return f"write SHOW {SHOWN['functions']} for those of models"
+    subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS if subject not in SHOWN)
     near = did_you_mean(words[1], [*subjects, "LOGS FOR JOB n"])
     return near.replace("mean ", "mean SHOW ") if near else None
 

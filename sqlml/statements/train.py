@@ -18,7 +18,6 @@ from sqlml.catalog.files import remove_job_rows
 from sqlml.contracts import Event, JobHandle, Runner
 from sqlml.errors import BindError, Error, NotSupportedError, TrainingDataError
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
-from sqlml.registry import get
 from sqlml.statements.job_run import (
     ROWS,
     VALIDATION_ROWS,
@@ -31,6 +30,7 @@ from sqlml.statements.job_run import (
 )
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
+from sqlml.statements.runners import check_runner, open_runner
 from sqlml.statements.train_result import train_result
 
 
@@ -42,6 +42,7 @@ def plan_train(node: Train, parameters: Parameters, queries: Queries, catalog: C
         return queries.describe(sql, parameters.within(query.span))
 
     source = parameters.source
+    check_runner(catalog, node.runner, source)
     models = Models(
         resolve=lambda ref: resolve_model(catalog, ref, source),
         find=lambda span: queries.find(source, span),
@@ -60,7 +61,7 @@ def run_train(
 ) -> Result:
     """Train a new version.  ``follow`` is told the job while it runs, so that another thread can cancel it."""
     plan = plan_train(node, parameters, queries, catalog)
-    runner: Runner = get("runner", plan.runner)()
+    runner = open_runner(catalog, plan.runner)
     queries.tell_if_hidden(plan.model)
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:

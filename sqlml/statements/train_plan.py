@@ -22,6 +22,7 @@ from sqlml.registry import candidates
 from sqlml.statements.job_run import extraction_sql
 from sqlml.statements.model_calls import call_nodes
 from sqlml.statements.queries import Queries
+from sqlml.statements.runners import runner_type
 from sqlml.statements.train import plan_train
 from sqlml.statements.tree import PlanNode
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
@@ -61,7 +62,8 @@ def train_node(node: Train, parameters: Parameters, queries: Queries, catalog: C
         given = _columns(node.validate, parameters, queries)
         children.append(_extraction(node.validate, "validation", plan, given, parameters, queries, catalog))
     chosen = _candidates(plan, columns)
-    children += [_data(plan, columns), *_features(plan, chosen), _learning(node, plan, chosen), *_tuning(plan), _job(node, plan)]
+    children += [_data(plan, columns), *_features(plan, chosen), _learning(node, plan, chosen), *_tuning(plan)]
+    children.append(_job(node, plan, runner_type(catalog, plan.runner)))
     return PlanNode("train", {"model": plan.model}, tuple(children), f"TRAIN MODEL {plan.model}: a new version", ())
 
 
@@ -211,10 +213,12 @@ def _tried(space: Mapping[str, Any]) -> str:
     return f"{space['low']:g} to {space['high']:g}{', on a logarithmic scale' if space.get('log') else ''}"
 
 
-def _job(node: Train, plan: TrainPlan) -> PlanNode:
+def _job(node: Train, plan: TrainPlan, kind: str) -> PlanNode:
+    """The job; ``kind`` is the type of its runner."""
     fields = {
         "kind": "train",
         "runner": plan.runner,
+        "type": kind,
         "asynchronous": node.asynchronous,
         "seconds": plan.limits.seconds,
         "memory": plan.limits.memory,
@@ -224,7 +228,8 @@ def _job(node: Train, plan: TrainPlan) -> PlanNode:
     limits = [f"{plan.limits.seconds:g} s"] if plan.limits.seconds else []
     limits += [f"{plan.limits.memory / 2**20:,.0f} MiB"] if plan.limits.memory else []
     limits += [count_of(plan.limits.threads, "thread")] if plan.limits.threads else []
-    lines = [f"runner: {plan.runner}{', while the session goes on' if node.asynchronous else ''}"]
+    shown = plan.runner if kind == plan.runner else f"{plan.runner}, of type {kind}"
+    lines = [f"runner: {shown}{', while the session goes on' if node.asynchronous else ''}"]
     lines += [f"limits: {', '.join(limits) or 'none'}"]
     lines += [f"sample: {count_of(plan.sample_rows, 'row')} of the query, by seed {plan.seed}"] if plan.sample_rows else []
     return PlanNode("job", fields, lines=tuple(lines))

@@ -103,7 +103,7 @@ CHANGES = st.one_of(
     st.builds(n.Unset, st.sampled_from(["alias", "tag"]), IDENTS),
     st.just(n.Unset("comment")),
 )
-SUBJECTS = st.sampled_from(["models", "runs", "jobs", "endpoints", "algorithms", "runners"])
+SUBJECTS = st.sampled_from(["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions"])
 RESOURCES = st.sampled_from(["runner", "connection"])
 FORMATS = st.none() | st.sampled_from(["onnx", "sql", "native", "bundle", "as"])
 STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
@@ -132,6 +132,8 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.ExplainModel: st.builds(n.ExplainModel, MODELS, st.none() | NUMBERS | PLACEHOLDERS, INTO, st.none() | QUERIES),
     n.Deploy: st.builds(n.Deploy, MODELS, MAYBE, OPTIONS, MAYBE),
     n.Undeploy: st.builds(n.Undeploy, IDENTS),
+    n.DeployFunction: st.builds(n.DeployFunction, MODELS, MAYBE, st.none() | QUALIFIED),
+    n.UndeployFunction: st.builds(n.UndeployFunction, QUALIFIED, MAYBE),
     n.AlterEndpoint: st.builds(n.AlterEndpoint, IDENTS, _some(st.tuples(NUMBERS | MODELS, VALUES))),
     n.RollbackEndpoint: st.builds(n.RollbackEndpoint, IDENTS),
     n.Show: st.builds(n.Show, SUBJECTS, like=st.none() | TEXTS | PLACEHOLDERS)
@@ -144,7 +146,8 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.DropModel: st.builds(n.DropModel, MODELS, st.booleans(), st.booleans()),
     n.Export: st.builds(n.Export, MODELS, TEXTS | PLACEHOLDERS, FORMATS, OPTIONS),
     n.Import: st.builds(n.Import, MODELS, TEXTS | PLACEHOLDERS, OPTIONS),
-    n.CreateResource: st.builds(n.CreateResource, RESOURCES, IDENTS, IDENTS, OPTIONS),
+    n.CreateResource: st.builds(n.CreateResource, RESOURCES, IDENTS, IDENTS, OPTIONS, st.booleans())
+    | st.builds(n.CreateResource, RESOURCES, IDENTS, IDENTS, OPTIONS, if_not_exists=st.booleans()),
     n.DropResource: st.builds(n.DropResource, RESOURCES, IDENTS, st.booleans()),
 }
 STATEMENTS = st.one_of(*STRATEGIES.values())

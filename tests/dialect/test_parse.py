@@ -65,7 +65,7 @@ def is_syntax_error(source: str) -> bool:
 def test_nothing_is_taken_from_duckdb() -> None:
     ours = [statement for _, source, _ in CASES for statement in parse(source) if statement.node]
     taken = [statement.text for statement in ours if not is_syntax_error(statement.text)]
-    subjects = {"MODELS", "RUNS", "JOBS", "ENDPOINTS", "ALGORITHMS", "RUNNERS"}
+    subjects = {"MODELS", "RUNS", "JOBS", "ENDPOINTS", "ALGORITHMS", "RUNNERS", "CONNECTIONS"}
     assert len(ours) > 80
     assert [text for text in taken if text.upper().split()[-2:-1] != ["SHOW"] or text.upper().split()[-1] not in subjects] == []
 
@@ -78,6 +78,7 @@ DESCRIBE "model"
 SHOW "models"
 SHOW versions
 SHOW logs
+SHOW functions
 SHOW runz
 SHOW modles
 SUMMARIZE train
@@ -93,6 +94,9 @@ SELECT model: 1
 SELECT 1 model
 DROP TABLE model
 DROP TABLE IF EXISTS train CASCADE
+DROP FUNCTION churn
+CREATE OR REPLACE FUNCTION connection(a) AS a
+CREATE OR REPLACE MACRO runner(a) AS a
 ALTER TABLE model RENAME TO train
 ALTER TABLE model ADD COLUMN target INT
 CREATE TABLE model (target INT, label INT, key INT, split INT)

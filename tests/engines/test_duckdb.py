@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_errors_point_at_their_place(engine: DuckDBEngine, text: str, place: str
     assert place in text[slice(error.span[0], error.span[1] + len(place))]
     assert "LINE" not in str(error.message)
     assert "\n" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ATTACH '/nowhere/x.db' AS y", "Cannot open file"),
+        ("DETACH nowhere", "Failed to detach database"),
+        ("USE nowhere", 'No catalog + schema named "nowhere"'),
+    ],
+)
+def test_errors_of_what_cannot_be_explained(engine: DuckDBEngine, text: str, message: str) -> None:
+    """Binding them again, to find the place, fails for another reason than they did."""
+    with pytest.raises(DatabaseError, match=re.escape(message)):
+        list(engine.run(text).batches)
 
 
 def test_batches_are_bounded(engine: DuckDBEngine) -> None:

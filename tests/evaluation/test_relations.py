@@ -296,3 +296,11 @@ def test_errors_say_what_is_wrong_where_and_what_to_do(c: sqlml.Connection, quer
     assert "^" in text, text
     for word in words:
         assert word in text, text
+
+
+def test_rows_that_cannot_be_measured_leave_the_connection_free(c: sqlml.Connection) -> None:
+    with pytest.raises(sqlml.DataError) as kept:  # the error, and with it what it happened in, is still there
+        c.execute("SELECT * FROM ML.EVALUATE(MODEL kinds, (SELECT * REPLACE (NULL AS w) FROM people))")
+    c.begin()
+    c.commit()
+    assert "w" in kept.value.message

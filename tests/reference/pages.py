@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 import sqlml
+from sqlml.contracts import OptionSpec
 from sqlml.data import sample
 from sqlml.shell.render import Look, render
 from sqlml.shell.run import run_statement, split
@@ -165,4 +166,29 @@ def options_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"algorithms": algorithms_table, "options": options_table}
+def connections_table() -> str:
+    """Every option of every type of connection."""
+    from sqlml.connections import CONNECTION_TYPES
+
+    return _options_of(CONNECTION_TYPES)
+
+
+def runners_table() -> str:
+    """Every option of every type of runner."""
+    from sqlml.registry import get, names
+
+    return _options_of({name: get("runner_type", name).options for name in names("runner_type")})
+
+
+def _options_of(types: Mapping[str, Sequence[OptionSpec]]) -> str:
+    lines = ["| type | option | meaning |", "| --- | --- | --- |"]
+    lines += [f"| {name} | `{o.name}` | {o.doc} |" for name, options in types.items() for o in options]
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {
+    "algorithms": algorithms_table,
+    "options": options_table,
+    "connections": connections_table,
+    "runners": runners_table,
+}

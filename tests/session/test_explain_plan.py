@@ -86,7 +86,8 @@ def test_train_as_json(connection: sqlml.Connection) -> None:
     assert learning["options_given"] == {"n_estimators": 4, "class_weight": "balanced"}
     assert learning["options_default"]["max_depth"] == 6
     assert job == {
-        "node": "job", "kind": "train", "runner": "inline", "asynchronous": False, "seconds": 60.0, "memory": 2_000_000_000,
+        "node": "job", "kind": "train", "runner": "inline", "type": "inline", "asynchronous": False,
+        "seconds": 60.0, "memory": 2_000_000_000,
         "threads": None, "sample_rows": 100,
     }  # fmt: skip
 

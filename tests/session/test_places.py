@@ -87,6 +87,17 @@ def test_the_users_own_schema_called_sqlml(tmp_path: Path) -> None:
     assert any("sqlml is your own schema or database" in notice for notice in notices)
 
 
+def test_a_schema_called_sqlml_made_on_the_way(tmp_path: Path) -> None:
+    """As ATTACH … AS sqlml is refused by the database: the name is taken."""
+    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+        for text in ("CREATE SCHEMA sqlml", 'CREATE SCHEMA IF NOT EXISTS "SQLML";', "create schema a.sqlml -- mine"):
+            with pytest.raises(sqlml.ProgrammingError, match="sqlml is the schema of the models' relations") as refused:
+                connection.execute(text)
+            assert "connect(schema=" in (refused.value.hint or "")
+            assert connection.execute("SELECT count(*) FROM sqlml.models").fetchone() == (0,)
+        connection.execute("CREATE SCHEMA other; CREATE TABLE other.sqlml AS SELECT 1 AS a; CREATE TABLE sqlml (a INT)")
+
+
 def test_a_file_called_sqlml(tmp_path: Path) -> None:
     with sqlml.connect(tmp_path / "sqlml.duckdb") as connection:
         connection.execute(PEOPLE_MODEL)

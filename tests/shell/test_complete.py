@@ -11,7 +11,9 @@ from sqlml.shell.commands import COMMANDS
 from sqlml.shell.complete import SqlCompleter
 from sqlml.shell.highlight import fragments
 
-NAMES = Names(("bank", "My table"), ("age", "job", "y"), ("deposit", "deposit@1", "deposit@champion"), ("deposit_api",))
+NAMES = Names(
+    ("bank", "My table"), ("age", "job", "y"), ("deposit", "deposit@1", "deposit@champion"), ("deposit_api",), ("pg",), ("big",)
+)
 
 
 def offered(text: str) -> list[str]:
@@ -24,7 +26,19 @@ def offered(text: str) -> list[str]:
     [
         ("TR", ["TRAIN MODEL"]),
         ("tr", ["train model"]),
-        ("SELECT 1; UND", ["UNDEPLOY ENDPOINT"]),
+        ("SELECT 1; UND", ["UNDEPLOY ENDPOINT", "UNDEPLOY FUNCTION"]),
+        ("DEPLOY MODEL deposit TO", ["TO ENDPOINT", "TO DATABASE"]),
+        ("DEPLOY MODEL deposit TO DATABASE ", ["pg"]),
+        ("UNDEPLOY FUNCTION f FROM DATABASE ", ["pg"]),
+        ("CREATE CONNECTION c TYPE ", ["postgres", "sqlalchemy", "spark"]),
+        ("CREATE OR REPLACE RUNNER r TYPE pr", ["process"]),
+        ("CREATE CONNECTION c TYPE postgres WITH (pass", ["password_env = ", "password_file = "]),
+        ("CREATE RUNNER r TYPE process WITH (th", ["threads = "]),
+        ("CREATE RUNNER r TYP", ["TYPE"]),
+        ("DROP CONNECTION ", ["pg"]),
+        ("DROP RUNNER b", ["big"]),
+        ("TRAIN MODEL m TARGET y ON b", ["big"]),
+        ("SHOW D", ["DEPLOYED FUNCTIONS"]),
         ("EVALUATE MODEL ", ["deposit", "deposit@1", "deposit@champion"]),
         ("DEPLOY MODEL deposit@", ["deposit@1", "deposit@champion"]),
         ("DEPLOY MODEL deposit@ch", ["deposit@champion"]),

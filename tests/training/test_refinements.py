@@ -64,10 +64,29 @@ def test_balanced_is_scikit_learns(tmp_path: Path) -> None:
     assert class_factors(aim.learner, aim.y) == pytest.approx(compute_sample_weight("balanced", aim.y))
 
 
-@pytest.mark.parametrize(("target", "weights"), [("ok", {"true": 3, "false": 1}), ("k", {"1": 2}), ("k", {"1.0": 2, "2": 1})])
-def test_classes_that_are_no_text(tmp_path: Path, target: str, weights: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("target", "given", "meant"),
+    [
+        ("ok", {"true": 30, "false": 1}, {True: 30, False: 1}),
+        ("k", {"2": 30}, {0: 1, 1: 1, 2: 30}),
+        ("k", {"1.0": 30, "2": 2}, {0: 1, 1: 30, 2: 2}),
+    ],
+)
+def test_classes_that_are_no_text(tmp_path: Path, target: str, given: dict[str, float], meant: dict[Any, float]) -> None:
+    """A class is named as text, whatever its type; weighting its rows one by one teaches the same."""
     table = people().append_column("k", pa.array([i % 3 for i in range(400)]))
-    train(tmp_path, table, target, "logistic_regression", exclude=("y", "z", "w"), options={"class_weight": weights})
+    table = table.filter(pc.is_valid(table[target]))
+    by_hand = table.append_column("by hand", pa.array([float(meant[value]) for value in table[target].to_pylist()]))
+    inputs = {"exclude": tuple(name for name in ("y", "z", "w", "k", "ok") if name != target)}
+
+    def predicted(folder: str, rows: pa.Table, **more: Any) -> list[Any]:
+        model, _, _ = train(tmp_path / folder, rows, target, "logistic_regression", **inputs, **more)
+        answers: list[Any] = model.predict(table).to_pylist()
+        return answers
+
+    weighted = predicted("given", table, options={"class_weight": given})
+    assert weighted == predicted("by hand", by_hand, weight="by hand")
+    assert weighted != predicted("plain", table)
 
 
 def test_a_class_that_is_not_there(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""CREATE and DROP of connections and runners."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlml_dialect import CreateResource, DropResource, Option
+
+from sqlml.binder.models import check_name
+from sqlml.binder.options import bind_options, option_span
+from sqlml.binder.parameters import Parameters
+from sqlml.catalog import Catalog
+from sqlml.connections import CONNECTION_TYPES, PASSWORD_FILE, connection_fault, is_secret_name, resolve_url, secret_in
+from sqlml.contracts import Engine, OptionSpec
+from sqlml.errors import BindError, Error, OperationalError, did_you_mean
+from sqlml.registry import get, names
+from sqlml.statements.result import Result
+
+RESERVED = ("sqlml", "ml")
+"""Names before a dot that mean something else in a query."""
+
+
+def run_create_resource(
+    node: CreateResource,
+    parameters: Parameters,
+    catalog: Catalog,
+    home: Engine,
+    notice: Callable[[str], None],
+    forget: Callable[[str], None],
+) -> Result:
+    """Keep a connection or a runner; nothing is opened.  ``forget`` closes what was opened by the name before."""
+    parameters = replace(parameters, source=masked(node, parameters.source))
+    if node.if_not_exists and catalog.find_resource(node.what, node.name.name):
+        return Result()
+    options = bind_resource(node, parameters, catalog, home)
+    try:
+        catalog.create_resource(node.what, node.name.name, node.type.name.lower(), options, replace=node.or_replace)
+    except BindError as error:
+        raise error.located(parameters.source, node.name.span) from None
+    forget(node.name.name)
+    if node.what == "connection" and "url" in options:
+        _tell_if_unready(node.name.name, options, notice)
+    return Result()
+
+
+def run_drop_resource(node: DropResource, source: str, catalog: Catalog, forget: Callable[[str], None]) -> Result:
+    """Forget a connection or a runner."""
+    if node.if_exists and catalog.find_resource(node.what, node.name.name) is None:
+        return Result()
+    try:
+        check_built_in(node)
+        catalog.drop_resource(node.what, node.name.name)
+    except BindError as error:
+        raise error.located(source, node.name.span) from None
+    forget(node.name.name)
+    return Result()
+
+
+def bind_resource(node: CreateResource, parameters: Parameters, catalog: Catalog, home: Engine) -> dict[str, Any]:
+    """The options given, checked, as JSON can hold them.  ``BindError`` points at the name, type or option that is wrong."""
+    specs = _specs(node, parameters.source)
+    _check_free(node, parameters.source, catalog, home)
+    owner = f"a {node.what} of type {node.type.name.lower()}"
+    bound = bind_options(node.options, specs, owner, parameters)
+    options: dict[str, Any] = {name: value for name, value in bound.items() if value is not None}
+    fault = connection_fault(node.type.name.lower(), options)
+    if fault is not None:
+        span = option_span(node.options, fault.option) if fault.option else None
+        raise BindError(fault.message, source=parameters.source, span=span or node.type.span, hint=fault.hint)
+    if PASSWORD_FILE in options:
+        options[PASSWORD_FILE] = str(Path(options[PASSWORD_FILE]).expanduser().absolute())
+    return dict(json.loads(json.dumps(options, ensure_ascii=False, default=str)))
+
+
+def _specs(node: CreateResource, source: str) -> tuple[OptionSpec, ...]:
+    """The options of a type."""
+    name = node.type.name
+    if node.what == "connection":
+        specs = CONNECTION_TYPES.get(name.lower())
+        if specs is not None:
+            return specs
+        near, more = did_you_mean(name, CONNECTION_TYPES), f"there are: {', '.join(CONNECTION_TYPES)}"
+        hint = f"{near}  ({more})" if near else more
+        raise BindError(f"unknown connection type {name}", source=source, span=node.type.span, hint=hint)
+    try:
+        return tuple(get("runner_type", name).options)
+    except Error as error:
+        raise error.located(source, node.type.span) from None
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _check_free(node: CreateResource, source: str, catalog: Catalog, home: Engine) -> None:
+    """``BindError`` for a name that cannot be one, or that means something else already."""
+    name, span = node.name.name, node.name.span
+    check_name(name, source, span, f"a {node.what}")
+    if "." in name:
+        raise BindError(f"{name!r} cannot be the name of a {node.what}: it contains a dot", source=source, span=span)
+    is_place = node.what == "connection" or node.type.name.lower() == "spark"
+    why = _built_in(node.what, name)
+    if why is None and is_place:
+        why = _other_place(node, catalog) or _taken_at_home(name, home)
+    if why is not None:
+        raise BindError(f"a {node.what} cannot be called {name}: {why}", source=source, span=span, hint="choose another name")
+
+
+def _built_in(what: str, name: str) -> str | None:
+    if what == "runner" and name.lower() in (known.lower() for known in names("runner")):
+        return "that runner is built in"
+    return None
+
+
+def _other_place(node: CreateResource, catalog: Catalog) -> str | None:
+    """Connections and runners of type spark both stand before a table's name."""
+    if node.what == "runner":
+        return "there is a connection of that name" if catalog.find_resource("connection", node.name.name) else None
+    runner = catalog.find_resource("runner", node.name.name)
+    return "the runner of that name is a connection already" if runner is not None and runner.type == "spark" else None
+
+
+def _taken_at_home(name: str, home: Engine) -> str | None:
+    """``c.t`` would be the home's own table."""
+    if name.lower() in RESERVED:
+        return f"{name}.… is sqlml's own"
+    stream = home.run("SELECT catalog_name::VARCHAR AS a, schema_name::VARCHAR AS b FROM information_schema.schemata")
+    taken = {str(found).lower() for batch in stream.batches for column in batch.columns for found in column.to_pylist()}
+    return "the database has a schema or database of that name" if name.lower() in taken else None
+
+
+def check_built_in(node: DropResource) -> None:
+    why = _built_in(node.what, node.name.name)
+    if why is not None:
+        raise BindError(f"{node.what} {node.name.name} cannot be dropped: {why}")
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def masked(node: CreateResource, source: str) -> str:
+    """The text with stars for what looks like a secret, for the line that an error shows; every place stays where it is."""
+    for option in node.options:
+        first, last = option.value_span
+        secret, written = _secret(option), source[first:last]
+        if secret:
+            stars = written.replace(secret, "*" * len(secret)) if secret in written else "*" * len(written)
+            source = source[:first] + stars + source[last:]
+    return source
+
+
+def _secret(option: Option) -> str | None:
+    if not isinstance(option.value, str):
+        return None
+    return option.value if is_secret_name(option.name.name) else secret_in(option.value)
+
+
+def _tell_if_unready(name: str, options: Mapping[str, Any], notice: Callable[[str], None]) -> None:
+    try:
+        resolve_url(name, options)
+    except OperationalError as error:
+        notice(f"{error.message}; it is needed when the connection is first used")
