@@ -96,12 +96,17 @@ class Binding(ABC):
         if not models and not may_have_calls(text):
             return Calls()
         lowered = text.lower()
-        skip = {name for name in (*BUILTINS, *TABLE_FUNCTIONS, *models) if name in lowered and self._engine.has_function(name)}
+        skip = {name for name in (*BUILTINS, *TABLE_FUNCTIONS, *models) if name in lowered and self._is_databases(name)}
         try:
             self._tell_hidden(text, skip.intersection(models))
             return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip)
         except DialectError as error:
             raise parse_error(error).moved(source, span[0]) from None
+
+    def _is_databases(self, name: str) -> bool:
+        """Whether the database has a function of this name that is no model's."""
+        own = {f.name.lower() for f in self._catalog.functions() if f.connection is None} if not self.inside else set()
+        return name not in own and self._engine.has_function(name)
 
     def _tell_hidden(self, text: str, models: set[str]) -> None:
         """Say once that a model named like a function of the database has none of its own, where such a function is called."""
@@ -114,7 +119,7 @@ class Binding(ABC):
 
     def tell_if_hidden(self, model: str) -> None:
         """Say that a model has no function of its own, where the database has one of its name."""
-        if self._engine.has_function(model):
+        if self._is_databases(model.lower()):
             self._notice(f"{model} is a function of the database: the model of that name is reached by PREDICT({model})")
 
     def _functions(self, text: str) -> list[str]:

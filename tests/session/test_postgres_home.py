@@ -180,3 +180,20 @@ def test_no_server(own_home: None, tmp_path: Path) -> None:
 def test_other_databases_cannot_be_a_home() -> None:
     with pytest.raises(NotSupportedError, match="mysql"):
         sqlml.connect("mysql://me@host/db")
+
+
+def test_a_deployed_function_of_the_models_name_does_not_hide_it(connection: sqlml.Connection, postgres: str) -> None:
+    train(connection)
+    connection.execute("DEPLOY MODEL buys TO DATABASE AS FUNCTION buys")
+    same = connection.execute("SELECT count(*) FROM people WHERE buys(*) = public.buys(age, job, balance)").fetchone()
+    assert same == (600,)
+    assert not [notice for notice in connection.session.notices if "function of the database" in notice]
+
+
+def test_the_probability_of_each_rows_own_class(connection: sqlml.Connection) -> None:
+    train(connection)
+    high, low = connection.execute(
+        "SELECT avg(PREDICT_PROBA(buys, bought)), avg(PREDICT_PROBA(buys, CASE bought WHEN 'yes' THEN 'no' ELSE 'yes' END)) FROM people"
+    ).fetchall()[0]
+    assert high > 0.9
+    assert high + low == pytest.approx(1, abs=1e-6)
