@@ -31,7 +31,7 @@ UTC = dt.UTC
 
 
 def training_rows(n: int = 500) -> pa.Table:
-    """Seeded rows with the targets ``bought`` (no, yes), ``level`` (low, mid, top) and ``spent``; a tenth of all values is NULL."""
+    """Seeded rows with the targets ``bought`` (no, yes), ``level`` (low, mid, top) and ``spent``; a tenth is NULL."""
     rng = np.random.default_rng(7)
     rows = [_row(i, rng) for i in range(n)]
     score = [_score(row) for row in rows]

@@ -87,7 +87,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     connection.session._places.engine("pg").write(("odd",), rows.schema, iter(rows.to_batches()), "create")
     parquet = folder / "odd.parquet"
     clock = rows.schema.get_field_index("clock")
-    pq.write_table(rows.set_column(clock, "clock", rows["clock"].cast(pa.string())), parquet)  # Spark has no type for times of day
+    # Spark has no type for times of day
+    pq.write_table(rows.set_column(clock, "clock", rows["clock"].cast(pa.string())), parquet)
     yield World(connection, rows, folder / "parity.duckdb", url, parquet)
     for endpoint in connection.execute("SELECT endpoint FROM sqlml.endpoints").fetchall():
         connection.execute(f'UNDEPLOY ENDPOINT "{endpoint[0]}"')
@@ -138,7 +139,7 @@ def _close(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(b, float) and a is not None:
         if math.isnan(b) or math.isinf(b):
             return (math.isnan(a) and math.isnan(b)) or a == b
-        return abs(a - b) <= tolerance * max(1.0, abs(b))
+        return bool(abs(a - b) <= tolerance * max(1.0, abs(b)))
     return bool(a == b)
 
 
