@@ -68,11 +68,10 @@ def _plan(version: Version, folds: int, catalog: Catalog, on_event: Callable[[Ev
     Of an imported version the runner is not the one that a stranger chose.
     """
     known = catalog.plan(version.uid)
-    plan = replace(known, split=SplitPlan("fold", folds=folds), runner=known.runner if version.origin is None else DEFAULT_RUNNER)
-
     def notice(text: str) -> None:
         on_event({"event": "notice", "text": text})
 
+    plan = replace(known, split=SplitPlan("fold", folds=folds), runner=_runner(version, known, catalog, notice))
     if known.split.method == "time":
         when = f"SPLIT TIME {known.split.column}"
         notice(f"{version.name} was trained with {when}; folds are random: each is measured on rows older than some learnt from")
@@ -85,6 +84,19 @@ def _plan(version: Version, folds: int, catalog: Catalog, on_event: Callable[[Ev
         notice(f"{version.name} went on from {plan.start.name}, which knows the rows: each fold is trained from the beginning")
         plan = replace(plan, start=None)
     return plan
+
+
+def _runner(version: Version, plan: TrainPlan, catalog: Catalog, notice: Callable[[str], None]) -> str:
+    """The version's own runner, where it is there and can carry out folds; never one that a stranger chose."""
+    if version.origin is not None:
+        return DEFAULT_RUNNER
+    try:
+        able = "folds" in open_runner(catalog, plan.runner).kinds
+    except BindError:
+        able = False
+    if not able:
+        notice(f"{plan.runner}, where {version.name} was trained, trains no folds: they are trained on {DEFAULT_RUNNER}")
+    return plan.runner if able else DEFAULT_RUNNER
 
 
 def _rows_of(node: Evaluate, version: Version, plan: TrainPlan, parameters: Parameters) -> tuple[Query, Parameters]:
