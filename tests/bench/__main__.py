@@ -2,13 +2,17 @@
 
 1.00 is the library's own predict (or train) on a float32 array that is already in memory, all cores, in this process; higher is
 faster.  The median of several runs, with the smallest and the largest; one warm-up run first.
+
+``python -m tests.bench mlp …`` and the other ``SECTIONS`` are measurements of their own.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,9 +25,14 @@ import xgboost as xgb
 import sqlml
 
 FEATURES = 28
+SECTIONS = ("extraction", "gpu", "mlp", "postgres_functions")
+"""Modules beside this one, each with a ``main(arguments)``."""
 
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in SECTIONS:
+        importlib.import_module(f"tests.bench.{sys.argv[1]}").main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--runs", type=int, default=5)

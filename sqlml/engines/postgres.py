@@ -1,0 +1,347 @@
+"""PostgreSQL as the place where data lives.
+
+All of a connection's work is done on one session of the server, in autocommit mode, so transactions and temporary tables are the
+user's own.  A query is described first (prepared, not run), then read by binary COPY as Arrow batches: one statement, so one
+snapshot of the data, however long it takes to read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from sqlml_dialect import quote_identifier
+from sqlml_dialect.tokens import scan, split_statements, words
+
+from sqlml.contracts import Stream
+from sqlml.engines.postgres_catalog import (
+    READABLE,
+    all_names,
+    built_in_functions,
+    find_relation,
+    is_function,
+    table_sql,
+    type_infos,
+)
+from sqlml.engines.postgres_errors import shown_place
+from sqlml.engines.postgres_link import Link
+from sqlml.engines.postgres_parameters import Bound, bind_values
+from sqlml.engines.postgres_reading import Reading
+from sqlml.engines.postgres_runs import Runs
+from sqlml.engines.postgres_scope import scope_query
+from sqlml.engines.postgres_types import ResultColumn, TypeInfo, refuse_opaque, result_column, unknown_types
+from sqlml.engines.postgres_write import write_table
+from sqlml.errors import BindError, Error, NotSupportedError
+from sqlml.types import Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_READS = words("SELECT WITH VALUES TABLE")
+_WRITES = words("INSERT UPDATE DELETE MERGE")
+_MISSING_COLUMN = re.compile(r'column (?:"(.+)"|(?:.+\.)?(.+)) does not exist')  # no quotes where it is qualified
+
+
+class PostgresEngine:
+    """The engine of one connection to one PostgreSQL database."""
+
+    name = "postgres"
+    dialect = "postgres"
+    notice: str | None = None
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._runs = Runs(link)
+        self._types: dict[str, TypeInfo] = {}
+        self._built_in: frozenset[str] | None = None
+        self._names: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def open(cls, url: str) -> PostgresEngine:
+        """Connect to ``postgresql://user@host:port/database``.  ``OperationalError`` with the reason where that fails."""
+        link = Link(url)
+        try:
+            return cls(link)
+        except BaseException:
+            link.close()
+            raise
+
+    @property
+    def place(self) -> str:
+        """Host, port and database: what may be shown of the URL."""
+        return shown_place(self._link.url)
+
+    @property
+    def generation(self) -> int:
+        """How many sessions of the server this connection has had: one more after each loss, without the temporary things."""
+        return self._link.generation
+
+    def close(self) -> None:
+        if self._runs.reading is not None:
+            self._runs.reading.abandon()
+        self._link.close()
+
+    def interrupt(self) -> None:
+        self._runs.stop()
+
+    # --- questions about statements ---------------------------------------------------------------------------------
+
+    def describe(self, query: str, parameters: Any = ()) -> tuple[Column, ...]:
+        """The columns of a query, bound but not run.  ``BindError`` where the text is not one query that only reads."""
+        if len(split_statements(query)) != 1:
+            raise BindError("the query after AS must be one SELECT (or WITH, VALUES, TABLE)")
+        bound = _bound(query, parameters)
+        with self._runs.unharmed():
+            fields = self._describe(bound)
+        if not fields or not _only_reads(bound.text):
+            raise BindError("the query after AS must be one SELECT (or WITH, VALUES, TABLE)")
+        return tuple(result.column for result in fields)
+
+    def bind(self, text: str, parameters: Any = ()) -> None:
+        """Check a statement without running it: its names and types, as the server does to prepare it."""
+        bound = _bound(text, parameters)
+        with self._runs.unharmed():
+            self._runs.guard(bound, lambda: self._link.describe(bound.text), retry=True)
+
+    def missing_column(self, error: Error) -> str | None:
+        """The column whose absence an error tells of: ``column "a" does not exist``, ``column t.a does not exist``."""
+        match = _MISSING_COLUMN.fullmatch(error.message)
+        return (match[1] or match[2]) if match else None
+
+    def scope(self, before: str, after: str) -> tuple[str, ...]:
+        """The columns in scope at a place: those of its SELECT's FROM clause, where that can stand alone."""
+        query = scope_query(before, after)
+        if query is None:
+            return ()
+        try:
+            return tuple(dict.fromkeys(column.name for column in self.describe(query)))
+        except Error:
+            return ()
+
+    def sample_clause(self, seed: int, rows: int) -> str:
+        """What follows ``FROM (query)``: the first rows by a hash of their text and the seed, whatever order they come in."""
+        return f" AS __sqlml_rows ORDER BY hashtextextended(__sqlml_rows::text, {seed % 2**63}) LIMIT {rows}"
+
+    def estimate_rows(self, query: str, parameters: Any = ()) -> int | None:
+        """How many rows the server's planner expects."""
+        bound = _bound(query, parameters)
+        explain = f"EXPLAIN (FORMAT JSON) {bound.text}"
+        with self._runs.unharmed():
+            table, _ = self._runs.guard(Bound("", ""), lambda: self._link.whole(explain), retry=True)
+        plan = json.loads(table.column(0)[0].as_py())
+        rows = plan[0]["Plan"].get("Plan Rows")
+        return None if rows is None else int(rows)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, text: str, parameters: Any = ()) -> Stream:
+        """Run one statement.  A query's first batch is there when this returns; the others come as they are read."""
+        bound = _bound(text, parameters)
+        if self._runs.ends_lost(bound.text):
+            return _nothing()
+        _refuse_copy(bound)
+        fields = self._describe(bound)
+        if not fields:
+            count = self._runs.guard(bound, lambda: self._link.execute(bound.text))
+            self._runs.ran(bound.text)
+            return _nothing(count)
+        if _is_copied(bound.text):
+            return self._query(bound, fields)
+        return self._whole(bound, fields)
+
+    def run_many(self, text: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row of parameters, all of them or none."""
+        rows = [_bound(text, row) for row in parameters]
+        if rows:
+            self._runs.ends_lost(text)
+            with self._runs.atomic():
+                for bound in rows:
+                    self._runs.guard(bound, partial(self._link.execute, bound.text))
+
+    def transaction(self) -> int | None:
+        """The number of the user's open transaction, or None: within one, the number stays the same."""
+        return self._runs.transaction()
+
+    def _describe(self, bound: Bound) -> list[ResultColumn]:
+        """The columns of a statement; none where it gives no rows."""
+        schema = self._runs.guard(bound, lambda: self._link.describe(bound.text), retry=True)
+        if schema is None:
+            return []
+        unknown = [name for name in unknown_types(schema) if name not in self._types]
+        self._types.update(type_infos(self._runs.ask, unknown))
+        return [result_column(field, self._types) for field in schema]
+
+    def _query(self, bound: Bound, fields: Sequence[ResultColumn]) -> Stream:
+        """Read a query by COPY.  One that changes rows is read to its end at once: it is not half done if nobody reads it."""
+        reads = _only_reads(bound.text)
+        sent = bound.text if all(field.cast is None for field in fields) else _cast_text(bound.text, fields)
+
+        def start() -> tuple[Reading, pa.RecordBatch | None]:
+            reading = Reading(self._link, *self._link.stream(sent), in_transaction=inside)
+            return reading, reading.next()
+
+        inside = self._runs.transaction() is not None
+        reading, first = self._runs.guard(bound, start, retry=reads)
+        self._runs.reading = reading
+        schema = _schema(fields)
+        batches = self._batches(reading, first, fields, schema, bound)
+        if not reads:
+            whole = list(batches)
+            return Stream(_columns(fields), schema, _given(whole), sum(batch.num_rows for batch in whole))
+        weakref.finalize(batches, reading.abandon).atexit = False  # also where nobody begins to read them
+        return Stream(_columns(fields), schema, batches)
+
+    def _batches(
+        self, reading: Reading, first: pa.RecordBatch | None, fields: Sequence[ResultColumn], schema: pa.Schema, bound: Bound
+    ) -> Generator[pa.RecordBatch, None, None]:
+        try:
+            batch = first
+            while batch is not None:
+                if batch.num_rows:
+                    yield _converted(batch, fields, schema)
+                try:
+                    batch = reading.next()
+                except Exception as error:
+                    raise self._runs.failure(error, bound) from None
+        finally:
+            reading.abandon()
+
+    def _whole(self, bound: Bound, fields: Sequence[ResultColumn]) -> Stream:
+        """What COPY cannot carry, such as SHOW, EXPLAIN, FETCH and EXECUTE: all rows at once."""
+        refuse_opaque(fields)
+        table, count = self._runs.guard(bound, lambda: self._link.whole(bound.text))
+        self._runs.ran(bound.text)
+        schema = _schema(fields)
+        return Stream(_columns(fields), schema, _given([_converted(b, fields, schema) for b in table.to_batches()]), count)
+
+    # --- the catalog ------------------------------------------------------------------------------------------------
+
+    def quote(self, name: str) -> str:
+        return quote_identifier(name)
+
+    def has_schema(self, name: str) -> bool:
+        """Whether the database has a schema of this name."""
+        return bool(self._runs.ask("SELECT 1 FROM pg_namespace WHERE nspname = $1", [name]))
+
+    def has_function(self, name: str) -> bool:
+        if self.transaction() == -1:
+            return False
+        if self._built_in is None:
+            self._built_in = built_in_functions(self._runs.ask)
+        return name.lower() in self._built_in or is_function(self._runs.ask, name.lower())
+
+    def table_rows(self, parts: Sequence[str]) -> int | None:
+        """How many rows a table or view has, by its name's parts as PostgreSQL knows it; None where there is none."""
+        if self.transaction() == -1:
+            return None
+        with self._runs.unharmed():
+            found = find_relation(self._runs.ask, parts)
+            if found is None or found[2] not in READABLE:
+                return None
+            return int(self._runs.ask(f"SELECT count(*) FROM {table_sql(found[:2])}")[0][0])  # noqa: S608
+
+    def names(self) -> Mapping[str, tuple[str, ...]]:
+        """Tables and columns, for completion; those of before while a result is read or the transaction is aborted."""
+        if not self._runs.is_reading() and self.transaction() != -1:
+            self._names = all_names(self._runs.ask)
+        return self._names or {"tables": (), "columns": ()}
+
+    # --- tables of ours ---------------------------------------------------------------------------------------------
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Copy an Arrow table into a temporary table of this session."""
+        write_table(self._runs, ["pg_temp", name], table.schema, table.to_batches(), "replace")
+
+    def unregister(self, name: str) -> bool:
+        """Drop a table of ``register``; False where rows are still being read, or the transaction is aborted."""
+        if self._runs.is_reading() or self.transaction() == -1:
+            return False
+        self._runs.execute(f"DROP TABLE IF EXISTS pg_temp.{quote_identifier(name)}", retry=True)
+        return True
+
+    def write(self, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
+        """Write rows into a table by binary COPY, all or nothing; lists of structs, structs and maps become jsonb."""
+        return write_table(self._runs, parts, schema, batches, mode)
+
+
+def _bound(text: str, parameters: Any) -> Bound:
+    """A statement with its values, without the semicolon at its end."""
+    pieces = split_statements(text)
+    return bind_values(text[: pieces[0].end] if len(pieces) == 1 else text, parameters)
+
+
+def _first_key(text: str) -> str:
+    first = next((token for token in scan(text) if token.text != "("), None)
+    return first.key if first is not None else ""
+
+
+def _is_copied(text: str) -> bool:
+    """Whether COPY takes a statement."""
+    return _first_key(text) in _READS | _WRITES
+
+
+def _only_reads(text: str) -> bool:
+    """Whether a statement is a query without INSERT, UPDATE, DELETE or MERGE inside."""
+    if _first_key(text) not in _READS:
+        return False
+    tokens = list(scan(text))
+    return not any(t.key in _WRITES and before.text == "(" for before, t in pairwise(tokens))
+
+
+def _refuse_copy(bound: Bound) -> None:
+    keys = [token.key for token in scan(bound.text)] if _first_key(bound.text) == "COPY" else []
+    if {"STDIN", "STDOUT"} & set(keys):
+        raise NotSupportedError(
+            "COPY from or to the client is not possible here",
+            hint="read with SELECT, and write with INSERT or from an Arrow table; COPY of the server's own files works",
+        )
+
+
+def _cast_text(text: str, fields: Sequence[ResultColumn]) -> str:
+    """The statement within one that casts what has no Arrow form; columns keep their order, names are given back by place."""
+    names = [f"c{number}" for number in range(len(fields))]
+    items = [name if field.cast is None else f"{name}::{field.cast}" for name, field in zip(names, fields, strict=True)]
+    if _first_key(text) in _WRITES:
+        return f"WITH q({', '.join(names)}) AS (\n{text}\n) SELECT {', '.join(items)} FROM q"  # noqa: S608
+    if not _only_reads(text):
+        refuse_opaque(fields)
+    return f"SELECT {', '.join(items)} FROM (\n{text}\n) AS q({', '.join(names)})"  # noqa: S608
+
+
+def _columns(fields: Sequence[ResultColumn]) -> tuple[Column, ...]:
+    return tuple(field.column for field in fields)
+
+
+def _schema(fields: Sequence[ResultColumn]) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([pa.field(field.column.name, field.arrow) for field in fields])
+
+
+def _converted(batch: pa.RecordBatch, fields: Sequence[ResultColumn], schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of the driver's as one of ours."""
+    import pyarrow as pa
+
+    arrays = [
+        array if field.convert is None else field.convert(array, field.column.name)
+        for array, field in zip(batch.columns, fields, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(
+        [a if a.type == f.type else a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema
+    )
+
+
+def _nothing(count: int = -1) -> Stream:
+    import pyarrow as pa
+
+    return Stream((), pa.schema([]), _given([]), count, has_rows=False)
+
+
+def _given(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
+    """Batches that are all there, as a stream."""
+    yield from batches

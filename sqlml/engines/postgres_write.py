@@ -1,0 +1,113 @@
+"""Arrow batches into a table by binary COPY, in one transaction.
+
+Rows that are still being read on the same connection are put into a file first: the session cannot COPY out and in at once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from sqlml_dialect import quote_identifier
+
+from sqlml.engines.postgres_catalog import find_relation, table_columns, table_sql
+from sqlml.engines.postgres_encode import Encoding, encoded, encoding
+from sqlml.engines.postgres_parameters import Bound
+from sqlml.engines.postgres_runs import Runs
+from sqlml.engines.spool import apart
+from sqlml.errors import BindError, count_of, listing
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import pyarrow as pa
+
+CHUNK_BYTES = 16 * 2**20
+"""Rows of one COPY; the next ones are made while the last are sent."""
+
+_DROPS = {"v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE"}
+
+
+def write_table(runs: Runs, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
+    """Write rows into a table, all or nothing; how many there were.  ``mode`` as in ``Engine.write``."""
+    columns = [encoding(field) for field in schema]
+    with apart(schema, batches, runs.is_reading) as rows, runs.atomic():
+        if mode == "append":
+            return _append(runs, parts, columns, rows)
+        if mode == "replace":
+            found = find_relation(runs.ask, parts)
+            if found is not None and (parts[0] != "pg_temp" or found[0].startswith("pg_temp")):
+                runs.execute(f"DROP {_DROPS.get(found[2], 'TABLE')} {table_sql(parts)}")
+        _create(runs, parts, columns)
+        return _copy(runs, parts, columns, rows)
+
+
+def _create(runs: Runs, parts: Sequence[str], columns: Sequence[Encoding]) -> None:
+    body = ", ".join(f"{quote_identifier(column.name)} {column.sql_type}" for column in columns)
+    runs.execute(f"CREATE TABLE {table_sql(parts)} ({body})")
+
+
+def _append(runs: Runs, parts: Sequence[str], columns: Sequence[Encoding], rows: Iterable[pa.RecordBatch]) -> int:
+    """COPY straight into a table of the same types, else by way of a temporary one and the server's casts."""
+    have = table_columns(runs.ask, parts)
+    if not have:
+        runs.execute(f"SELECT 1 FROM {table_sql(parts)} LIMIT 0")  # noqa: S608 - the server's own words for what is wrong
+    targets = [_target(column.name, have, parts) for column in columns]
+    if all(column.fits(have[target]) for column, target in zip(columns, targets, strict=True)):
+        return _copy(runs, parts, [column.named(target) for column, target in zip(columns, targets, strict=True)], rows)
+    stage = ["pg_temp", f"__sqlml_{uuid.uuid4().hex[:12]}"]
+    _create(runs, stage, columns)
+    count = _copy(runs, stage, columns, rows)
+    into = ", ".join(quote_identifier(target) for target in targets)
+    items = ", ".join(f"{quote_identifier(c.name)}::{have[target]}" for c, target in zip(columns, targets, strict=True))
+    runs.execute(f"INSERT INTO {table_sql(parts)} ({into}) SELECT {items} FROM {table_sql(stage)}")  # noqa: S608
+    runs.execute(f"DROP TABLE {table_sql(stage)}")
+    return count
+
+
+def _target(name: str, have: dict[str, str], parts: Sequence[str]) -> str:
+    """The table's column of a name, letters' case aside where it is not there as it is."""
+    if name in have:
+        return name
+    near = [column for column in have if column.lower() == name.lower()]
+    if len(near) == 1:
+        return near[0]
+    raise BindError(
+        f"the table {'.'.join(parts)} has no column {name}", hint=f"it has {count_of(len(have), 'column')}: {listing(have, 20)}"
+    )
+
+
+def _copy(runs: Runs, parts: Sequence[str], columns: Sequence[Encoding], rows: Iterable[pa.RecordBatch]) -> int:
+    """COPY rows into a table that is there, in pieces of bounded size."""
+    import pyarrow as pa
+
+    found = find_relation(runs.ask, parts)
+    schema, table = (found[0], found[1]) if found is not None else ("", parts[-1])
+    here = Bound("", "")
+    count = 0
+    before: Future[int] | None = None
+    for chunk in _chunks(encoded(batch, columns) for batch in rows):
+        if before is not None:
+            runs.guard(here, lambda sent=before: runs.link.wait(sent))  # type: ignore[misc]
+        runs.free()
+        count += sum(batch.num_rows for batch in chunk)
+        before = runs.link.ingest(schema, table, pa.RecordBatchReader.from_batches(chunk[0].schema, chunk))
+    if before is not None:
+        last = before
+        runs.guard(here, lambda: runs.link.wait(last))
+    return count
+
+
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    chunk: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        if batch.num_rows:
+            chunk.append(batch)
+            size += batch.nbytes
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
