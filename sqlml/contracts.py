@@ -205,6 +205,9 @@ class Engine(Protocol):
     def quote(self, name: str) -> str:
         """A name as this database's SQL takes it, whatever its letters."""
 
+    def fold(self, name: str) -> str:
+        """The name that this database understands by one without quotes."""
+
     def describe(self, query: str, parameters: Any = ()) -> tuple[Column, ...]:
         """The columns of a query, bound but not run.  ``BindError`` where the text is not one query."""
 

@@ -157,6 +157,9 @@ class DuckDBEngine:
     def quote(self, name: str) -> str:
         return quote_identifier(name)
 
+    def fold(self, name: str) -> str:
+        return name
+
     # --- the Engine protocol --------------------------------------------------------------------------------------------
 
     def describe(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Column, ...]:

@@ -224,6 +224,9 @@ class PostgresEngine:
     def quote(self, name: str) -> str:
         return quote_identifier(name)
 
+    def fold(self, name: str) -> str:
+        return name.lower()
+
     def has_schema(self, name: str) -> bool:
         """Whether the database has a schema of this name."""
         return bool(self._runs.ask("SELECT 1 FROM pg_namespace WHERE nspname = $1", [name]))

@@ -84,6 +84,9 @@ class SparkEngine:
         """A name as Spark's SQL takes it."""
         return quote(name)
 
+    def fold(self, name: str) -> str:
+        return name
+
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def describe(self, query: str, parameters: Any = ()) -> tuple[Column, ...]:

@@ -176,6 +176,9 @@ class SqlalchemyEngine:
         quoted: str = self._engine.dialect.identifier_preparer.quote_identifier(name)
         return quoted
 
+    def fold(self, name: str) -> str:
+        return name
+
     def sample_clause(self, seed: int, rows: int) -> str:
         """What follows ``FROM (query)``; ``NotSupportedError`` where the database has no hash of a whole row."""
         if self.dialect not in _SAMPLES:

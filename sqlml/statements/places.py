@@ -68,10 +68,11 @@ class Places:
 
     def table(self, name: QualifiedName) -> tuple[str | None, tuple[str, ...]]:
         """A table's place and its name there: ``pg.public.scores`` is ``public.scores`` of the connection ``pg``."""
-        parts = tuple(part.name for part in name.parts)
-        known = self.known() if len(parts) > 1 else {}
-        connection = known.get(parts[0].lower())
-        return (connection, parts[1:]) if connection else (None, parts)
+        known = self.known() if len(name.parts) > 1 else {}
+        connection = known.get(name.parts[0].name.lower())
+        fold = self.engine(connection).fold
+        parts = name.parts[1:] if connection else name.parts
+        return connection, tuple(part.name if part.quoted else fold(part.name) for part in parts)
 
     def remote_sql(self, source: str, span: Span, tables: Tables, connection: str) -> Sql:
         """A query whose tables are all of one connection, in the words of its database: the connection's name is taken off."""

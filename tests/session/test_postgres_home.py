@@ -197,3 +197,13 @@ def test_the_probability_of_each_rows_own_class(connection: sqlml.Connection) ->
     ).fetchall()[0]
     assert high > 0.9
     assert high + low == pytest.approx(1, abs=1e-6)
+
+
+def test_unquoted_names_fold_as_the_server_folds_them(connection: sqlml.Connection) -> None:
+    train(connection)
+    connection.execute("PREDICT MODEL buys INTO Scores AS SELECT * FROM People WHERE id < 5")
+    assert connection.execute("SELECT count(*) FROM scores").fetchone() == (5,)
+    connection.execute('PREDICT MODEL buys INTO "Scores" AS SELECT * FROM people WHERE id < 7')
+    assert connection.execute('SELECT count(*) FROM "Scores"').fetchone() == (7,)
+    connection.execute("PREDICT MODEL buys INTO PUBLIC.Scores APPEND AS SELECT * FROM people WHERE id < 2")
+    assert connection.execute("SELECT count(*) FROM scores").fetchone() == (7,)
