@@ -68,7 +68,12 @@ class Link:
         """Run something on the connection's thread, after what is there already."""
         if self._closed:
             raise InterfaceError("the connection is closed")
-        return self._worker.submit(action)
+        try:
+            return self._worker.submit(action)
+        except RuntimeError:  # Python is ending and its threads are gone: what is left to do is done here
+            done: Future[T] = Future()
+            done.set_result(action())
+            return done
 
     def wait(self, future: Future[T]) -> T:
         """The result of ``submit``."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,3 +209,9 @@ def test_unquoted_names_fold_as_the_server_folds_them(connection: sqlml.Connecti
     assert connection.execute('SELECT count(*) FROM "Scores"').fetchone() == (7,)
     connection.execute("PREDICT MODEL buys INTO PUBLIC.Scores APPEND AS SELECT * FROM people WHERE id < 2")
     assert connection.execute("SELECT count(*) FROM scores").fetchone() == (7,)
+
+
+def test_a_program_that_never_closes_ends_quietly(connection: sqlml.Connection, postgres: str) -> None:
+    script = f"import sqlml; c = sqlml.connect({postgres!r}); print(c.execute('SELECT count(*) FROM people').fetchone())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("(600,)\n", "")
