@@ -39,6 +39,7 @@ SLOW_FILES = frozenset(
         "dialect/test_generator.py",
         "engines/test_postgres.py",
         "engines/test_postgres_errors.py",
+        "engines/test_spark.py",
         "evaluation/test_parity.py",
         "exports/test_foreign.py",
         "exports/test_sql.py",
@@ -75,6 +76,7 @@ SLOW_FILES = frozenset(
         "training/test_training.py",
         "training/test_tune.py",
         "udfs/test_duckdb_arrow.py",
+        "udfs/test_spark.py",
         "udfs/test_postgres.py",
         "udfs/test_postgres_install.py",
     }

@@ -68,12 +68,18 @@ class ResidentSetWatch:
     def exceeded(self) -> bool:
         try:
             family = [self.process, *self.process.children(recursive=True)]
-            return bool(sum(p.memory_info().rss for p in family) > self.limit)
+            return sum(map(_held, family)) > self.limit
         except psutil.Error:
             return False
 
     def close(self) -> None:
         return
+
+
+def _held(process: psutil.Process) -> int:
+    """The bytes that a process holds itself; pages of files do not count, where the system tells them apart: they can go."""
+    info = process.memory_info()
+    return int(info.rss - getattr(info, "shared", 0))
 
 
 def _cgroup(pid: int, limit: int) -> Cgroup | None:

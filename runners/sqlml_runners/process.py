@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from sqlml.contracts import Event, Resources
+from sqlml.algorithms.checkpoints import last_step
+from sqlml.algorithms.devices import visible_gpus
+from sqlml.contracts import Event, OptionSpec, Resources
 from sqlml.errors import Error, JobCancelled, JobCrashed, JobOutOfMemory, JobTimeout
-from sqlml.plan import JobSpec
+from sqlml.plan import JobSpec, Limits
 from sqlml_runners.limits import MemoryLimit, limit_memory
 from sqlml_runners.worker import EVENTS, error_of
 
@@ -25,48 +29,76 @@ GRACE_SECONDS = 1.0
 MEMORY_SHARE = 0.9
 """Without a limit of its own a job may use this share of the memory that is free when it starts."""
 
+RESTARTS = 2
+"""How often a job whose process was killed is taken up again, at most."""
+
 
 class ProcessRunner:
-    """Runs jobs as child processes."""
+    """Runs jobs as child processes.  ``options`` are the limits of a job that has none of its own."""
 
-    name = "process"
     type = "process"
+    options = (
+        OptionSpec("threads", "int", None, "how many threads a job may use", low=1),
+        OptionSpec("memory", "size", None, "how much memory a job may use: '8 GB'", low=1),
+        OptionSpec("time", "duration", None, "how long a job may run: '30 min'", low=0, open_low=True),
+    )
+    kinds = frozenset({"train", "folds"})
+    reads = False
+
+    def __init__(self, name: str = "process", options: Mapping[str, Any] | None = None) -> None:
+        self.name = name
+        self._given = options or {}
 
     def submit(self, spec: JobSpec) -> ProcessJob:
         """Start the job's process."""
+        spec = self._limited(spec)
         document = spec.folder / "job.json"
         document.write_text(json.dumps(spec.to_json(), ensure_ascii=False, default=str), encoding="utf-8")
         (spec.folder / EVENTS).touch()
-        with (spec.folder / "job.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sqlml_runners.worker", str(document)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=_environment(spec.plan.limits.threads),
-                start_new_session=True,  # a Ctrl-C in the terminal is the session's to handle
-            )
         memory = spec.plan.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-        try:
-            return ProcessJob(spec, process, limit_memory(process.pid, memory), memory)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        return ProcessJob(spec, memory)
+
+    def _limited(self, spec: JobSpec) -> JobSpec:
+        """The job with the runner's limits where it has none."""
+        own = spec.plan.limits
+        limits = Limits(
+            own.seconds or self._given.get("time"), own.memory or self._given.get("memory"),
+            own.threads or self._given.get("threads") or 0,
+        )  # fmt: skip
+        return replace(spec, plan=replace(spec.plan, limits=limits))
 
     def resources(self) -> Resources:
-        return Resources(_cores(), psutil.virtual_memory().total)
+        return Resources(_cores(), psutil.virtual_memory().total, visible_gpus())
+
+
+def _start(spec: JobSpec, memory: int) -> tuple[subprocess.Popen[bytes], MemoryLimit]:
+    """A worker for the job whose document lies in its folder, within a limit of memory."""
+    with (spec.folder / "job.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sqlml_runners.worker", str(spec.folder / "job.json")],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=_environment(spec.plan.limits.threads),
+            start_new_session=True,  # a Ctrl-C in the terminal is the session's to handle
+        )
+    try:
+        return process, limit_memory(process.pid, memory)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 class ProcessJob:
-    """A job in its process."""
+    """A job in its process; where that is killed and the job kept a checkpoint, in another one that goes on from there."""
 
-    def __init__(self, spec: JobSpec, process: subprocess.Popen[bytes], limit: MemoryLimit, memory: int) -> None:
-        self.pid: int | None = process.pid
+    def __init__(self, spec: JobSpec, memory: int) -> None:
         self._spec = spec
-        self._process = process
-        self._limit = limit
         self._memory = memory
+        self._process, self._limit = _start(spec, memory)
+        self.pid: int | None = self._process.pid
+        self._restarts = 0
         self._cancelled = threading.Event()
         self._deadline = time.monotonic() + spec.plan.limits.seconds if spec.plan.limits.seconds else None
 
@@ -78,14 +110,18 @@ class ProcessJob:
         try:
             self._follow(on_event)
         finally:
-            self._kill()
-            if self._process.stdin:
-                self._process.stdin.close()
-            self._limit.close()
+            self._end()
+
+    def _end(self) -> None:
+        self._kill()
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._limit.close()
 
     def _follow(self, on_event: Callable[[Event], None]) -> None:
         failure: Event | None = None
         done = False
+        told: set[str] = set()
         with (self._spec.folder / EVENTS).open(encoding="utf-8") as events:
             tail = _Tail(events.read)
             running = True
@@ -94,12 +130,31 @@ class ProcessJob:
                 for event in tail.events():
                     failure = event if event["event"] == "failed" else failure
                     done = done or event["event"] == "done"
-                    on_event(event)
+                    if event.get("text") not in told:  # a worker that begins anew has the same to say
+                        on_event(event)
+                    if event["event"] == "notice":
+                        told.add(str(event["text"]))
                 self._check()
+                if not (running or done or failure):
+                    running = self._restart(on_event)
+                    tail.skip()
         if failure:
             raise error_of(failure)
         if not done:
             raise self._died()
+
+    def _restart(self, on_event: Callable[[Event], None]) -> bool:
+        """Start another worker where the job's was killed and there is a checkpoint to go on from; False where not."""
+        status, step = self._process.returncode, last_step(self._spec.folder)
+        if status >= 0 or step is None or self._restarts == RESTARTS:
+            return False
+        self._end()
+        self._restarts += 1
+        signal_name = signal.Signals(-status).name
+        on_event({"event": "notice", "text": f"the job's process died ({signal_name}); it goes on from step {step}"})
+        self._process, self._limit = _start(self._spec, self._memory)
+        self.pid = self._process.pid
+        return True
 
     def _running(self) -> bool:
         try:
@@ -156,6 +211,10 @@ class _Tail:
     def events(self) -> list[Event]:
         *lines, self._rest = (self._rest + self._read()).split("\n")
         return [json.loads(line) for line in lines if line]
+
+    def skip(self) -> None:
+        """Forget a line that its writer did not live to end."""
+        self._rest = ""
 
 
 def _last_lines(log: Path, count: int = 5) -> str:

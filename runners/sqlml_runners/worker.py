@@ -32,7 +32,10 @@ class EventWriter:
     """The ``Report`` of a job: each call is a line of ``events.jsonl`` and of the log."""
 
     def __init__(self, folder: Path, log: TextIO) -> None:
+        cut_off = _ends_within_a_line(folder / EVENTS)
         self._events = (folder / EVENTS).open("a", encoding="utf-8", buffering=1)
+        if cut_off:
+            self._events.write("\n")
         self._log = log
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
@@ -55,6 +58,15 @@ class EventWriter:
 
     def close(self) -> None:
         self._events.close()
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """Whether the last writer was killed in the middle of a line."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def run_job(spec: JobSpec, report: EventWriter) -> bool:

@@ -1,0 +1,1 @@
+"""Jobs on Apache Spark: rows stay on the cluster, what comes back is a model like any other."""

