@@ -84,12 +84,27 @@ SLOW_FILES = frozenset(
 """Files that take four seconds or more as a whole: none of them belongs to the quick tests."""
 
 
+SPARK_FILES = frozenset(
+    {
+        "engines/test_spark.py",
+        "parity/test_everywhere.py",
+        "runners/test_spark.py",
+        "runners/test_spark_session.py",
+        "udfs/test_spark.py",
+    }
+)
+"""Files that share one Spark session: of several processes one runs them all."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow."""
+    """Mark what is slow, and what stays together."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix() in SLOW_FILES:
+        path = item.path.relative_to(here).as_posix()
+        if path in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+        if path in SPARK_FILES:
+            item.add_marker(pytest.mark.xdist_group("spark"))
 
 
 @pytest.fixture(scope="session")
