@@ -150,6 +150,11 @@ class IsolationPredictor(Unexplained):
         self._arrays = dict(arrays)
         self._norm = float(arrays["norm"][0])
 
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """All that it computes with, as the class tells; not to be written to."""
+        return self._arrays
+
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """float32 (n, k) → float64 (n,): 2^(-depth / usual depth), from 0 to 1, which is the most unlike."""
         if self._norm == 0:  # trees of one row: nothing to tell apart

@@ -103,6 +103,11 @@ class BayesPredictor:
         # one more row, of zeros, for what is missing
         self._table = np.concatenate([arrays["table"], np.zeros((1, len(arrays["prior"])))])
 
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """All that it computes with, as the class tells; not to be written to."""
+        return self._arrays
+
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """float32 (n, k) → float64 (n, classes)."""
         joint = np.tile(self._arrays["prior"], (len(x), 1))

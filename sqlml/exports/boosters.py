@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LOGIT = ("binary:logistic", "binary:logitraw", "reg:logistic")
 LOG = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox")
+SURE = 8.940696716308594e-08
+"""The largest float32 margin of which XGBoost's float32 logistic function still makes 0.5."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.bundles.head import Head
 from sqlml.bundles.model import Model
 from sqlml.errors import NotSupportedError
-from sqlml.exports.boosters import LOG, LOGIT, read_forest
+from sqlml.exports.boosters import LOG, LOGIT, SURE, read_forest
 from sqlml.exports.sql_build import (
     Stages,
     check_dialect,
@@ -32,7 +32,7 @@ from sqlml.exports.sql_build import (
 from sqlml.exports.sql_features import encode_sql, feature_columns
 from sqlml.exports.sql_linear import components_sql, distances_sql, linear_sql, smallest_sql
 from sqlml.exports.sql_transform import transform_sql
-from sqlml.exports.sql_trees import SURE, margins_sql
+from sqlml.exports.sql_trees import margins_sql
 from sqlml.features.encode import CODES
 from sqlml.types import SQL_TYPE, Kind, Task
 

@@ -27,9 +27,6 @@ _AT_ONCE = 10
 _DEEPEST = 60
 """Deeper trees make expressions that parsers refuse."""
 
-SURE = 8.940696716308594e-08
-"""The largest float32 margin of which XGBoost's float32 logistic function still makes 0.5."""
-
 
 def margins_sql(
     forest: Forest, features: Sequence[str], categories: Sequence[int], stages: Stages, dialect: str, max_nodes: int

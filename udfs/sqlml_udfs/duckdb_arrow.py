@@ -67,6 +67,10 @@ class DuckDBTarget:
         )
         return f"{quote_identifier(name)}(struct_pack({fields}))"
 
+    def class_sql(self, probs: str, label: str) -> str:
+        """A look into the map."""
+        return f"({probs})[CAST(({label}) AS VARCHAR)]"
+
     def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel]) -> str:
         if (name, None) in self._installed:
             return name
