@@ -195,12 +195,14 @@ class Stream:
 class Engine(Protocol):
     """A database, as one connection sees it.
 
-    ``notice`` is what a person should know of it when it is first used, such as that it is slow.  Its errors are PEP 249's, with the database's own message and, where it tells, the place in the text it was given.
+    ``notice`` is what a person should know of it when it is first used, such as that it is slow.  Its errors are PEP 249's, with
+    the database's own message and, where it tells, the place in the text it was given.
     """
 
     name: str
     dialect: str
     notice: str | None
+    calls_python: bool  # True: it is a FunctionEngine, too
 
     def quote(self, name: str) -> str:
         """A name as this database's SQL takes it, whatever its letters."""
@@ -242,7 +244,7 @@ class Engine(Protocol):
         """How many rows the database expects of a query, without running it; None where it cannot tell."""
 
     def transaction(self) -> int | None:
-        """The number of the user's open transaction, or None."""
+        """The number of the user's open transaction, -1 where it is aborted and waits for ROLLBACK; None where none is open."""
 
     def register(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         """Let statements of this connection read Arrow rows under a name, until ``unregister``; in a transaction too.

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -57,7 +58,7 @@ from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
 from sqlml.contracts import EndpointServer, Event, JobHandle
 from sqlml.errors import BindError, Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
-from sqlml.registry import SERVER, TARGETS, load
+from sqlml.registry import SERVER, get, load
 from sqlml.statements.compare import run_compare
 from sqlml.statements.connections import known_connections, open_connection
 from sqlml.statements.database_functions import remove_function, run_deploy_function, run_undeploy_function
@@ -129,23 +130,27 @@ class Session:
         _sessions.add(self)
 
     def _open(self, database: str, catalog: str | None, schema: str | None) -> None:
-        self._engine = open_home(database)
-        try:
+        with ExitStack() as opened:
+            self._engine = open_home(database)
+            opened.callback(self._engine.close)
             self._catalog = Catalog.open(self.place.home, catalog_in(database, catalog, self._engine))
-            known, opened = partial(known_connections, self._catalog), partial(open_connection, self._catalog)
-            self._places = Places(self._engine, known, opened, self._notice)
-            self._catalog.recover()
-            self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
-            found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
-            self._relations = {relation.name: relation for relation in found}
-            self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
-            target = load(TARGETS[self._engine.name])(self._engine)
-            copied = {} if calls_functions(self._engine) else self._relations
-            self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied)
-            self._handlers = self._table()
-        except BaseException:
-            self._engine.close()
-            raise
+            opened.callback(self._catalog.close)
+            self._prepare(schema)
+            opened.pop_all()
+
+    def _prepare(self, schema: str | None) -> None:
+        """Everything that stands on the database and the catalog."""
+        known, connect = partial(known_connections, self._catalog), partial(open_connection, self._catalog)
+        self._places = Places(self._engine, known, connect, self._notice)
+        self._catalog.recover()
+        self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
+        found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
+        self._relations = {relation.name: relation for relation in found}
+        self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
+        target = get("target", self._engine.name)(self._engine)
+        copied = {} if calls_functions(self._engine) else self._relations
+        self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied)
+        self._handlers = self._table()
 
     # --- statements -------------------------------------------------------------------------------------------------
 
@@ -239,7 +244,7 @@ class Session:
             return run_train(node, parameters, queries, catalog, self._emit, self._follow)
 
         def predict(node: Predict, parameters: Parameters) -> Result:
-            if node.runner is None or node.asynchronous:
+            if node.runner is None or node.runner.name.lower() == "inline":
                 return run_predict(node, parameters, queries, catalog)
             check_runner(catalog, node.runner, parameters.source)
             runner = open_runner(catalog, node.runner.name)

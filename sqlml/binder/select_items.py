@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sqlml_dialect import Span, quote_identifier
-from sqlml_dialect.tokens import Kind, Token, scan, words
+from sqlml_dialect.tokens import Kind, Token, name_value, scan, words
 
 from sqlml.binder.text import Piece, Sql
 from sqlml.catalog import Version
@@ -55,10 +55,19 @@ def is_select_item(source: str, span: Span, call: Span) -> bool:
     inside = [i for i, token in enumerate(top) if call[0] <= token.start < call[1]]
     if not inside or not select < inside[0] < first_clause:
         return False
-    before, after = top[inside[0] - 1], top[inside[-1] + 1 :][:1]
-    if before.key not in ("SELECT", ",", "ALL"):
+    before, after = top[inside[0] - 1], top[inside[-1] + 1 :]
+    if before.key not in ("SELECT", ",", "ALL") or _is_named_again(after, top[first_clause:]):
         return False
     return not after or after[0].key in _ENDS or after[0].key == "," or after[0].kind in (Kind.WORD, Kind.QUOTED)
+
+
+def _is_named_again(after: Sequence[Token], clauses: Sequence[Token]) -> bool:
+    """Whether ORDER BY or GROUP BY names the item, which has no values in the database."""
+    alias = after[1:2] if after and after[0].key == "AS" else [t for t in after[:1] if t.kind in (Kind.WORD, Kind.QUOTED)]
+    if not alias or alias[0].key in _ENDS:
+        return False
+    name = name_value(alias[0]).lower()
+    return any(name_value(token).lower() == name for token in clauses if token.kind in (Kind.WORD, Kind.QUOTED))
 
 
 def _top_level(tokens: Sequence[Token]) -> list[Token]:

@@ -123,6 +123,7 @@ class DuckDBEngine:
     name = "duckdb"
     dialect = "duckdb"
     notice: str | None = None
+    calls_python = True
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
         self.database = database

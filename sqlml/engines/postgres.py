@@ -53,6 +53,7 @@ class PostgresEngine:
     name = "postgres"
     dialect = "postgres"
     notice: str | None = None
+    calls_python = False
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -256,9 +257,12 @@ class PostgresEngine:
 
     # --- tables of ours ---------------------------------------------------------------------------------------------
 
-    def register(self, name: str, table: pa.Table) -> None:
-        """Copy an Arrow table into a temporary table of this session."""
-        write_table(self._runs, ["pg_temp", name], table.schema, table.to_batches(), "replace")
+    def register(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Copy Arrow rows into a temporary table of this session."""
+        import pyarrow as pa
+
+        batches = rows.to_batches() if isinstance(rows, pa.Table) else rows
+        write_table(self._runs, ["pg_temp", name], rows.schema, batches, "replace")
 
     def unregister(self, name: str) -> bool:
         """Drop a table of ``register``; False where rows are still being read, or the transaction is aborted."""

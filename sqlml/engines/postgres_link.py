@@ -6,7 +6,6 @@ read while the last one is worked on.  A call waits for those before it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -84,10 +83,6 @@ class Link:
             with suppress(Exception):
                 future.result()
             raise
-
-    def on_worker(self) -> bool:
-        """Whether this is the connection's own thread."""
-        return threading.current_thread().name.startswith("sqlml-postgres")
 
     def status(self) -> str:
         """libpq's word for the session: idle, active, intrans, inerror, unknown (lost).  Asks nobody."""

@@ -7,12 +7,13 @@ this process nor Spark's driver holds them as a whole.
 
 from __future__ import annotations
 
+import queue
 import re
 import threading
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlml.contracts import Stream
 from sqlml.engines.spark_stage import Stage
@@ -40,7 +41,10 @@ _KEEPS_ROWS = re.compile(r"[\s+:-]*(?:Project|Sort|Window|Repartition\w*)\b")
 _UNITS = {unit: 1024**power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
 _AGAIN = 0.2
 """Seconds between two requests to stop: Spark forgets one that comes before its job has begun."""
+_PATIENCE = 3.0
+"""Seconds that a stopped action has to come back."""
 _MOST_TABLES = 200
+T = TypeVar("T")
 
 
 class SparkEngine:
@@ -49,6 +53,7 @@ class SparkEngine:
     name = "spark"
     dialect = "spark"
     notice: str | None = None
+    calls_python = False
 
     def __init__(self, session: Any, staging: str | None = None, *, owned: bool = False) -> None:
         self.session = session
@@ -148,8 +153,8 @@ class SparkEngine:
         """How many rows a table, view or folder has, by its name's parts; None where there is none."""
         text = f"SELECT count(*) FROM {quote_parts(parts)}"  # noqa: S608
         try:
-            with self._statement(), self._tagged():
-                return int(self.session.sql(text).collect()[0][0])
+            with self._statement():
+                return int(self._wait(lambda: self.session.sql(text).collect())[0][0])
         except Exception as error:
             if (spark_condition(error) or "").startswith(_ABSENT):
                 return None
@@ -190,16 +195,16 @@ class SparkEngine:
 
         if is_query(text):
             return self._query(text, parameters)
-        with self._statement(), self._translated(text), self._tagged():
-            frame = self._sql(with_backticks(text), parameters)
+        with self._statement(), self._translated(text):
+            frame = self._wait(lambda: self._sql(with_backticks(text), parameters))
             if not frame.schema.fields:
                 return Stream((), pa.schema([]), _nothing(), has_rows=False)
             schema = arrow_schema(frame.schema)
-            return Stream(columns_of(frame.schema), schema, _given(_batches(frame.toArrow(), schema)))
+            return Stream(columns_of(frame.schema), schema, _given(_batches(self._wait(frame.toArrow), schema)))
 
     def _query(self, text: str, parameters: Any) -> Stream:
-        with self._statement(), self._translated(text), self._tagged():
-            frame = self._sql(with_backticks(text), parameters)
+        with self._statement(), self._translated(text):
+            frame = self._wait(lambda: self._sql(with_backticks(text), parameters))
             schema = arrow_schema(frame.schema)
         if not frame.schema.fields:  # WITH … INSERT, which Spark has carried out
             return Stream((), schema, _nothing(), has_rows=False)
@@ -221,9 +226,7 @@ class SparkEngine:
                     yield batch
 
     def _whole(self, frame: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        with self._tagged():
-            table = frame.toArrow()
-        yield from _batches(table, schema)
+        yield from _batches(self._wait(frame.toArrow), schema)
 
     def _in_parts(self, frame: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The cluster computes all partitions at once, as Arrow files on its own disks; they come here one after the other."""
@@ -232,10 +235,8 @@ class SparkEngine:
 
         written = frame.mapInArrow(_as_files(), "file binary").persist(StorageLevel.DISK_ONLY)
         try:
-            with self._tagged():
-                written.count()
-                files = written.toLocalIterator(prefetchPartitions=True)
-            for row in files:
+            self._wait(written.count)
+            for row in written.toLocalIterator(prefetchPartitions=True):
                 yield from _batches(pa.ipc.open_stream(row[0]).read_all(), schema)
         finally:
             written.unpersist()
@@ -284,9 +285,9 @@ class SparkEngine:
             staged = f"write-{uuid.uuid4().hex}"
             target = quote_parts(parts)
             try:
-                with self._translated(target), self._tagged():
+                with self._translated(target):
                     frame = self._stage.frame(schema, batches, staged)
-                    self._write(frame, parts, mode)
+                    self._wait(lambda: self._write(frame, parts, mode))
             finally:
                 count = self._stage.drop(staged)
         return count
@@ -325,16 +326,35 @@ class SparkEngine:
             with self._lock:
                 self._running -= 1
 
-    @contextmanager
-    def _tagged(self) -> Iterator[None]:
-        """Jobs that this thread begins are ours to stop; whoever asked meanwhile is heard."""
-        self.session.addTag(self._tag)
+    def _wait(self, action: Callable[[], T]) -> T:
+        """What an action gives, whose jobs ``interrupt`` stops.
+
+        It runs on a thread of its own, which is given up if it does not come back soon after: Spark forgets to answer where a
+        job is stopped between two stages of an adaptive plan.
+        """
+        done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+        threading.Thread(target=self._act, args=(action, done), name="sqlml-spark", daemon=True).start()
+        patience = _PATIENCE
+        while True:
+            try:
+                result, error = done.get(timeout=_AGAIN)
+            except queue.Empty:
+                patience -= _AGAIN if self._stop.is_set() else 0
+                if patience <= 0:
+                    raise Cancelled("cancelled") from None
+                continue
+            if error is not None:
+                raise error
+            return cast(T, result)
+
+    def _act(self, action: Callable[[], T], done: queue.SimpleQueue[tuple[T | None, BaseException | None]]) -> None:
         try:
+            self.session.addTag(self._tag)  # of this thread's jobs alone
             if self._stop.is_set():
                 raise Cancelled("cancelled")
-            yield
-        finally:
-            self.session.removeTag(self._tag)
+            done.put((action(), None))
+        except BaseException as error:
+            done.put((None, error))
 
     @contextmanager
     def _translated(self, text: str, shift: int = 0, sent: str | None = None) -> Iterator[None]:

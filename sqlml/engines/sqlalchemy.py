@@ -73,6 +73,7 @@ class SqlalchemyEngine:
     """The engine of one URL.  What writes raises ``NotSupportedError``."""
 
     name = "sqlalchemy"
+    calls_python = False
 
     def __init__(self, engine: sa.Engine, url: sa.URL) -> None:
         self._engine = engine
@@ -224,7 +225,7 @@ class SqlalchemyEngine:
     def run_many(self, text: str, parameters: Sequence[Sequence[Any]]) -> None:
         self._refuse()
 
-    def register(self, name: str, table: pa.Table) -> None:
+    def register(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         self._refuse()
 
     def unregister(self, name: str) -> bool:

@@ -46,7 +46,7 @@ _TABLES = {
     ORDER BY ALL
 """,
     "postgres": """
-    SELECT n.nspname AS schema, c.relname || CASE c.relkind WHEN 'v' THEN ' (view)' WHEN 'm' THEN ' (view)' ELSE '' END AS "table",
+    SELECT n.nspname AS schema, c.relname || CASE WHEN c.relkind IN ('v', 'm') THEN ' (view)' ELSE '' END AS "table",
            CASE WHEN c.relkind IN ('r', 'p') AND c.reltuples >= 0 THEN c.reltuples::bigint END AS rows, c.relnatts AS columns
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'

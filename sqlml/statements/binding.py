@@ -7,7 +7,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlml_dialect import (
     Calls,
@@ -42,9 +42,6 @@ from sqlml.statements.schema import RelationTable
 from sqlml.statements.scoring import Runs
 from sqlml.statements.table_functions import TableFunctions, tables_of
 from sqlml.statements.views import ViewFunctions
-
-if TYPE_CHECKING:
-    pass
 
 _KEPT = re.compile(
     r"\s*(?:create\s+(?:or\s+replace\s+)?(?:temp\s+|temporary\s+|recursive\s+|materialized\s+)*(?P<made>view|macro|function)|(?P<prepared>prepare))\b",
@@ -205,6 +202,10 @@ class Binding(ABC):
         """How many rows the database expects; None where a table of ours, computed first, is part of the query."""
         return None if tables_of(sql) else self._places.engine(sql.at).estimate_rows(sql.text, parameters)
 
+    def in_transaction(self) -> bool:
+        """Whether the connection's own database has a transaction open."""
+        return self._engine.transaction() is not None
+
     def place_of(self, table: QualifiedName) -> tuple[str | None, tuple[str, ...]]:
         """The connection that a table is of (None: home), and its name there."""
         return self._places.table(table)
@@ -275,7 +276,8 @@ class Binding(ABC):
                 self._call_sql(version, output, dict.fromkeys(arguments, "NULL"))
             except NotSupportedError as error:
                 if kept_by is None and is_query(source, span) and is_select_item(source, span, call.span):
-                    return item_sql(source, call.span, arguments, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
+                    inputs = {column.name: arguments[column.name] for column in version.inputs}
+                    return item_sql(source, call.span, inputs, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
                 hint = (
                     f"as a column of the outermost SELECT, by itself, it is computed here; "
                     f"else PREDICT MODEL {version.name} INTO t AS …"

@@ -68,6 +68,7 @@ def _plan(version: Version, folds: int, catalog: Catalog, on_event: Callable[[Ev
     Of an imported version the runner is not the one that a stranger chose.
     """
     known = catalog.plan(version.uid)
+
     def notice(text: str) -> None:
         on_event({"event": "notice", "text": text})
 

@@ -10,7 +10,7 @@ from typing import TypeGuard
 from sqlml.contracts import Engine, FunctionEngine
 from sqlml.errors import NotSupportedError
 from sqlml.home import home_of, without_password
-from sqlml.registry import ENGINES, load
+from sqlml.registry import get
 
 MEMORY = ":memory:"
 IN_DATABASE = "database"
@@ -55,13 +55,13 @@ def is_url(database: str) -> bool:
 def open_home(database: str) -> Engine:
     """Connect to a database."""
     kind = "postgres" if is_url(database) else "duckdb"
-    engine: Engine = load(ENGINES[kind]).open(database)
+    engine: Engine = get("engine", kind).open(database)
     return engine
 
 
 def calls_functions(engine: Engine) -> TypeGuard[FunctionEngine]:
     """Whether a database calls Python functions from inside its queries."""
-    return hasattr(engine, "create_function")
+    return engine.calls_python
 
 
 def catalog_in(database: str, catalog: str | None, engine: Engine) -> str | None:

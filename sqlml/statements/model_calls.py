@@ -26,9 +26,9 @@ def call_nodes(source: str, span: Span, queries: Queries, catalog: Catalog) -> t
     return tuple(nodes)
 
 
-def scoring_node(version: Version, function: str, title: str, *, inside: bool = True) -> PlanNode:
-    """A version that scores rows where they are, or on this side of the connection."""
-    where = WHERE if inside else BESIDE
+def scoring_node(version: Version, function: str, title: str, *, inside: bool = True, runner: str | None = None) -> PlanNode:
+    """A version that scores rows where they are, on a runner, or on this side of the connection."""
+    where = f"on {runner}" if runner else WHERE if inside else BESIDE
     fields = {
         "model": version.model,
         "version": version.version,

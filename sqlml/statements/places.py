@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sqlml_dialect import QualifiedName, Span, quote_identifier
 from sqlml.binder.connections import RemoteTable, Tables, begins_with_from, find_tables, is_query
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import Engine
-from sqlml.errors import BindError, did_you_mean
+from sqlml.errors import BindError, Error, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,14 +93,17 @@ class Places:
 
     def interrupt(self) -> None:
         """Stop what runs, wherever it does; from any thread."""
-        for engine in (self.home, *self._engines.values()):
-            engine.interrupt()
+        for engine in (self.home, *tuple(self._engines.values())):
+            with suppress(Error):  # one that cannot be told must not spare the others
+                engine.interrupt()
 
     def close(self) -> None:
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
-        self.home.close()
+        """Close them all, home last; what one raises does not spare the others."""
+        with ExitStack() as stack:
+            stack.callback(self.home.close)
+            for engine in self._engines.values():
+                stack.callback(engine.close)
+            self._engines = {}
 
 
 def _written(table: RemoteTable, quote: Callable[[str], str]) -> str:

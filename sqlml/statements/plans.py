@@ -11,7 +11,7 @@ The nodes of the JSON form and their fields, beside ``node`` and ``children``:
       learning     algorithm (null: the data decides), candidates, options_given, options_default, class_weight, warm_start
       tuning       method, trials, metric, maximize, space
       job          kind, runner, asynchronous, seconds, memory, threads, sample_rows
-    predict        model, version, adds
+    predict        model, version, adds, runner
     evaluate       model, version, by
     explain_model  model, version, top, reads
     compare        models
@@ -72,9 +72,10 @@ from sqlml.statements.jobs import find_job
 from sqlml.statements.model_calls import call_nodes, scoring_node
 from sqlml.statements.models import ViewsCalling
 from sqlml.statements.place_plans import PlaceNode, plan_place
-from sqlml.statements.predict import bind_predict, check_into
+from sqlml.statements.predict import bind_predict, check_clauses, check_into
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
+from sqlml.statements.runners import check_runner
 from sqlml.statements.train_plan import train_node
 from sqlml.statements.tree import PlanNode, tree_result
 
@@ -168,16 +169,18 @@ def _query_node(sql: Sql, query: Query, place: _Place) -> PlanNode:
 
 
 def _predict(node: Predict, place: _Place) -> PlanNode:
-    version = resolve_model(place.catalog, node.model, place.source)
+    check_clauses(node, place.source)
+    check_runner(place.catalog, node.runner, place.source)
     if node.into is not None:
         check_into(node.into, place.queries, place.source)
-    _, sql = bind_predict(node, place.parameters, place.queries, place.catalog)
-    inside = place.queries.scores_inside(sql)
+    version, sql = bind_predict(node, place.parameters, place.queries, place.catalog)
+    runner = node.runner.name if node.runner and node.runner.name.lower() != "inline" else None
+    inside = place.queries.scores_inside(sql) and runner is None
     if inside:
         sql = place.queries.predict_table(place.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
     query = _query_node(sql, node.query, place)
-    scoring = scoring_node(version, "predict_model", f"scoring by {version.name}", inside=inside)
-    fields = {"model": version.model, "version": version.version, "adds": [name for name, _ in version.added]}
+    scoring = scoring_node(version, "predict_model", f"scoring by {version.name}", inside=inside, runner=runner)
+    fields = {"model": version.model, "version": version.version, "adds": [name for name, _ in version.added], "runner": runner}
     title, adds = f"PREDICT MODEL {version.name}", f"adds: {listing((name for name, _ in version.added), 50)}"
     return PlanNode("predict", fields, (query, scoring, *_into(node, place)), title, (adds,))
 

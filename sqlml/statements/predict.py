@@ -20,7 +20,7 @@ from sqlml.statements.scored import fast_model, scored
 
 def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
     """Score a query's rows: inside the database where it calls models itself, else batch by batch on this side."""
-    _refuse_later_clauses(node, parameters.source)
+    check_clauses(node, parameters.source)
     if node.into is not None:
         check_into(node.into, queries, parameters.source)
     version, inner = bind_predict(node, parameters, queries, catalog)
@@ -79,8 +79,13 @@ def stream_into(stream: Stream, into: Into | None, queries: Queries) -> Result:
 
 def check_into(into: Into, queries: Queries, source: str) -> None:
     """``BindError`` where the table must be new and is not, or must be there and is not."""
-    rows = queries.table_rows(into.table)
     name = into.table.text
+    if queries.place_of(into.table)[0] is not None and queries.in_transaction():
+        raise NotSupportedError(
+            f"{name} is in another database, whose rows a ROLLBACK here would not take back", source=source, span=into.table.span,
+            hint="COMMIT or ROLLBACK first",
+        )  # fmt: skip
+    rows = queries.table_rows(into.table)
     if into.mode == "create" and rows is not None:
         raise BindError(
             f"table {name} exists already ({rows:,} rows)", source=source, span=into.table.span,
@@ -96,14 +101,10 @@ def table_sql(table: QualifiedName) -> str:
     return ".".join(quote_identifier(part.name) for part in table.parts)
 
 
-def _refuse_later_clauses(node: Predict, source: str) -> None:
+def check_clauses(node: Predict, source: str) -> None:
+    """Refuse what PREDICT MODEL does not know."""
     if node.asynchronous:
         raise not_yet("ASYNC", source, node.model.span)
-    if node.runner is not None and node.runner.name.lower() != "inline":
-        raise NotSupportedError(
-            f"PREDICT MODEL … ON {node.runner.name}: predictions are made inside the database", source=source,
-            span=node.runner.span, hint="leave out ON",
-        )  # fmt: skip
     if node.options:
         name = node.options[0].name
         raise BindError(f"PREDICT MODEL has no option {name.name}", source=source, span=name.span)

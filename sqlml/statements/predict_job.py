@@ -7,7 +7,8 @@ else by the database that the table is in, all or nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from sqlml.contracts import Event, JobHandle, Runner, Stream
 from sqlml.errors import NotSupportedError, OperationalError
 from sqlml.plan import JobSpec, Limits, PredictOutcome, PredictPlan
 from sqlml.statements.job_run import job_run, own_query, read_result, run_job, write_rows
-from sqlml.statements.predict import bind_predict, check_into, stream_into
+from sqlml.statements.predict import bind_predict, check_clauses, check_into, stream_into
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
 from sqlml.types import Column, kind_of_arrow, sql_type
@@ -39,6 +40,7 @@ def run_predict_job(
 ) -> Result:
     """Score a query's rows on a runner, and put them where INTO says, or give them back."""
     source = parameters.source
+    check_clauses(node, source)
     if "predict" not in runner.kinds:
         raise NotSupportedError(
             f"PREDICT MODEL … ON {runner.name}: predictions are made inside the database", source=source,
@@ -94,12 +96,10 @@ def _predictions(job: Job) -> Stream:
     except (OSError, pa.ArrowInvalid) as error:
         raise OperationalError(f"job {job.id} left no predictions in {folder}", hint=f"SHOW LOGS FOR JOB {job.id}") from error
 
-    def batches() -> Generator[pa.RecordBatch, None, None]:
-        yield from (batch for batch in dataset.to_batches() if batch.num_rows)
-        shutil.rmtree(folder, ignore_errors=True)
-
     columns = tuple(Column(f.name, _sql_name(f.type), kind_of_arrow(f.type)) for f in dataset.schema)
-    return Stream(columns, dataset.schema, batches())
+    batches = (batch for batch in dataset.to_batches() if batch.num_rows)
+    weakref.finalize(batches, shutil.rmtree, folder, ignore_errors=True)  # read to its end, closed, or never begun
+    return Stream(columns, dataset.schema, batches)
 
 
 def _sql_name(kind: pa.DataType) -> str:

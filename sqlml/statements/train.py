@@ -21,12 +21,12 @@ from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.statements.job_run import (
     ROWS,
     VALIDATION_ROWS,
-    extract_rows,
     extraction_sql,
     job_run,
     own_query,
     read_result,
     run_job,
+    write_rows,
 )
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
@@ -89,8 +89,8 @@ def prepare_job(
         sql = None if query is None else extraction_sql(query, plan, parameters.source, queries)
         own = None if sql is None or query is None else own_query(sql, parameters.within(query.span), runner)
         given.append(own)
-        if query is not None and own is None:
-            extract_rows(query, plan, parameters, queries, job, name)
+        if query is not None and sql is not None and own is None:
+            write_rows(queries.run(sql, parameters.within(query.span)), job.folder / name)
     spec = JobSpec(job.id, "train", job.folder, plan, *given)
     document = json.dumps(spec.to_json(), ensure_ascii=False, default=str)
     (job.folder / "job.json").write_text(document, encoding="utf-8")

@@ -27,6 +27,10 @@ CALL = "PREDICT(m)"
         ("SELECT PREDICT(m) FROM t UNION SELECT 'a'", False),
         ("SELECT id, PREDICT(m) FROM t ORDER BY 2", False),
         ("SELECT id, PREDICT(m) FROM t ORDER BY age + 2", True),
+        ("SELECT id, PREDICT(m) AS p FROM t ORDER BY p DESC LIMIT 3", False),
+        ('SELECT id, PREDICT(m) "P" FROM t ORDER BY id, "P"', False),
+        ("SELECT PREDICT(m) AS p, count(*) FROM t GROUP BY p", False),
+        ("SELECT id, PREDICT(m) AS p FROM t ORDER BY id", True),
         ("INSERT INTO x SELECT PREDICT(m) FROM t", False),
     ],
 )

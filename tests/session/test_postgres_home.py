@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ def test_plain_sql_is_the_servers(connection: sqlml.Connection) -> None:
 def test_train_and_predict_anywhere_in_a_query(connection: sqlml.Connection) -> None:
     train(connection)
     right, share = connection.execute(
-        "SELECT avg((PREDICT(buys) = bought)::int), avg((PREDICT_PROBA(buys, 'yes') > 0.5)::int) FROM people WHERE buys(*) IN ('yes', 'no')"
+        "SELECT avg((PREDICT(buys) = bought)::int), avg((PREDICT_PROBA(buys, 'yes') > 0.5)::int) "
+        "FROM people WHERE buys(*) IN ('yes', 'no')"
     ).fetchall()[0]
     assert right > 0.9
     assert 0.3 < share < 0.6
@@ -82,7 +84,7 @@ def test_reasons_stand_in_the_select_list(connection: sqlml.Connection) -> None:
     assert [column[0] for column in cursor.description or ()] == ["id", "why", "age"]
     assert [row[0] for row in rows] == [0, 1, 2]
     assert all(len(row[1]) == 2 and {"feature", "value", "contribution"} == row[1][0].keys() for row in rows)
-    with pytest.raises(NotSupportedError, match="outermost SELECT|PREDICT MODEL") as caught:
+    with pytest.raises(NotSupportedError, match=r"outermost SELECT|PREDICT MODEL") as caught:
         connection.execute("SELECT count(*) FROM people WHERE PREDICT_REASONS(buys, 1) IS NOT NULL")
     assert caught.value.span is not None
 
@@ -195,7 +197,8 @@ def test_a_deployed_function_of_the_models_name_does_not_hide_it(connection: sql
 def test_the_probability_of_each_rows_own_class(connection: sqlml.Connection) -> None:
     train(connection)
     high, low = connection.execute(
-        "SELECT avg(PREDICT_PROBA(buys, bought)), avg(PREDICT_PROBA(buys, CASE bought WHEN 'yes' THEN 'no' ELSE 'yes' END)) FROM people"
+        "SELECT avg(PREDICT_PROBA(buys, bought)), avg(PREDICT_PROBA(buys, CASE bought WHEN 'yes' THEN 'no' ELSE 'yes' END)) "
+        "FROM people"
     ).fetchall()[0]
     assert high > 0.9
     assert high + low == pytest.approx(1, abs=1e-6)
@@ -215,3 +218,50 @@ def test_a_program_that_never_closes_ends_quietly(connection: sqlml.Connection, 
     script = f"import sqlml; c = sqlml.connect({postgres!r}); print(c.execute('SELECT count(*) FROM people').fetchone())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("(600,)\n", "")
+
+
+def test_arguments_of_a_column_computed_here_are_taken_by_name(connection: sqlml.Connection) -> None:
+    connection.execute(
+        "TRAIN MODEL near USING nearest_neighbors_classifier TARGET bought ON inline AS SELECT age, balance, bought FROM people"
+    )
+    plain = connection.execute("SELECT id, PREDICT(near) AS p FROM people ORDER BY id").fetchall()
+    swapped = connection.execute(
+        "SELECT id, PREDICT(near USING balance AS balance, age AS age) AS p FROM people ORDER BY id"
+    ).fetchall()
+    assert swapped == plain
+    with pytest.raises(NotSupportedError):  # the database would order by a column without values
+        connection.execute("SELECT id, PREDICT(near) AS p FROM people ORDER BY p")
+
+
+def test_a_connections_table_beside_the_servers_own(connection: sqlml.Connection, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE cities (id INTEGER, city TEXT)")
+        other.executemany("INSERT INTO cities VALUES (?, ?)", [(i, f"c{i % 3}") for i in range(600)])
+    other.close()
+    connection.execute(f"CREATE CONNECTION lite TYPE sqlalchemy WITH (url = 'sqlite:///{tmp_path}/other.db')")
+    train(connection)
+    found = connection.execute(
+        "SELECT c.city, count(PREDICT(buys)) FROM people p JOIN lite.cities c ON c.id = p.id GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    assert found == [("c0", 200), ("c1", 200), ("c2", 200)]
+
+
+def test_into_another_database_is_refused_inside_a_transaction(postgres: str, tmp_path: Path, own_home: None) -> None:
+    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+        connection.execute("CREATE TABLE t AS SELECT i AS a, i % 2 AS y FROM range(100) r(i)")
+        connection.execute("TRAIN MODEL m TARGET y WITH (n_estimators = 2) ON inline AS FROM t")
+        url = postgres.replace("postgres:@", "postgres@")
+        connection.execute(f"CREATE CONNECTION pg TYPE postgres WITH (url = '{url}')")
+        connection.begin()
+        with pytest.raises(NotSupportedError, match="ROLLBACK"):
+            connection.execute("PREDICT MODEL m INTO pg.scores AS FROM t")
+        connection.rollback()
+        assert connection.execute("PREDICT MODEL m INTO pg.scores AS FROM t").rowcount == 100
+        assert connection.execute("SELECT count(*) FROM pg.scores").fetchone() == (100,)
+
+
+def test_options_that_predict_does_not_know(connection: sqlml.Connection) -> None:
+    train(connection)
+    for runner in ("", "ON inline "):
+        with pytest.raises(BindError, match="no option nonsense"):
+            connection.execute(f"PREDICT MODEL buys WITH (nonsense = 1) {runner}AS SELECT * FROM people")
