@@ -11,7 +11,7 @@ The module is a DB-API 2.0 module (PEP 249).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlml_dialect import Statement
 
@@ -52,6 +52,8 @@ from sqlml.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from sqlml import spark
+
 __all__ = [
     "BINARY",
     "DATETIME",
@@ -84,6 +86,7 @@ __all__ = [
     "load_ipython_extension",
     "paramstyle",
     "parse",
+    "spark",
     "threadsafety",
 ]
 
@@ -98,6 +101,15 @@ def parse(text: str) -> list[Statement]:
         return sqlml_dialect.parse(text)
     except sqlml_dialect.DialectError as error:
         raise parse_error(error) from None
+
+
+def __getattr__(name: str) -> Any:
+    """``sqlml.spark``, which is imported when it is first asked for."""
+    if name == "spark":
+        import importlib
+
+        return importlib.import_module("sqlml.spark")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:

@@ -262,6 +262,7 @@ class TrainOutcome:
     feature_info: tuple[Mapping[str, Any], ...]  # a row of ML.FEATURE_INFO for each input, of the training rows
     trials: tuple[Mapping[str, Any], ...] = ()  # of TUNE: trial, options, metrics, seconds, state
     notes: tuple[str, ...] = ()
+    peak_gpu_memory: int = 0  # bytes
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainOutcome:

@@ -290,7 +290,8 @@ def example_data(algorithm: Algorithm, features: int, classes: int, rows: int = 
 
 
 def _spec(algorithm: Algorithm) -> FitSpec:
-    given = {"n_estimators": 10} if any(option.name == "n_estimators" for option in algorithm.options) else {}
+    few = {"n_estimators": 10, "max_epochs": 5}
+    given = {option.name: few[option.name] for option in algorithm.options if option.name in few}
     return FitSpec(check_options(algorithm, given), 0, 2)
 
 

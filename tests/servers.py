@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -39,4 +41,7 @@ def spark_session() -> Any:
     """A Spark session on this machine with two worker threads, that lasts as long as this process."""
     from sqlml.spark_session import open_spark
 
-    return open_spark({"master": "local[2]", "config": {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2"}})
+    warehouse = tempfile.mkdtemp(prefix="sqlml-warehouse-")
+    atexit.register(shutil.rmtree, warehouse, ignore_errors=True)
+    config = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.sql.warehouse.dir": warehouse}
+    return open_spark({"master": "local[2]", "config": config})

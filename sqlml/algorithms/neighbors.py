@@ -42,48 +42,41 @@ _OPTIONS = (
 )
 
 
-class NearestNeighborsClassifier:
+class _NearestNeighbors:
+    """What both share."""
+
+    encoding = "dense"
+    early_stopping: str | None = None
+    warm_start = False
+    explains = False
+    libraries = ("scikit-learn",)
+    options = _OPTIONS
+
+    def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> NeighborPredictor:
+        """Keep the rows.  A row's weight multiplies its vote, or its share in the mean (scikit-learn has none); one of weight 0
+        is left out.
+        """
+        return _fit(data, spec, report)
+
+    def load(self, folder: Path) -> NeighborPredictor:
+        """Read what ``save`` wrote."""
+        return NeighborPredictor(load_arrays(folder / _FILE))
+
+
+class NearestNeighborsClassifier(_NearestNeighbors):
     """The votes of the nearest rows, for two or more classes."""
 
     name = "nearest_neighbors_classifier"
     task = Task.CLASSIFICATION
-    encoding = "dense"
-    early_stopping: str | None = None
-    warm_start = False
-    explains = False
     doc = "votes of the nearest training rows, by standardised features (scikit-learn)"
-    libraries = ("scikit-learn",)
-    options = _OPTIONS
-
-    def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> NeighborPredictor:
-        """Keep the rows.  A row's weight multiplies its vote (scikit-learn has none); one of weight 0 is left out."""
-        return _fit(data, spec, report)
-
-    def load(self, folder: Path) -> NeighborPredictor:
-        """Read what ``save`` wrote."""
-        return NeighborPredictor(load_arrays(folder / _FILE))
 
 
-class NearestNeighborsRegressor:
+class NearestNeighborsRegressor(_NearestNeighbors):
     """The mean of the nearest rows' values."""
 
     name = "nearest_neighbors_regressor"
     task = Task.REGRESSION
-    encoding = "dense"
-    early_stopping: str | None = None
-    warm_start = False
-    explains = False
     doc = "mean of the nearest training rows, by standardised features (scikit-learn)"
-    libraries = ("scikit-learn",)
-    options = _OPTIONS
-
-    def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> NeighborPredictor:
-        """Keep the rows.  A row's weight multiplies its share in the mean (scikit-learn has none); 0: it is left out."""
-        return _fit(data, spec, report)
-
-    def load(self, folder: Path) -> NeighborPredictor:
-        """Read what ``save`` wrote."""
-        return NeighborPredictor(load_arrays(folder / _FILE))
 
 
 def _fit(data: TrainingData, spec: FitSpec, report: Report) -> NeighborPredictor:

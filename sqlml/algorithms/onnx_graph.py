@@ -17,7 +17,8 @@ _IR = 8
 class Graph:
     """Nodes from the input ``x``, float32 (n, k), to one output ``y``, float64."""
 
-    DOUBLE = 11  # onnx.TensorProto.DOUBLE
+    FLOAT = 1  # onnx.TensorProto.FLOAT
+    DOUBLE = 11
     INT64 = 7
     ML = "ai.onnx.ml"  # the domain of trees
 
@@ -31,7 +32,7 @@ class Graph:
         from onnx import numpy_helper
 
         name = f"c{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self._constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:

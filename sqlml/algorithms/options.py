@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+
+from sqlml_dialect.values import parse_duration, parse_size
 
 from sqlml.contracts import Algorithm, OptionSpec
 from sqlml.errors import BindError, did_you_mean
@@ -40,6 +43,7 @@ REFIT = OptionSpec("refit", "bool", False, "fit again on all rows, those held ou
 
 _UNIONS = {"int | float": ("int", "part"), "float | str": ("float", "str"), "int | float | str": ("int", "part", "str")}
 """Options of several types, each with the plain types that are tried in turn."""
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
 def all_options(algorithm: Algorithm) -> tuple[OptionSpec, ...]:
@@ -86,6 +90,8 @@ def expectation(spec: OptionSpec) -> str:
     """``an integer ≥ 0``, ``a number > 0 and ≤ 1``, ``one of 'k-means++', 'random'``, ``a number > 0 and ≤ 0.5, or 'auto'``."""
     if spec.type == "class_weight":
         return "'balanced' or a positive number for each class, as in {'yes': 5, 'no': 1}"
+    if spec.type == "device":
+        return "'auto', 'cpu', 'cuda' or 'cuda:<number>'"
     words = ", ".join(f"'{choice}'" for choice in spec.choices)
     if spec.type == "str" and words:
         return words if len(spec.choices) == 1 else f"one of {words}"
@@ -96,7 +102,17 @@ def expectation(spec: OptionSpec) -> str:
     return f"{numbers}, or {words}" if words else numbers
 
 
-_KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text", "list[float]": "a list of numbers"}
+_KINDS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list[float]": "a list of numbers",
+    "list[int]": "a list of integers",
+    "struct": "a struct such as {'name': 'value'}",
+    "size": "a size such as '8 GB' or a number of bytes",
+    "duration": "a length of time such as '10 min' or a number of seconds",
+}
 
 
 def _ends(spec: OptionSpec) -> str:
@@ -138,11 +154,21 @@ def _convert(kind: str, value: Any) -> Any:
         return value if isinstance(value, str) else None
     if kind == "class_weight":
         return value if value == "balanced" else _class_weights(value)
-    if kind == "list[float]":
-        items = [_number(item) for item in value] if isinstance(value, list | tuple) else [None]
+    if kind == "struct":
+        return dict(value) if isinstance(value, Mapping) else None
+    if kind == "size" and isinstance(value, str):
+        return parse_size(value)
+    if kind == "duration" and isinstance(value, str | timedelta):
+        length = parse_duration(value) if isinstance(value, str) else value
+        return None if length is None else length.total_seconds()
+    if kind == "device":
+        found = _DEVICE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+        return found[0] if found else None
+    if kind.startswith("list["):
+        items = [_convert(kind[5:-1], item) for item in value] if isinstance(value, list | tuple) else [None]
         return None if None in items else items
     number = _number(value)
-    if number is None or kind == "float":
+    if number is None or kind in ("float", "duration"):
         return number
     whole = number == math.floor(number)
     if kind == "part":  # of all rows or features

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from sqlml.algorithms.devices import DEVICE, device_number, gpu_notice, used_memory, xgboost_device
 from sqlml.contracts import FeatureMatrix, FitSpec, OptionSpec, Report, TrainingData
 from sqlml.errors import TrainingDataError
 from sqlml.types import Task
@@ -45,6 +46,7 @@ TREE_OPTIONS = (
     OptionSpec("max_cat_threshold", "int", 64, "most categories considered in one split", low=1),
     OptionSpec("base_score", "float", None, "the prediction before the first tree; left out: estimated from the target"),
     OptionSpec("early_stopping_rounds", "int", None, "stop after so many rounds without improvement", low=1),
+    DEVICE,
 )
 
 _CLASSIFIER_METRICS = ("logloss", "error", "auc", "aucpr")
@@ -132,6 +134,7 @@ class TreePredictor:
         self.booster = booster
         self._objective = booster.attr("objective") or ""
         self.threads = 1
+        self.gpu_memory = 0  # bytes that training it took of a GPU; not kept
 
     @property
     def threads(self) -> int:
@@ -254,7 +257,9 @@ def boost(
 
     start = spec.start.continued(data.features, str(params["objective"])) if isinstance(spec.start, TreePredictor) else None
 
-    apart = {"n_estimators", "early_stopping_rounds", "eval_metric", *drop}
+    device = _device(spec.options)
+    before = used_memory(device_number(device)) if device != "cpu" else 0
+    apart = {"n_estimators", "early_stopping_rounds", "eval_metric", "device", *drop}
     options = {name: value for name, value in spec.options.items() if name not in apart and value is not None}
     if start is not None:
         options.pop("base_score", None)  # the trees so far were grown upon theirs
@@ -262,6 +267,7 @@ def boost(
     if ranked and ranked != metric and data.heldout_x is not None and len(data.heldout_x) <= _RANKED_ROWS:
         metrics.append(ranked)
     settings = options | dict(params) | {"seed": spec.seed, "nthread": spec.threads, "eval_metric": metrics, "verbosity": 0}
+    settings["device"] = device
     rounds = spec.options["n_estimators"]
     follow = _follow(rounds, report)
     callbacks: list[Any] = [follow]
@@ -274,12 +280,24 @@ def boost(
         booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks, xgb_model=start)
     except xgboost.core.XGBoostError as error:
         raise TrainingDataError(f"xgboost: {_reason(error)}") from error
+    memory = used_memory(device_number(device)) - before if device != "cpu" else 0
     if len(callbacks) > 1:
         booster = booster[: booster.best_iteration + 1]
     for name in booster.attributes():
         booster.set_attr(**{name: None})
     booster.set_attr(objective=str(params["objective"]), outputs=str(data.n_classes or 1))
-    return TreePredictor(booster)
+    booster.set_param({"device": "cpu"})
+    predictor = TreePredictor(booster)
+    predictor.gpu_memory = max(0, memory)
+    if device != "cpu":
+        report.notice(gpu_notice(device, predictor.gpu_memory))
+    return predictor
+
+
+def _device(options: Mapping[str, Any]) -> str:
+    """Where to train; splits of tree_method = 'exact' are found on the CPU alone."""
+    wanted = str(options.get("device", "auto"))
+    return "cpu" if wanted == "auto" and options["tree_method"] == "exact" else xgboost_device(wanted)
 
 
 def _matrices(data: TrainingData, spec: FitSpec, binned: bool) -> tuple[Any, list[tuple[Any, str]]]:

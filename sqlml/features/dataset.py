@@ -28,6 +28,8 @@ Values: TypeAlias = pa.Array | pa.ChunkedArray
 """A column of Arrow data, in one piece or several."""
 
 _BATCH = 65_536
+_BATCH_CELLS = 1 << 22
+"""Rows, and values, that are read at a time at most."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Dataset:
     def column(self, name: str) -> Values:
         """A column in the Arrow type of its kind, rows as they came."""
         return canonical(self.table.column(name), self.kinds[name])
+
+    def rows(self, start: int, length: int) -> dict[str, Values]:
+        """Every column of some rows, from row number ``start`` on, rows as they came."""
+        part = self.table.slice(start, length)
+        return {name: canonical(part.column(name), kind) for name, kind in self.kinds.items()}
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -104,7 +111,7 @@ def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDA
     schema = pa.schema([(f"c{i}", arrow_type(kind)) for i, kind in enumerate(kinds.values())])
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in table.to_batches(max_chunksize=_BATCH):
+        for batch in table.to_batches(max_chunksize=max(1, min(_BATCH, _BATCH_CELLS // max(1, len(kinds))))):
             arrays = [canonical(array, kind) for array, kind in zip(batch.columns, kinds.values(), strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 

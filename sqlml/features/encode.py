@@ -11,7 +11,7 @@ or 1 for each category.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -242,6 +242,17 @@ class FeatureEncoder:
             for rows, out in zip(parts, matrices, strict=True):
                 code.write([value[rows] for value in values], out[:, start:end], self.encoding)
         return matrices
+
+    def transform_batches(
+        self, rows: Callable[[int, int], Mapping[str, Values]], n: int, size: int
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """All n rows in the order in which they came, ``size`` at a time: the number of the first, and their matrix.
+
+        ``rows(start, length)`` gives the canonical columns of some rows.
+        """
+        for start in range(0, n, size):
+            length = min(size, n - start)
+            yield start, self.transform(rows(start, length), length)
 
     def _matrix(self, n: int) -> NDArray[np.float32]:
         return (np.empty if self.encoding == CODES else np.zeros)((n, len(self.names)), np.float32)

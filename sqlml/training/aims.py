@@ -63,7 +63,7 @@ class Learner:
     def stops_early(self) -> bool:
         """Whether some rows decide when to stop."""
         option = self.algorithm.early_stopping
-        return option is not None and self.options.get(option) is not None
+        return option is not None and bool(self.options.get(option))
 
     def with_options(self, options: Mapping[str, Any]) -> Learner:
         """The same with some options set otherwise, all checked."""

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlml.algorithms.shuffle import read_blocks
 from sqlml.bundles.manifest import NATIVE, ONNX, HeadManifest, Manifest
 from sqlml.contracts import Predictor
 from sqlml.plan import InputColumn
@@ -106,8 +107,12 @@ def _onnx_difference(model: bytes, predictor: Predictor, x: NDArray[np.float32])
 def _some_rows(x: Matrices) -> NDArray[np.float32]:
     """Rows of every part, held-out ones first, and more of those with missing values."""
     some = np.concatenate([part[:_ONNX_ROWS] for part in (x.held, x.train)])[:_ONNX_ROWS]
-    gaps = x.train[np.flatnonzero(np.isnan(x.train[: 100 * _ONNX_ROWS]).any(1))[: _ONNX_ROWS // 3]]
-    return np.ascontiguousarray(np.concatenate([some, gaps]))
+    gaps: list[NDArray[np.float32]] = []
+    for _, block in read_blocks(x.train[: 100 * _ONNX_ROWS]):
+        gaps.append(block[np.isnan(block).any(1)])
+        if sum(map(len, gaps)) >= _ONNX_ROWS // 3:
+            break
+    return np.ascontiguousarray(np.concatenate([some, np.concatenate([some[:0], *gaps])[: _ONNX_ROWS // 3]]))
 
 
 # --- the example ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ReadColumn: TypeAlias = Callable[[str], Values]
 """A column by name, in the Arrow type of its kind, rows as they came."""
+ReadRows: TypeAlias = Callable[[int, int], Mapping[str, Values]]
+"""Every column of some rows: from a row's number on so many, rows as they came."""
 
 
 def model_inputs(plan: TrainPlan) -> tuple[InputColumn, ...]:
@@ -34,6 +36,12 @@ class Features:
     transform: Transform | None
     column: ReadColumn
     other: ReadColumn | None
+    rows: ReadRows
+    other_rows: ReadRows | None
+
+    def held_rows(self, other: bool) -> ReadRows:
+        """The same of the rows that the held-out ones are among."""
+        return self.other_rows if other and self.other_rows is not None else self.rows
 
     def held(self, other: bool) -> ReadColumn:
         """The columns of the held-out rows."""
@@ -45,15 +53,28 @@ def fit_features(
 ) -> Features:
     """Fit TRANSFORM on the rows numbered ``rows`` (or take one fitted before), and apply it to all."""
     if plan.transform is None:
-        return Features(model_inputs(plan), {}, None, source.data.column, other.data.column if other else None)
+        read = (source.data.column, other.data.column if other else None)
+        return Features(model_inputs(plan), {}, None, *read, source.data.rows, other.data.rows if other else None)
     transform = fitted or Transform.fit(plan.transform, source.data.column, rows)
     inputs = tuple(InputColumn(c.name, SQL_TYPE[c.kind], c.kind) for c in transform.outputs)
     positions = {c.name: tuple(c.features) for c in transform.outputs if c.features}
+    columns = _applied(plan, transform, source)
+    others = _applied(plan, transform, other) if other else None
     return Features(
-        inputs, positions, transform, _applied(plan, transform, source), _applied(plan, transform, other) if other else None
+        inputs,
+        positions,
+        transform,
+        columns.__getitem__,
+        others.__getitem__ if others else None,
+        _sliced(columns),
+        _sliced(others) if others else None,
     )
 
 
-def _applied(plan: TrainPlan, transform: Transform, source: Source) -> ReadColumn:
+def _applied(plan: TrainPlan, transform: Transform, source: Source) -> dict[str, Values]:
     columns = {c.name: source.data.column(c.name) for c in plan.features}
-    return dict(transform.apply(columns, source.size)).__getitem__
+    return dict(transform.apply(columns, source.size))
+
+
+def _sliced(columns: Mapping[str, Values]) -> ReadRows:
+    return lambda start, length: {name: values.slice(start, length) for name, values in columns.items()}

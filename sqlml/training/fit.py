@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqlml.algorithms.checkpoints import FITS
 from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.algorithms.options import MAX_CATEGORIES
+from sqlml.algorithms.shuffle import deal, file_matrix, release, window_rows
 from sqlml.bundles.head import Head
 from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, Report, TrainingData
 from sqlml.errors import TrainingDataError
 from sqlml.features.encode import CODES, FeatureEncoder
 from sqlml.plan import InputColumn
 from sqlml.training.aims import Learner, check_class_weight, class_factors
-from sqlml.training.features import Features
+from sqlml.training.features import Features, ReadRows
 from sqlml.training.rows import HeadRows, Rows
 
 if TYPE_CHECKING:
@@ -26,9 +31,23 @@ _MEASURED_ROWS = 1_000_000
 """Training metrics are of at most so many rows (in canonical order, which is as good as random)."""
 
 
+FILE_SHARE = 0.2
+"""A matrix that is larger than this part of the job's memory lies in a file, where the algorithm can do with that."""
+BATCH = 16 << 20
+"""Bytes of rows that are encoded at a time on the way into a file."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a job keeps what does not fit into its memory, and how large that is, in bytes."""
+
+    folder: Path
+    memory: int
+
+
 @dataclass(frozen=True)
 class Matrices:
-    """The features of a head's rows: float32 (n, k) each."""
+    """The features of a head's rows: float32 (n, k) each, in memory or in a file."""
 
     train: NDArray[np.float32]
     valid: NDArray[np.float32]
@@ -53,13 +72,20 @@ class FittedHead:
 
 
 def fit_head(
-    learner: Learner, rows: HeadRows, features: Features, validated: bool, report: Report, start: Head | None = None
+    learner: Learner,
+    rows: HeadRows,
+    features: Features,
+    validated: bool,
+    report: Report,
+    room: Room,
+    start: Head | None = None,
 ) -> FittedHead:
     """Learn.  ``validated``: the held-out rows are those of VALIDATE ON; ``start``: the head to go on from."""
     check_class_weight(learner)
     encoder = start.encoder if start else fit_encoder(learner, features, rows.train.numbers)
-    x = encode(encoder, features, rows, validated)
-    predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start), report)
+    folder = room.folder / FITS / _fit_name(learner, rows)
+    x = encode(encoder, features, rows, validated, room if getattr(learner.algorithm, "streams", False) else None)
+    predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start, folder), report)
     predictor.threads = learner.threads  # within the job nobody else computes
     return FittedHead(learner, encoder, predictor, rows, x)
 
@@ -82,13 +108,50 @@ def _no_features(inputs: tuple[InputColumn, ...]) -> TrainingDataError:
     return TrainingDataError(f"{subject} in the training rows: there is nothing to learn from")
 
 
-def encode(encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool) -> Matrices:
-    """The feature matrices; those of VALIDATE ON come from their own source."""
+def encode(encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool, room: Room | None = None) -> Matrices:
+    """The feature matrices; those of VALIDATE ON come from their own source.
+
+    ``room``: of an algorithm that reads rows in parts; its matrices lie in files where they are large.
+    """
     parts = [rows.train.numbers, rows.valid.numbers]
+    size = 4 * len(encoder.names) * sum(len(numbers) for numbers in (*parts, rows.held.numbers))
+    if room is not None and size > FILE_SHARE * room.memory:
+        return _encode_to_files(encoder, features, rows, validated, room)
     if not validated:
         return Matrices(*encoder.transform_rows(features.column, [*parts, rows.held.numbers]))
     train, valid = encoder.transform_rows(features.column, parts)
     return Matrices(train, valid, encoder.transform_rows(features.held(validated), [rows.held.numbers])[0])
+
+
+def _encode_to_files(encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool, room: Room) -> Matrices:
+    """The same in files, encoded batch by batch: neither the columns nor the matrix are ever in memory as a whole."""
+    parts = [rows.train.numbers, rows.valid.numbers]
+    if not validated:
+        return Matrices(*_encode_parts(encoder, features.rows, [*parts, rows.held.numbers], room))
+    train, valid = _encode_parts(encoder, features.rows, parts, room)
+    return Matrices(train, valid, _encode_parts(encoder, features.held_rows(validated), [rows.held.numbers], room)[0])
+
+
+def _encode_parts(
+    encoder: FeatureEncoder, read: ReadRows, parts: Sequence[NDArray[np.int64]], room: Room
+) -> list[NDArray[np.float32]]:
+    """One matrix for each array of row numbers, all in one file."""
+    order, k = np.concatenate(parts), len(encoder.names)
+    out = file_matrix(room.folder / FITS, len(order), k)
+    rows_read = int(order.max()) + 1 if len(order) else 0
+    batches = encoder.transform_batches(read, rows_read, max(1, BATCH // (8 * k)))
+    for start, rows in deal(batches, order, k, window_rows(len(order), 4 * k), room.folder / FITS):
+        out[start : start + len(rows)] = rows
+        release(out)
+    return np.split(out, np.cumsum([len(numbers) for numbers in parts])[:-1])
+
+
+def _fit_name(learner: Learner, rows: HeadRows) -> str:
+    """The same for the same fit, when its job begins anew."""
+    told = [learner.algorithm.name, learner.name, dict(learner.options), len(rows.valid), len(rows.held)]
+    digest = hashlib.sha256(json.dumps(told, default=str).encode())
+    digest.update(np.ascontiguousarray(rows.train.numbers).data)
+    return digest.hexdigest()[:16]
 
 
 def _data(learner: Learner, encoder: FeatureEncoder, rows: HeadRows, x: Matrices) -> TrainingData:
@@ -114,10 +177,10 @@ def _weight(learner: Learner, rows: Rows) -> NDArray[np.float64] | None:
     return np.asarray(rows.weight * factors)
 
 
-def _spec(learner: Learner, start: Head | None) -> FitSpec:
+def _spec(learner: Learner, start: Head | None, folder: Path) -> FitSpec:
     own = {option.name for option in learner.algorithm.options}
     options = {name: value for name, value in learner.options.items() if name in own}
-    return FitSpec(options, learner.seed, learner.threads, start.predictor if start else None)
+    return FitSpec(options, learner.seed, learner.threads, start.predictor if start else None, folder)
 
 
 def measure_rows(head: FittedHead, rows: Rows, x: NDArray[np.float32], raw: NDArray[Any] | None = None) -> Metrics:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+
+from sqlml.algorithms.checkpoints import FITS
 from sqlml.contracts import Report
 from sqlml.errors import TrainingDataError
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan
@@ -29,6 +32,7 @@ def run_folds(spec: JobSpec, report: Report) -> FoldsOutcome:
         metrics.append(figures)
         shown = {f"heldout_{name}": value for name, value in figures.items() if value is not None}
         record.step(fold + 1, folds, shown)
+    shutil.rmtree(spec.folder / FITS, ignore_errors=True)
     names = dict.fromkeys(aim.learner.algorithm.name for aim in work.aims)
     return FoldsOutcome(", ".join(names), tuple(metrics), _rows(work), tuple(record.notes))
 

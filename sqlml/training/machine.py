@@ -16,6 +16,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_budget(limit: int | None) -> int:
+    """The bytes that the job may hold: its limit, or what is free now."""
+    import psutil
+
+    return limit or int(psutil.virtual_memory().available)
+
+
 def peak_memory() -> int:
     """The most memory that this process has held, in bytes."""
     try:

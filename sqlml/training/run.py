@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqlml.algorithms.checkpoints import FITS
 from sqlml.algorithms.metrics import Metrics
 from sqlml.contracts import Report
 from sqlml.errors import count_of
@@ -65,6 +66,7 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
     record.stage("saving")
     _keep_sample(work, fitted, final)
     sha256 = write_bundle(spec.folder / BUNDLE, work.source, model_inputs(work.plan), final.features, final.heads, final.train)
+    shutil.rmtree(spec.folder / FITS, ignore_errors=True)
     made = {"bundle_sha256": sha256, "trials": trials, "rows": rows}
     return _outcome(work, fitted, final, figures, record, **made)
 
@@ -152,6 +154,7 @@ def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, recor
         curves=tuple(record.curves),
         duration=record.seconds,
         peak_memory=peak_memory(),
+        peak_gpu_memory=max((getattr(h.predictor, "gpu_memory", 0) for h in (*fitted.heads, *final.heads)), default=0),
         libraries=library_versions(algorithms),
         host=platform.node(),
         encodings=_encodings(final, inputs),

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sqlml.algorithms.devices import DEVICE, check_device
 from sqlml.algorithms.options import VALIDATION_FRACTION
 from sqlml.bundles.model import Model
 from sqlml.contracts import Report
 from sqlml.errors import listing
 from sqlml.features.profile import profile_notices
 from sqlml.plan import JobSpec, SplitPlan, TrainPlan
+from sqlml.registry import candidates
 from sqlml.training.aims import Aim, Learner, find_aims
 from sqlml.training.divide import HeadTask, arrange, divide
 from sqlml.training.features import Features, fit_features, model_inputs
-from sqlml.training.fit import FittedHead, fit_head
-from sqlml.training.machine import available_cores
+from sqlml.training.fit import FittedHead, Room, fit_head
+from sqlml.training.machine import available_cores, memory_budget
 from sqlml.training.record import Record
 from sqlml.training.rows import HeadRows
 from sqlml.training.source import TRAIN, VALIDATION, Source, read_source
@@ -39,6 +41,7 @@ class Work:
     other: Source | None
     start: Model | None
     aims: tuple[Aim, ...]
+    room: Room
 
     @property
     def validated(self) -> bool:
@@ -64,13 +67,23 @@ def read_work(spec: JobSpec, record: Record) -> Work:
     """Read a job's rows and settle what is to be learnt."""
     plan = spec.train
     threads = plan.limits.threads or available_cores()
+    _check_device(plan)
     source = read_source(spec.folder / TRAIN, plan, threads)
     start = Model.open(Path(plan.start.bundle), plan.start.sha256) if plan.start else None
     targets = [head.manifest.target for head in start.heads if head.manifest.target] if start else []
     aims = find_aims(plan, source, threads, record, targets)
     validated = plan.split.method == "query"
     other = read_source(spec.folder / VALIDATION, plan, threads, split=False) if validated else None
-    return Work(plan, spec.folder, threads, source, other, start, aims)
+    room = Room(spec.folder, memory_budget(plan.limits.memory))
+    return Work(plan, spec.folder, threads, source, other, start, aims, room)
+
+
+def _check_device(plan: TrainPlan) -> None:
+    """``BindError`` for a GPU that is not there, before anything is read."""
+    for algorithm in candidates(plan.algorithm):
+        wanted = next((str(value) for name, value in plan.options.items() if name.lower() == DEVICE.name), "auto")
+        if DEVICE in algorithm.options and wanted.lower().startswith("cuda"):
+            check_device(wanted.lower(), algorithm.libraries)
 
 
 def divide_work(work: Work, record: Record, split: SplitPlan | None = None) -> tuple[HeadTask, ...]:
@@ -93,7 +106,7 @@ def fit_work(work: Work, tasks: Sequence[HeadTask], record: Record, reports: Seq
         record.stage("training")
     starts = work.start.heads if work.start else [None] * len(tasks)
     heads = [
-        fit_head(learner, rows, features, work.validated, report, start)
+        fit_head(learner, rows, features, work.validated, report, work.room, start)
         for (learner, rows), report, start in zip(arranged, reports, starts, strict=True)
     ]
     return Fitted(features, tuple(heads), train)
@@ -129,6 +142,7 @@ def without_stop(learner: Learner, rounds: int | None) -> Learner:
     option = learner.algorithm.early_stopping
     if option is None or not learner.stops_early:
         return learner
-    counted = next((name for name in ("n_estimators", "max_iter") if name in learner.options), None)
-    changed = {option: None} | ({counted: rounds} if rounds and counted else {})
+    counted = next((name for name in ("n_estimators", "max_iter", "max_epochs") if name in learner.options), None)
+    never = next((None if spec.default is None else 0 for spec in learner.algorithm.options if spec.name == option), None)
+    changed = {option: never} | ({counted: rounds} if rounds and counted else {})
     return replace(learner, options={**learner.options, **changed})

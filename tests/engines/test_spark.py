@@ -195,7 +195,9 @@ def test_without_a_place_for_files_few_rows_go_through_the_driver(monkeypatch: p
         ("WITH x AS (SELECT 1) INSERT INTO nix SELECT * FROM x", EngineError, "INSERT", "INSERT"),
     ],
 )
-def test_errors_point_into_the_query(engine: SparkEngine, text: str, error: type, message: str, pointed: str | None) -> None:
+def test_errors_point_into_the_query(
+    engine: SparkEngine, text: str, error: type[DatabaseError], message: str, pointed: str | None
+) -> None:
     with pytest.raises(error, match=message) as caught:
         engine.describe(text)
     span = caught.value.span

@@ -1,4 +1,4 @@
-"""``python -m tests.soak [kills] [lines] [functions] [fuzz] [--rounds N] [--seconds S] [--inputs N] [--seed K]``"""
+"""``python -m tests.soak [kills] [lines] [functions] [fuzz] [memory] [--rounds N] [--seconds S] [--inputs N] [--seed K]``"""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.soak import functions, fuzz, kills, lines
+from tests.soak import functions, fuzz, kills, lines, memory
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Long runs that look for rare faults.")
     parser.add_argument(
-        "parts", nargs="*", choices=["kills", "lines", "functions", "fuzz"], default=[], help="which (default: all)"
+        "parts", nargs="*", choices=["kills", "lines", "functions", "fuzz", "memory"], default=[], help="which (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=100, help="rounds of kill -9 (default: 100)")
     parser.add_argument("--seconds", type=float, default=300, help="how long functions are called under load (default: 300)")
     parser.add_argument("--inputs", type=int, default=200_000, help="texts given to the dialect (default: 200000)")
+    parser.add_argument("--table-rows", type=int, default=400_000, help="rows of a table that is larger than its memory")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and texts")
     options = parser.parse_args()
     parts: dict[str, Callable[[], int]] = {
         "kills": lambda: kills.run(options.rounds, options.seed),
         "lines": lines.run,
         "functions": lambda: functions.run(options.seconds),
+        "memory": lambda: memory.run(options.table_rows),
         "fuzz": lambda: fuzz.run(options.inputs, options.seed),
     }
     wanted = options.parts or list(parts)
