@@ -13,7 +13,11 @@ CONNECTIONS = {"pg": "pg", "lake": "lake"}
     ("query", "names", "only"),
     [
         ("SELECT * FROM pg.public.customers", ["public.customers"], "pg"),
-        ("SELECT * FROM PG.public.a JOIN pg.b USING (x), pg.c WHERE z IN (SELECT z FROM pg.d)", ["public.a", "b", "c", "d"], "pg"),
+        (
+            "SELECT * FROM PG.public.a JOIN pg.b USING (x), pg.c WHERE z IN (SELECT z FROM pg.d)",
+            ["public.a", "b", "c", "d"],
+            "pg",
+        ),
         ("WITH x AS (SELECT 1 FROM pg.y) SELECT * FROM x", ["y"], "pg"),
         ("WITH x (a, b) AS MATERIALIZED (SELECT 1, 2) SELECT * FROM x JOIN pg.a USING (a)", ["a"], "pg"),
         ("SELECT count(*) FROM (pg.a CROSS JOIN pg.b)", ["a", "b"], "pg"),

@@ -24,7 +24,7 @@ def install_expansion(session: Any, name: str, function: Any, signature: Functio
     """Make ``name`` stand for calls of ``function``, an Arrow function of one struct, over the inputs by their names."""
     from pyspark.java_gateway import ensure_callback_server_started
 
-    ensure_callback_server_started(session.sparkContext._gateway)
+    ensure_callback_server_started(session.sparkContext._gateway)  # type: ignore[no-untyped-call]
     registry = session._jsparkSession.sessionState().functionRegistry()
     registry.createOrReplaceTempFunction(name, _Expansion(session, name, function._judf, signature), "python_udf")
 
