@@ -143,7 +143,7 @@ class _Training:
 
     def useful_threads(self) -> int:
         """How many threads a step is worth: of a small one the threads' waiting for each other takes longer than the work."""
-        products = self.batch * sum(weight.numel() for weight in self.network.weights)
+        products: int = self.batch * sum(weight.numel() for weight in self.network.weights)
         return int(max(1, products // _THREAD_PRODUCTS))
 
     # --- epochs ---
