@@ -67,7 +67,7 @@ from sqlml.statements.describe import run_describe
 from sqlml.statements.evaluate import run_evaluate
 from sqlml.statements.explain import run_explain_model
 from sqlml.statements.export import run_export, run_import
-from sqlml.statements.home import IN_DATABASE, MEMORY, calls_functions, catalog_in, open_home, place_of
+from sqlml.statements.home import IN_DATABASE, MEMORY, calls_functions, catalog_in, check_catalog, open_home, place_of
 from sqlml.statements.jobs import run_cancel_job, run_train_async
 from sqlml.statements.models import find_views, run_alter_model, run_drop_model
 from sqlml.statements.places import Places, changes_hint
@@ -118,6 +118,7 @@ class Session:
         self._watch: Callable[[Event], None] | None = None
         self._interrupted = threading.Event()
         self._closed = False
+        check_catalog(database, catalog)
         catalog = catalog if catalog in (None, IN_DATABASE) else absolute_url(catalog)  # before anything is made
         is_memory = database == MEMORY
         self._temporary = tempfile.mkdtemp(prefix="sqlml-") if is_memory else None
@@ -286,7 +287,7 @@ class Session:
             ),
             DropResource: _Handler(lambda n, p: run_drop_resource(n, p.source, catalog, places.forget), writes=_always),
             DeployFunction: _Handler(
-                lambda n, p: run_deploy_function(n, p.source, catalog, places.engine), writes=_always, lasts=_always
+                lambda n, p: run_deploy_function(n, p.source, catalog, places.engine, self._notice), writes=_always, lasts=_always
             ),
             UndeployFunction: _Handler(
                 lambda n, p: run_undeploy_function(n, p.source, catalog, places.engine, self._notice), writes=_always

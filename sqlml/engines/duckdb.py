@@ -82,6 +82,8 @@ class _Functions:
 
 
 _functions = _Functions()
+_attached: set[str] = set()
+"""The names that ``attach_schema`` was given, in lower case: connections to one file share its attached databases."""
 
 _KINDS = {
     "BOOLEAN": Kind.BOOLEAN,
@@ -394,16 +396,16 @@ class DuckDBEngine:
 
     def attach_schema(self, name: str) -> None:
         """A database in memory, attached under a name: nothing is written to the user's file."""
+        _attached.add(name.lower())
         self.define(f"ATTACH IF NOT EXISTS ':memory:' AS {quote_identifier(name)}")
 
     def has_schema(self, name: str) -> bool:
-        """Whether the user has a schema of this name, or a database that is not our attached one."""
+        """Whether there is a schema of this name, DuckDB's own too, or a database that is not our attached one, in any case."""
         query = (
-            "SELECT 1 FROM duckdb_schemas() WHERE schema_name = ? AND database_name NOT IN ('system', 'temp', ?) "
-            "UNION ALL SELECT 1 FROM duckdb_databases() WHERE database_name = ? AND path IS NOT NULL"
+            "SELECT 1 FROM duckdb_schemas() WHERE lower(schema_name) = lower($1) "
+            "UNION ALL SELECT 1 FROM duckdb_databases() WHERE lower(database_name) = lower($1) AND (path IS NOT NULL OR NOT $2)"
         )
-        current = self.side.execute("SELECT current_database()").fetchall()[0][0]
-        return current == name or bool(self.side.execute(query, [name, name, name]).fetchall())
+        return bool(self.side.execute(query, [name, name.lower() in _attached]).fetchall())
 
     def define(self, statement: str) -> None:
         """Make or drop something of ours that all connections share: a view of the schema ``sqlml``, a macro."""

@@ -36,7 +36,7 @@ from sqlml.engines.postgres_runs import Runs
 from sqlml.engines.postgres_scope import scope_query
 from sqlml.engines.postgres_types import ResultColumn, TypeInfo, refuse_opaque, result_column, unknown_types
 from sqlml.engines.postgres_write import write_table
-from sqlml.errors import BindError, Error, NotSupportedError
+from sqlml.errors import BindError, Error, NotSupportedError, OperationalError
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -145,11 +145,14 @@ class PostgresEngine:
         bound = _bound(text, parameters)
         if self._runs.ends_lost(bound.text):
             return _nothing()
+        undone = _first_key(bound.text) in ("COMMIT", "END") and self.transaction() == -1
         _refuse_copy(bound)
         fields = self._describe(bound)
         if not fields:
             count = self._runs.guard(bound, lambda: self._link.execute(bound.text))
             self._runs.ran(bound.text)
+            if undone:
+                raise OperationalError("the transaction had failed: nothing of it was committed, it was rolled back")
             return _nothing(count)
         if _is_copied(bound.text):
             return self._query(bound, fields)

@@ -37,9 +37,7 @@ _KINDS: dict[str, Kind | None] = {
     "time without time zone": Kind.TIME,
     "timestamp without time zone": Kind.TIMESTAMP,
     "timestamp with time zone": Kind.TIMESTAMPTZ,
-    **dict.fromkeys(
-        ("smallint", "integer", "bigint", "real", "double precision", "numeric", "money", "oid", "xid", "cid"), Kind.NUMBER
-    ),
+    **dict.fromkeys(("smallint", "integer", "bigint", "real", "double precision", "numeric"), Kind.NUMBER),
     **dict.fromkeys(("text", "character varying", "character", '"char"', "name", "uuid", "bit", "bit varying"), Kind.TEXT),
     **dict.fromkeys(("time with time zone", "interval", "bytea", "json", "jsonb", "xml", "inet", "cidr", "point")),
 }

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 16 * 2**20
 """Rows of one COPY; the next ones are made while the last are sent."""
 
-_DROPS = {"v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE"}
+_NO_TABLES = {"v": "view", "m": "materialized view", "f": "foreign table"}
+SQL_TYPE = b"sqlml.sql_type"
+"""In a field's metadata: the type that the column has in the database it comes from."""
 
 
 def write_table(runs: Runs, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
@@ -38,13 +40,27 @@ def write_table(runs: Runs, parts: Sequence[str], schema: pa.Schema, batches: It
         if mode == "replace":
             found = find_relation(runs.ask, parts)
             if found is not None and (parts[0] != "pg_temp" or found[0].startswith("pg_temp")):
-                runs.execute(f"DROP {_DROPS.get(found[2], 'TABLE')} {table_sql(parts)}")
-        _create(runs, parts, columns)
-        return _copy(runs, parts, columns, rows)
+                if found[2] in _NO_TABLES:
+                    raise BindError(
+                        f"{'.'.join(parts)} is a {_NO_TABLES[found[2]]}, not a table", hint="give another name after INTO"
+                    )
+                runs.execute(f"DROP TABLE {table_sql(parts)}")
+        types = [_own_type(field, column) for field, column in zip(schema, columns, strict=True)]
+        _create(runs, parts, columns, types)
+        if all(column.fits(sql_type) for column, sql_type in zip(columns, types, strict=True)):
+            return _copy(runs, parts, columns, rows)
+        return _append(runs, parts, columns, rows)
 
 
-def _create(runs: Runs, parts: Sequence[str], columns: Sequence[Encoding]) -> None:
-    body = ", ".join(f"{quote_identifier(column.name)} {column.sql_type}" for column in columns)
+def _own_type(field: pa.Field, column: Encoding) -> str:
+    """The type that a column has in this database, where the field tells it."""
+    told = (field.metadata or {}).get(SQL_TYPE, b"").decode()
+    return column.sql_type if told in ("", "unknown", "record", "void", "cstring") or told.startswith(("pg_", "any")) else told
+
+
+def _create(runs: Runs, parts: Sequence[str], columns: Sequence[Encoding], types: Sequence[str] = ()) -> None:
+    given = types or [column.sql_type for column in columns]
+    body = ", ".join(f"{quote_identifier(column.name)} {sql_type}" for column, sql_type in zip(columns, given, strict=True))
     runs.execute(f"CREATE TABLE {table_sql(parts)} ({body})")
 
 

@@ -11,17 +11,19 @@ import queue
 import re
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlml.contracts import Stream
 from sqlml.engines.spark_stage import Stage
-from sqlml.engines.spark_text import is_query, quote, quote_parts, with_backticks
-from sqlml.engines.spark_types import arrow_schema, columns_of, in_types
+from sqlml.engines.spark_types import arrow_schema, columns_of, in_types, zone_name
 from sqlml.errors import BindError, Cancelled, DatabaseError, EngineError, Error
 from sqlml.spark_errors import spark_condition, spark_errors
-from sqlml.spark_session import is_connect, open_spark
+from sqlml.spark_session import acquire, is_connect, release
+from sqlml.spark_tables import write_table
+from sqlml.spark_text import is_query, quote, quote_parts, with_backticks
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
 SMALL = 8 << 20
 """Results that Spark expects to be smaller, in bytes, are fetched in one piece."""
 
-FILE_FORMATS = frozenset({"parquet", "orc", "json", "csv", "avro", "text", "delta"})
-"""``parquet."/folder"`` is a folder of files in place of a table."""
-
 _WRAP = "SELECT * FROM (\n"
 _ABSENT = ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND", "PATH_NOT_FOUND", "REQUIRES_SINGLE_PART_NAMESPACE")
 _MISSING_COLUMN = re.compile(r"with name (?:`(?:[^`]|``)+`\.)*`((?:[^`]|``)+)` cannot be resolved")
@@ -40,7 +39,7 @@ _STATISTICS = re.compile(r"Statistics\(sizeInBytes=([\d.E+]+) ([KMGTPE]?i?B)(?:,
 _KEEPS_ROWS = re.compile(r"[\s+:-]*(?:Project|Sort|Window|Repartition\w*)\b")
 _UNITS = {unit: 1024**power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
 _AGAIN = 0.2
-"""Seconds between two requests to stop: Spark forgets one that comes before its job has begun."""
+"""Seconds between two looks, whether somebody wants what runs to stop."""
 _PATIENCE = 3.0
 """Seconds that a stopped action has to come back."""
 _MOST_TABLES = 200
@@ -55,35 +54,24 @@ class SparkEngine:
     notice: str | None = None
     calls_python = False
 
-    def __init__(self, session: Any, staging: str | None = None, *, owned: bool = False) -> None:
+    def __init__(self, session: Any, staging: str | None = None) -> None:
         self.session = session
-        self._owned = owned
         self._stage = Stage(session, staging)
         self._tag = f"sqlml-{uuid.uuid4().hex}"
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._running = 0
+        self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()  # one for each statement that is not over
 
     @classmethod
     def open(cls, options: Mapping[str, Any]) -> SparkEngine:
-        """Open, by the options of ``open_spark``; a session that runs in this process already is used, and left open.
+        """Open, by the options of ``open_spark``; a session that runs in this process already is used.
 
         ``staging`` is a folder or URL that both this process and the cluster can write and read, for rows that come from here.
         """
-        before = _active_session()
-        session = open_spark(options)
-        return cls(session, options.get("staging"), owned=before is None)
+        return cls(acquire(options), options.get("staging"))
 
     def close(self) -> None:
-        """End the session, where this engine began it and nobody else has work in it."""
+        """Let go of the session; it ends with the last who holds it, where sqlml began it."""
         self._stage.close()
-        if self._owned and (is_connect(self.session) or not self._is_busy()):
-            self.session.stop()
-
-    def _is_busy(self) -> bool:
-        with spark_errors():
-            context = self.session.sparkContext
-            return context._jsc is not None and bool(context.statusTracker().getActiveJobsIds())
+        release(self.session)
 
     def quote(self, name: str) -> str:
         """A name as Spark's SQL takes it."""
@@ -152,13 +140,13 @@ class SparkEngine:
     def table_rows(self, parts: Sequence[str]) -> int | None:
         """How many rows a table, view or folder has, by its name's parts; None where there is none."""
         text = f"SELECT count(*) FROM {quote_parts(parts)}"  # noqa: S608
+        stop = self._begin()
         try:
-            with self._statement():
-                return int(self._wait(lambda: self.session.sql(text).collect())[0][0])
+            return int(self._wait(lambda: self.session.sql(text).collect(), stop)[0][0])
         except Exception as error:
             if (spark_condition(error) or "").startswith(_ABSENT):
                 return None
-            with self._translated(text):
+            with self._translated(text, stop=stop):
                 raise
 
     def estimate_rows(self, query: str, parameters: Any = ()) -> int | None:
@@ -195,47 +183,48 @@ class SparkEngine:
 
         if is_query(text):
             return self._query(text, parameters)
-        with self._statement(), self._translated(text):
-            frame = self._wait(lambda: self._sql(with_backticks(text), parameters))
+        stop = self._begin()
+        with self._translated(text, stop=stop):
+            frame = self._wait(lambda: self._sql(with_backticks(text), parameters), stop)
             if not frame.schema.fields:
                 return Stream((), pa.schema([]), _nothing(), has_rows=False)
-            schema = arrow_schema(frame.schema)
-            return Stream(columns_of(frame.schema), schema, _given(_batches(self._wait(frame.toArrow), schema)))
+            schema = self._arrow_schema(frame)
+            return Stream(columns_of(frame.schema), schema, _given(_batches(self._wait(frame.toArrow, stop), schema)))
 
     def _query(self, text: str, parameters: Any) -> Stream:
-        with self._statement(), self._translated(text):
-            frame = self._wait(lambda: self._sql(with_backticks(text), parameters))
-            schema = arrow_schema(frame.schema)
+        stop = self._begin()
+        with self._translated(text, stop=stop):
+            frame = self._wait(lambda: self._sql(with_backticks(text), parameters), stop)
+            schema = self._arrow_schema(frame)
         if not frame.schema.fields:  # WITH … INSERT, which Spark has carried out
             return Stream((), schema, _nothing(), has_rows=False)
         size = self._statistics(text, parameters)[0]
         read = self._whole if size is not None and size <= SMALL else self._in_parts
-        return Stream(columns_of(frame.schema), schema, self._guarded(text, lambda: read(frame, schema)))
+        return Stream(columns_of(frame.schema), schema, self._guarded(text, read(frame, schema, stop), stop))
 
-    def _guarded(self, text: str, read: Callable[[], Iterator[pa.RecordBatch]]) -> Generator[pa.RecordBatch, None, None]:
-        with self._statement():
-            batches = read()
-            while True:
-                with self._translated(text):
-                    if self._stop.is_set():
-                        raise Cancelled("cancelled")
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                if batch.num_rows:
-                    yield batch
+    def _guarded(
+        self, text: str, batches: Iterator[pa.RecordBatch], stop: threading.Event
+    ) -> Generator[pa.RecordBatch, None, None]:
+        while True:
+            with self._translated(text, stop=stop):
+                _check(stop)
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if batch.num_rows:
+                yield batch
 
-    def _whole(self, frame: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        yield from _batches(self._wait(frame.toArrow), schema)
+    def _whole(self, frame: Any, schema: pa.Schema, stop: threading.Event) -> Iterator[pa.RecordBatch]:
+        yield from _batches(self._wait(frame.toArrow, stop), schema)
 
-    def _in_parts(self, frame: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _in_parts(self, frame: Any, schema: pa.Schema, stop: threading.Event) -> Iterator[pa.RecordBatch]:
         """The cluster computes all partitions at once, as Arrow files on its own disks; they come here one after the other."""
         import pyarrow as pa
         from pyspark import StorageLevel
 
         written = frame.mapInArrow(_as_files(), "file binary").persist(StorageLevel.DISK_ONLY)
         try:
-            self._wait(written.count)
+            self._wait(written.count, stop)
             for row in written.toLocalIterator(prefetchPartitions=True):
                 yield from _batches(pa.ipc.open_stream(row[0]).read_all(), schema)
         finally:
@@ -248,25 +237,22 @@ class SparkEngine:
                 continue
 
     def interrupt(self) -> None:
-        """Stop what runs, from any thread."""
-        if not self._running:
-            return
-        self._stop.set()
-        threading.Thread(target=self._keep_stopping, name="sqlml-spark-interrupt", daemon=True).start()
-
-    def _keep_stopping(self) -> None:
-        pause = threading.Event()
-        while self._running and self._stop.is_set():
-            with spark_errors():
-                self.session.interruptTag(self._tag)
-            pause.wait(_AGAIN)
+        """Stop what runs, from any thread; a result that is not read to its end yet is not read on."""
+        for stop in list(self._stops):
+            stop.set()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def register(self, name: str, table: pa.Table) -> None:
-        """Let statements of the session read an Arrow table under a name, as a temporary view, until ``unregister``."""
+    def register(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Let statements of the session read Arrow rows under a name, as a temporary view, until ``unregister``.
+
+        A reader's rows are staged at once, batch by batch.
+        """
+        import pyarrow as pa
+
+        batches = rows if isinstance(rows, pa.RecordBatchReader) else rows.to_batches()
         with self._translated(name):
-            self._stage.frame(table.schema, table.to_batches(), name).createOrReplaceTempView(quote(name))
+            self._stage.frame(rows.schema, batches, name).createOrReplaceTempView(quote(name))
 
     def unregister(self, name: str) -> bool:
         """Forget a table of ``register``."""
@@ -278,33 +264,19 @@ class SparkEngine:
     def write(self, parts: Sequence[str], schema: pa.Schema, batches: Iterable[pa.RecordBatch], mode: str) -> int:
         """Write rows into a table or, ``parquet."/folder"``, into a folder of files; how many there were.
 
-        ``create``, ``replace`` or ``append`` by the columns' names.  All rows are staged before the table is touched; what Spark
-        itself then does is all or nothing as far as the table's format goes (a replaced Parquet table is dropped first).
+        ``create``, ``replace`` or ``append`` by the columns' names.  All rows are staged before the table is touched; see
+        ``write_table`` for what is left where it fails.
         """
-        with self._statement():
-            staged = f"write-{uuid.uuid4().hex}"
-            target = quote_parts(parts)
-            try:
-                with self._translated(target):
-                    frame = self._stage.frame(schema, batches, staged)
-                    self._wait(lambda: self._write(frame, parts, mode))
-            finally:
-                count = self._stage.drop(staged)
+        stop = self._begin()
+        staged = f"write-{uuid.uuid4().hex}"
+        target = quote_parts(parts)
+        try:
+            with self._translated(target, stop=stop):
+                frame = self._stage.frame(schema, batches, staged)
+                self._wait(lambda: write_table(self.session, frame, parts, mode, lambda: _check(stop)), stop)
+        finally:
+            count = self._stage.drop(staged)
         return count
-
-    def _write(self, frame: Any, parts: Sequence[str], mode: str) -> None:
-        if len(parts) == 2 and parts[0].lower() in FILE_FORMATS:
-            how = {"create": "error", "replace": "overwrite", "append": "append"}[mode]
-            frame.write.format(parts[0].lower()).mode(how).save(parts[1])
-        elif mode == "append":
-            view = f"__sqlml_{uuid.uuid4().hex[:12]}"
-            frame.createOrReplaceTempView(view)
-            try:
-                self.session.sql(f"INSERT INTO {quote_parts(parts)} BY NAME SELECT * FROM {view}")  # noqa: S608
-            finally:
-                self.session.catalog.dropTempView(view)
-        else:
-            frame.write.mode("error" if mode == "create" else "overwrite").saveAsTable(quote_parts(parts))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -313,33 +285,34 @@ class SparkEngine:
             return self.session.sql(text)
         return self.session.sql(text, dict(parameters) if isinstance(parameters, Mapping) else list(parameters))
 
-    @contextmanager
-    def _statement(self) -> Iterator[None]:
-        """While a statement runs: what ``interrupt`` stops."""
-        with self._lock:
-            if not self._running:
-                self._stop.clear()
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
+    def _arrow_schema(self, frame: Any) -> pa.Schema:
+        """The Arrow types of a frame's columns; moments bear the session's time zone, in which Spark shows them."""
+        moments = re.search(r"\btimestamp\b", frame.schema.simpleString())
+        return arrow_schema(frame.schema, zone_name(self.session.conf.get("spark.sql.session.timeZone")) if moments else "UTC")
 
-    def _wait(self, action: Callable[[], T]) -> T:
-        """What an action gives, whose jobs ``interrupt`` stops.
+    def _begin(self) -> threading.Event:
+        """What ``interrupt`` sets, for as long as somebody holds it."""
+        stop = threading.Event()
+        self._stops.add(stop)
+        return stop
 
-        It runs on a thread of its own, which is given up if it does not come back soon after: Spark forgets to answer where a
-        job is stopped between two stages of an adaptive plan.
+    def _wait(self, action: Callable[[], T], stop: threading.Event) -> T:
+        """What an action gives, whose jobs are stopped as soon as ``stop`` is set.
+
+        It runs on a thread of its own, since Spark itself waits for nobody, and forgets a request to stop that comes before its
+        job has begun.  The thread is given up if it does not come back soon after.
         """
         done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._act, args=(action, done), name="sqlml-spark", daemon=True).start()
+        threading.Thread(target=self._act, args=(action, stop, done), name="sqlml-spark", daemon=True).start()
         patience = _PATIENCE
         while True:
             try:
                 result, error = done.get(timeout=_AGAIN)
             except queue.Empty:
-                patience -= _AGAIN if self._stop.is_set() else 0
+                if not stop.is_set():
+                    continue
+                self._cancel_jobs()
+                patience -= _AGAIN
                 if patience <= 0:
                     raise Cancelled("cancelled") from None
                 continue
@@ -347,24 +320,43 @@ class SparkEngine:
                 raise error
             return cast(T, result)
 
-    def _act(self, action: Callable[[], T], done: queue.SimpleQueue[tuple[T | None, BaseException | None]]) -> None:
+    def _act(
+        self, action: Callable[[], T], stop: threading.Event, done: queue.SimpleQueue[tuple[T | None, BaseException | None]]
+    ) -> None:
         try:
-            self.session.addTag(self._tag)  # of this thread's jobs alone
-            if self._stop.is_set():
-                raise Cancelled("cancelled")
+            self._tag_jobs()
+            _check(stop)
             done.put((action(), None))
         except BaseException as error:
             done.put((None, error))
 
+    def _tag_jobs(self) -> None:
+        """Mark the jobs that this thread begins.  In this process by the context's tags: the session's own do not reach those
+        that fetch Arrow.
+        """
+        if is_connect(self.session):
+            self.session.addTag(self._tag)
+        else:
+            self.session.sparkContext.addJobTag(self._tag)
+            self.session.sparkContext.setInterruptOnCancel(True)
+
+    def _cancel_jobs(self) -> None:
+        if is_connect(self.session):
+            self.session.interruptTag(self._tag)
+        else:
+            self.session.sparkContext.cancelJobsWithTag(self._tag)
+
     @contextmanager
-    def _translated(self, text: str, shift: int = 0, sent: str | None = None) -> Iterator[None]:
+    def _translated(
+        self, text: str, shift: int = 0, sent: str | None = None, stop: threading.Event | None = None
+    ) -> Iterator[None]:
         """Spark's errors as ours, placed in ``text``; Spark got ``sent``, in which it begins at ``shift``."""
         got = with_backticks(text) if sent is None else sent
         try:
             with spark_errors(got):
                 yield
         except DatabaseError as error:
-            if self._stop.is_set():
+            if stop is not None and stop.is_set():
                 raise Cancelled("cancelled") from None
             if error.source == got:
                 same = len(with_backticks(text)) == len(text)
@@ -389,15 +381,9 @@ def _expected(plan: str) -> tuple[float | None, float | None]:
     return size, None
 
 
-def _active_session() -> Any:
-    """The session that runs in this process, if one does."""
-    import sys
-
-    if "pyspark" not in sys.modules:
-        return None
-    from pyspark import SparkContext
-
-    return SparkContext._active_spark_context
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Cancelled("cancelled")
 
 
 def _move(error: DatabaseError, text: str | None, shift: int) -> None:

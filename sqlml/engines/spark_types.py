@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from sqlml.errors import NotSupportedError
 from sqlml.types import Column, Kind
@@ -20,6 +22,7 @@ _KINDS = {
     "timestamp": Kind.TIMESTAMPTZ,  # a moment; shown in the session's time zone
     "timestamp_ntz": Kind.TIMESTAMP,
 } | dict.fromkeys(("byte", "short", "integer", "long", "float", "double", "decimal", "void"), Kind.NUMBER)
+_OFFSET = re.compile(r"Z|(?:UTC|GMT|UT)?(?:(?P<sign>[+-])(?P<hours>\d\d?)(?::?(?P<minutes>\d\d))?(?::?00)?)?")
 _LISTS = {Kind.NUMBER: Kind.NUMBERS, Kind.TEXT: Kind.TEXTS}
 
 
@@ -43,14 +46,34 @@ def _type_name(data_type: Any) -> str:
     return "NULL" if data_type.typeName() == "void" else str(data_type.simpleString())
 
 
-def arrow_schema(schema: Any) -> pa.Schema:
-    """The Arrow types of a Spark schema's columns; moments in UTC.  ``NotSupportedError`` names a column that has none."""
+def zone_name(zone: str) -> str:
+    """A time zone as Spark's settings name it (``GMT+2``, ``Z``, ``Europe/Berlin``) in the words of Arrow's types.
+
+    ``NotSupportedError`` for an abbreviation, which Java alone knows.
+    """
+    offset = _OFFSET.fullmatch(zone)
+    if offset is not None and offset["hours"]:
+        return f"{offset['sign']}{int(offset['hours']):02}:{int(offset['minutes'] or 0):02}"
+    if offset is not None:
+        return "UTC"
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # not found, or no name of a zone at all
+        raise NotSupportedError(
+            f"the session's time zone {zone} is known to Spark alone",
+            hint="name it by its place: SET spark.sql.session.timeZone = 'America/Los_Angeles'",
+        ) from None
+    return zone
+
+
+def arrow_schema(schema: Any, zone: str = "UTC") -> pa.Schema:
+    """The Arrow types of a Spark schema's columns, moments in a zone.  ``NotSupportedError`` names a column that has none."""
     import pyarrow as pa
 
     fields = []
     for field in schema.fields:
         try:
-            fields.append(pa.field(field.name, _arrow_type(field.dataType)))
+            fields.append(pa.field(field.name, _arrow_type(field.dataType, zone)))
         except TypeError:
             raise NotSupportedError(
                 f"column {field.name} is {field.dataType.simpleString()}, which Arrow cannot carry out of Spark",
@@ -59,14 +82,14 @@ def arrow_schema(schema: Any) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _arrow_type(data_type: Any) -> pa.DataType:
+def _arrow_type(data_type: Any, zone: str) -> pa.DataType:
     import pyarrow as pa
 
     name = data_type.typeName()
     plain = {
         "boolean": pa.bool_(), "byte": pa.int8(), "short": pa.int16(), "integer": pa.int32(), "long": pa.int64(),
         "float": pa.float32(), "double": pa.float64(), "string": pa.string(), "char": pa.string(), "varchar": pa.string(),
-        "binary": pa.binary(), "date": pa.date32(), "timestamp": pa.timestamp("us", "UTC"), "timestamp_ntz": pa.timestamp("us"),
+        "binary": pa.binary(), "date": pa.date32(), "timestamp": pa.timestamp("us", zone), "timestamp_ntz": pa.timestamp("us"),
         "void": pa.null(),
     }  # fmt: skip
     if name in plain:
@@ -74,11 +97,11 @@ def _arrow_type(data_type: Any) -> pa.DataType:
     if name == "decimal":
         return pa.decimal128(data_type.precision, data_type.scale)
     if name == "array":
-        return pa.list_(_arrow_type(data_type.elementType))
+        return pa.list_(_arrow_type(data_type.elementType, zone))
     if name == "map":
-        return pa.map_(_arrow_type(data_type.keyType), _arrow_type(data_type.valueType))
+        return pa.map_(_arrow_type(data_type.keyType, zone), _arrow_type(data_type.valueType, zone))
     if name == "struct":
-        return pa.struct([(field.name, _arrow_type(field.dataType)) for field in data_type.fields])
+        return pa.struct([(field.name, _arrow_type(field.dataType, zone)) for field in data_type.fields])
     if name.startswith("interval day"):
         return pa.duration("us")
     raise TypeError(name)

@@ -236,10 +236,10 @@ def _registered(what: str) -> list[Candidate]:
 
 def _types(what: str) -> list[Candidate]:
     """What a connection or a runner can be."""
-    from sqlml.connections import CONNECTION_TYPES
     from sqlml.registry import names
+    from sqlml.statements.connections import connection_types
 
-    return [Candidate(name, f"type of {what}") for name in (CONNECTION_TYPES if what == "connection" else names("runner_type"))]
+    return [Candidate(name, f"type of {what}") for name in (connection_types() if what == "connection" else names("runner_type"))]
 
 
 def _fitted() -> list[Candidate]:
@@ -251,13 +251,13 @@ def _fitted() -> list[Candidate]:
 
 def _options(algorithm: str) -> tuple[OptionSpec, ...]:
     """The options of an algorithm, or of ``connection:postgres``; none where it is unknown or its library is missing."""
-    from sqlml.connections import CONNECTION_TYPES
     from sqlml.registry import get, get_algorithm
+    from sqlml.statements.connections import connection_options
 
     what, colon, name = algorithm.partition(":")
     try:
         if what == "connection":
-            return CONNECTION_TYPES.get(name.lower(), ())
+            return connection_options(name) or ()
         return tuple(get("runner_type", name).options) if colon else get_algorithm(algorithm).options
     except Error:
         return ()

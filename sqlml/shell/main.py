@@ -90,7 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="sqlml", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("database", nargs="?", default=":memory:", metavar="DATABASE", help="a DuckDB file, made where there is none")
+    add(
+        "database",
+        nargs="?",
+        default=":memory:",
+        metavar="DATABASE",
+        help="a DuckDB file, made where there is none, or postgresql://user@host/database",
+    )
     add(
         "-c", const="sql", action=_InOrder, dest="scripts", default=[], metavar="SQL", help="run this and leave (may be repeated)"
     )

@@ -6,9 +6,11 @@ import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 from sqlml_dialect import (
     Calls,
     DialectError,
@@ -219,10 +221,15 @@ class Binding(ABC):
         place, parts = self._places.table(table)
         return self._places.engine(place).table_rows(parts)
 
-    def write(self, table: QualifiedName, stream: Stream, mode: str) -> int:
-        """Write a result into a table, wherever that is; how many rows there were."""
+    def write(self, table: QualifiedName, stream: Stream, mode: str, source: str | None = None) -> int:
+        """Write a result of ``source`` (None: home) into a table, wherever that is; how many rows there were.
+
+        In the database that they come from, columns keep the types that they have there.
+        """
         place, parts = self._places.table(table)
-        return self._places.engine(place).write(parts, stream.schema, stream.batches, mode)
+        schema = stream.schema if place == source else _without_types(stream.schema)
+        with closing(stream.batches) as batches:  # where the write fails, what is read must not stay open
+            return self._places.engine(place).write(parts, schema, batches, mode)
 
     def predict_table(
         self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
@@ -248,9 +255,9 @@ class Binding(ABC):
         brought: tuple[TablePiece, ...] = (),
     ) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-            if kept_by in _FOLLOW:
-                if self._views is None:
-                    raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
+            if self._views is None and kept_by not in (None, PREPARED):
+                raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
+            if self._views is not None and kept_by in _FOLLOW:
                 self._call_sql(version, output, arguments)  # says what is wrong with it
                 self._views.ensure(ref, output)
                 return view_call_sql(self._schema, ref, version, output, arguments)
@@ -297,14 +304,31 @@ class Binding(ABC):
         load = partial(Model.open, version.bundle, version.sha256)
         return self._target.call_sql(version.uid, output, version.signature, load, arguments)
 
-    @staticmethod
-    def _kept_by(source: str, span: Span) -> str | None:
+    def _kept_by(self, source: str, span: Span) -> str | None:
         """What keeps the text and runs it again later, if the statement makes such a thing: a view, a macro …"""
         words = [t.text for t in scan(source, *span) if t.kind is Kind.WORD]
         match = _KEPT.match(" ".join(words[:6]))
         if match is None:
-            return None
+            return None if self.inside else _keeps_expressions(words)
         return match["made"].lower() if match["made"] else PREPARED
+
+
+def _without_types(schema: pa.Schema) -> pa.Schema:
+    for index, field in enumerate(schema):
+        schema = schema.set(index, field.remove_metadata())
+    return schema
+
+
+def _keeps_expressions(words: list[str]) -> str | None:
+    """What a definition makes that keeps the expressions in it: an index, a column's default, a policy; a query's rows do not."""
+    keys = [word.upper() for word in words]
+    if not keys or keys[0] not in ("CREATE", "ALTER"):
+        return None
+    if keys[0] == "CREATE" and "TABLE" in keys[1:4] and "AS" in keys and not {"GENERATED", "DEFAULT", "CHECK"} & set(keys):
+        return None
+    kinds = ("TABLE", "INDEX", "POLICY", "TRIGGER", "RULE", "STATISTICS", "DOMAIN", "TYPE", "PROCEDURE")
+    found = next((key for key in keys[1:5] if key in kinds), None)
+    return found.lower() if found else "definition"
 
 
 def _kept_error(kept_by: str | None, version: Version, source: str, span: Span, engine: str) -> NotSupportedError:

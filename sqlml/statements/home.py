@@ -32,6 +32,15 @@ class Place:
     is_new: bool
 
 
+def check_catalog(database: str, catalog: str | None) -> None:
+    """``NotSupportedError`` for a catalog that a database cannot hold."""
+    if catalog == IN_DATABASE and not is_url(database):
+        raise NotSupportedError(
+            f"catalog={IN_DATABASE!r} is for a PostgreSQL server: a DuckDB file has its catalog beside it",
+            hint="leave out catalog",
+        )
+
+
 def place_of(database: str, catalog: str | None, temporary: str | None) -> Place:
     """Where a database is and where its models go.  ``temporary``: the folder of a database in memory."""
     if temporary is not None:
@@ -54,7 +63,9 @@ def is_url(database: str) -> bool:
 
 def open_home(database: str) -> Engine:
     """Connect to a database."""
-    kind = "postgres" if is_url(database) else "duckdb"
+    kind = "duckdb"
+    if is_url(database):
+        kind, database = "postgres", f"postgresql://{database.partition('://')[2]}"  # whichever driver the URL names
     engine: Engine = get("engine", kind).open(database)
     return engine
 
@@ -68,11 +79,6 @@ def catalog_in(database: str, catalog: str | None, engine: Engine) -> str | None
     """The catalog's URL; ``database`` means a schema of its own in the same PostgreSQL."""
     if catalog != IN_DATABASE:
         return catalog
-    if not is_url(database):
-        raise NotSupportedError(
-            f"catalog={IN_DATABASE!r} is for a PostgreSQL server: a DuckDB file has its catalog beside it",
-            hint="leave out catalog",
-        )
     engine.run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG_SCHEMA}")
     plain = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", database, flags=re.IGNORECASE)
     return f"{plain}{'&' if '?' in plain else '?'}options=-csearch_path%3D{CATALOG_SCHEMA}"

@@ -15,12 +15,12 @@ from sqlml.contracts import Engine
 from sqlml.errors import BindError, NotSupportedError
 from sqlml.statements.database_functions import (
     EngineOf,
-    compile_version,
     deployed_function,
     function_engine,
     function_name,
+    installer_of,
     name_of,
-    output_text,
+    plan_version,
 )
 from sqlml.statements.resources import bind_resource, check_built_in, masked
 from sqlml.statements.tree import PlanNode
@@ -38,7 +38,7 @@ def plan_place(node: PlaceNode, parameters: Parameters, catalog: Catalog, engine
         case DeployFunction():
             return plan_deploy_function(node, parameters.source, catalog, engine_of)
         case UndeployFunction():
-            return plan_undeploy_function(node, parameters.source, catalog)
+            return plan_undeploy_function(node, parameters.source, catalog, engine_of)
 
 
 def plan_create_resource(node: CreateResource, parameters: Parameters, catalog: Catalog, home: Engine) -> PlanNode:
@@ -67,10 +67,11 @@ def plan_drop_resource(node: DropResource, source: str, catalog: Catalog) -> Pla
 def plan_deploy_function(node: DeployFunction, source: str, catalog: Catalog, engine_of: EngineOf) -> PlanNode:
     """What DEPLOY … TO DATABASE would install: the function is made, and shown to nobody."""
     version = resolve_model(catalog, node.model, source)
-    name = function_name(node, version, source)
     engine = function_engine(node.database, node.model, source, engine_of)
+    installer = installer_of(engine)
+    name = function_name(node, version, source, installer)
     try:
-        function = compile_version(version, engine, name)
+        function = plan_version(version, installer, name)
     except (BindError, NotSupportedError) as error:
         raise error.located(source, node.model.span) from None
     place = name_of(node.database)
@@ -80,7 +81,7 @@ def plan_deploy_function(node: DeployFunction, source: str, catalog: Catalog, en
         "version": version.version,
         "database": place,
         "engine": engine.name,
-        "function": output_text(function),
+        "function": function.text,
         "nodes": function.size,
         "memory": function.memory,
         "now": [f"{f.text} is {f.model}@{f.version}" for f in there],
@@ -89,8 +90,8 @@ def plan_deploy_function(node: DeployFunction, source: str, catalog: Catalog, en
     return PlanNode("deploy", fields, (), title)
 
 
-def plan_undeploy_function(node: UndeployFunction, source: str, catalog: Catalog) -> PlanNode:
+def plan_undeploy_function(node: UndeployFunction, source: str, catalog: Catalog, engine_of: EngineOf) -> PlanNode:
     """What UNDEPLOY FUNCTION would remove."""
-    found = deployed_function(node, source, catalog)
+    found = deployed_function(node, source, catalog, engine_of)
     fields = {"function": found.text, "database": found.connection, "now": f"{found.model}@{found.version}"}
     return PlanNode("undeploy", fields, (), f"UNDEPLOY FUNCTION {found.text}")

@@ -28,7 +28,7 @@ def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog
         sql = queries.predict_table(parameters.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
         return run_into(sql, node.into, node.query.span, parameters, queries)
     stream = queries.run(inner, parameters.within(node.query.span))
-    return stream_into(scored(stream, fast_model(version), version.inputs), node.into, queries)
+    return stream_into(scored(stream, fast_model(version), version.inputs), node.into, queries, inner.at)
 
 
 def bind_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> tuple[Version, Sql]:
@@ -51,7 +51,7 @@ def check_added(added: Sequence[str], present: Set[str], query: Query, source: s
     if twice:
         raise BindError(
             f"the query has a column {twice[0]} already, which this statement adds", source=source, span=query.span,
-            hint=f"leave it out: SELECT * EXCLUDE ({', '.join(name_sql(name) for name in twice)}) FROM …",  # noqa: S608
+            hint=f"leave out {', '.join(name_sql(name) for name in twice)}, or give it another name in the query",
         )  # fmt: skip
 
 
@@ -70,11 +70,11 @@ def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, qu
     return stream_result(stream)
 
 
-def stream_into(stream: Stream, into: Into | None, queries: Queries) -> Result:
-    """Rows as they come, as a result or into a table: all of them or none."""
+def stream_into(stream: Stream, into: Into | None, queries: Queries, source: str | None = None) -> Result:
+    """Rows of ``source`` (None: home) as they come, as a result or into a table: all of them or none."""
     if into is None:
         return stream_result(stream)
-    return Result(rowcount=queries.write(into.table, stream, into.mode))
+    return Result(rowcount=queries.write(into.table, stream, into.mode, source))
 
 
 def check_into(into: Into, queries: Queries, source: str) -> None:

@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlml_dialect import CreateResource, DropResource, Option
+from sqlml_dialect import CreateResource, DropResource, Placeholder, Struct
 
 from sqlml.binder.models import check_name
 from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
-from sqlml.connections import CONNECTION_TYPES, PASSWORD_FILE, connection_fault, is_secret_name, resolve_url, secret_in
+from sqlml.connections import PASSWORD_FILE, connection_fault, resolve_url, secrets_in
 from sqlml.contracts import Engine, OptionSpec
 from sqlml.errors import BindError, Error, OperationalError, did_you_mean
 from sqlml.registry import get, names
+from sqlml.statements.connections import connection_options, connection_types, reads_itself
 from sqlml.statements.result import Result
 
 RESERVED = ("sqlml", "ml")
@@ -80,10 +81,11 @@ def _specs(node: CreateResource, source: str) -> tuple[OptionSpec, ...]:
     """The options of a type."""
     name = node.type.name
     if node.what == "connection":
-        specs = CONNECTION_TYPES.get(name.lower())
+        specs = connection_options(name)
         if specs is not None:
             return specs
-        near, more = did_you_mean(name, CONNECTION_TYPES), f"there are: {', '.join(CONNECTION_TYPES)}"
+        known = connection_types()
+        near, more = did_you_mean(name, known), f"there are: {', '.join(known)}"
         hint = f"{near}  ({more})" if near else more
         raise BindError(f"unknown connection type {name}", source=source, span=node.type.span, hint=hint)
     try:
@@ -101,7 +103,7 @@ def _check_free(node: CreateResource, source: str, catalog: Catalog, home: Engin
     check_name(name, source, span, f"a {node.what}")
     if "." in name:
         raise BindError(f"{name!r} cannot be the name of a {node.what}: it contains a dot", source=source, span=span)
-    is_place = node.what == "connection" or node.type.name.lower() == "spark"
+    is_place = node.what == "connection" or reads_itself(node.type.name)
     why = _built_in(node.what, name)
     if why is None and is_place:
         why = _other_place(node, catalog) or _taken_at_home(name, home)
@@ -116,20 +118,19 @@ def _built_in(what: str, name: str) -> str | None:
 
 
 def _other_place(node: CreateResource, catalog: Catalog) -> str | None:
-    """Connections and runners of type spark both stand before a table's name."""
+    """Connections and runners that read themselves both stand before a table's name."""
     if node.what == "runner":
         return "there is a connection of that name" if catalog.find_resource("connection", node.name.name) else None
     runner = catalog.find_resource("runner", node.name.name)
-    return "the runner of that name is a connection already" if runner is not None and runner.type == "spark" else None
+    return "the runner of that name is a connection already" if runner is not None and reads_itself(runner.type) else None
 
 
 def _taken_at_home(name: str, home: Engine) -> str | None:
     """``c.t`` would be the home's own table."""
     if name.lower() in RESERVED:
         return f"{name}.… is sqlml's own"
-    stream = home.run("SELECT catalog_name::VARCHAR AS a, schema_name::VARCHAR AS b FROM information_schema.schemata")
-    taken = {str(found).lower() for batch in stream.batches for column in batch.columns for found in column.to_pylist()}
-    return "the database has a schema or database of that name" if name.lower() in taken else None
+    taken = home.has_schema(name) or home.has_schema(home.fold(name))
+    return "the database has a schema or database of that name" if taken else None
 
 
 def check_built_in(node: DropResource) -> None:
@@ -145,17 +146,22 @@ def masked(node: CreateResource, source: str) -> str:
     """The text with stars for what looks like a secret, for the line that an error shows; every place stays where it is."""
     for option in node.options:
         first, last = option.value_span
-        secret, written = _secret(option), source[first:last]
-        if secret:
-            stars = written.replace(secret, "*" * len(secret)) if secret in written else "*" * len(written)
-            source = source[:first] + stars + source[last:]
+        written = source[first:last]
+        for _, secret in secrets_in({option.name.name: _plain(option.value)}):
+            text = str(secret)
+            whole = "%" in written or text not in written  # it may be there in other letters, or in part
+            written = "*" * len(written) if whole else written.replace(text, "*" * len(text))
+        source = source[:first] + written + source[last:]
     return source
 
 
-def _secret(option: Option) -> str | None:
-    if not isinstance(option.value, str):
-        return None
-    return option.value if is_secret_name(option.name.name) else secret_in(option.value)
+def _plain(value: Any) -> Any:
+    """An option's value as it stands in the text; a parameter's is not there."""
+    if isinstance(value, Struct):
+        return {name: _plain(item) for name, item in value.items}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, Placeholder) else value
 
 
 def _tell_if_unready(name: str, options: Mapping[str, Any], notice: Callable[[str], None]) -> None:

@@ -25,6 +25,8 @@ from sqlml.types import Column, arrow_type, kind_of_arrow, sql_type
 if TYPE_CHECKING:
     from sqlml.plan import InputColumn
 
+SQL_TYPE_KEY = "sqlml.sql_type"
+"""In a field's metadata: the type that the column has in the database it comes from."""
 Add: TypeAlias = Callable[[Any, pa.StructArray], pa.RecordBatch]
 """What a model answers to some rows, as columns."""
 
@@ -51,7 +53,8 @@ def scored(
     kept = [i for i in range(len(stream.schema)) if not (drops_inputs and i in places.values())]
     empty = [pa.array([], stream.schema.field(place).type) for place in places.values()]
     added = add(model, pa.StructArray.from_arrays(empty, names=list(places)) if places else _no_columns(0)).schema
-    schema = pa.schema([*(stream.schema.field(i) for i in kept), *added])
+    own = [stream.schema.field(i).with_metadata({SQL_TYPE_KEY: stream.columns[i].sql_type}) for i in kept]
+    schema = pa.schema([*own, *added])
     columns = (*(stream.columns[i] for i in kept), *(Column(f.name, sql_type(f.type), kind_of_arrow(f.type)) for f in added))
 
     def batches() -> Generator[pa.RecordBatch, None, None]:

@@ -55,6 +55,69 @@ def test_another_version_takes_its_place(bank: tuple[sqlml.Connection, psycopg.C
     assert client.execute("SELECT guess(30)").fetchall()[0][0] == pytest.approx(expected[0][0], rel=1e-9)
 
 
+class Broken(Exception):
+    """What happens to a catalog."""
+
+
+def test_a_catalog_that_fails_leaves_the_database_as_it_was(
+    bank: tuple[sqlml.Connection, psycopg.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, client = bank
+
+    def fail(*_: object) -> None:
+        raise Broken("disk full")
+
+    connection.execute("DEPLOY MODEL spends TO DATABASE pg AS FUNCTION guess")
+    row = connection.execute("SELECT age, job, balance, spent IS NULL FROM people LIMIT 1").fetchall()[0][:-1]
+    call = f"SELECT guess({', '.join(['%s'] * len(row))})"
+    before = client.execute(call, row).fetchall()
+    connection.execute("TRAIN MODEL spends USING linear_regression TARGET spent ON inline AS SELECT age, spent FROM people")
+    monkeypatch.setattr(connection.session._catalog, "record_function", fail)
+    with pytest.raises(Broken, match="disk full"):
+        connection.execute("DEPLOY MODEL spends@2 TO DATABASE pg AS FUNCTION guess")
+    with pytest.raises(Broken, match="disk full"):
+        connection.execute("DEPLOY MODEL spends@2 TO DATABASE pg AS FUNCTION public.other")
+    assert connection.session.notices == []
+    assert client.execute(call, row).fetchall() == before
+    assert client.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace").fetchall() == [("guess",)]
+    comment = client.execute("SELECT obj_description('guess'::regproc, 'pg_proc')").fetchall()
+    assert comment == [("sqlml predict: spends@1, deployed by sqlml",)]
+    rows = connection.execute("SELECT function, version FROM sqlml.functions").fetchall()
+    assert rows == [("public.guess", 1)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_cannot_be_put_back_is_a_notice(
+    bank: tuple[sqlml.Connection, psycopg.Connection], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    connection, client = bank
+
+    def fail(*_: object) -> None:
+        client.execute("DROP FUNCTION guess")
+        client.execute("CREATE FUNCTION guess(a int) RETURNS int LANGUAGE sql AS 'SELECT 7'")
+        raise Broken("disk full")
+
+    if there:
+        connection.execute("DEPLOY MODEL spends TO DATABASE pg AS FUNCTION guess")
+    monkeypatch.setattr(connection.session._catalog, "record_function", fail)
+    with pytest.raises(Broken, match="disk full"):
+        connection.execute("DEPLOY MODEL spends TO DATABASE pg AS FUNCTION guess")
+    [notice] = connection.session.notices
+    noted = "spends@1 is noted for it" if there else "nothing is noted of it"
+    assert notice.startswith(f"the database keeps the new function public.guess, while {noted}: ")
+    assert "that sqlml did not make" in notice
+
+
+def test_names_are_folded_as_the_database_does(bank: tuple[sqlml.Connection, psycopg.Connection]) -> None:
+    connection, client = bank
+    connection.execute('DEPLOY MODEL spends TO DATABASE pg AS FUNCTION "Guess"')
+    connection.execute("DEPLOY MODEL spends TO DATABASE pg AS FUNCTION GUESS")
+    connection.execute("UNDEPLOY FUNCTION Guess FROM DATABASE pg")
+    assert client.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace").fetchall() == [("Guess",)]
+    connection.execute('UNDEPLOY FUNCTION "Guess" FROM DATABASE pg')
+    assert connection.execute("SHOW DEPLOYED FUNCTIONS").fetchall() == []
+
+
 def test_what_is_not_ours_stays(bank: tuple[sqlml.Connection, psycopg.Connection]) -> None:
     connection, client = bank
     client.execute("CREATE FUNCTION buys(a int) RETURNS int LANGUAGE sql AS 'SELECT 7'")
@@ -118,7 +181,7 @@ def test_explain_shows_the_function_and_makes_none(bank: tuple[sqlml.Connection,
     [
         ("DEPLOY MODEL buys TO DATABASE pgg", "unknown connection pgg"),
         ("DEPLOY MODEL byus TO DATABASE pg", "unknown model byus"),
-        ("DEPLOY MODEL buys TO DATABASE", "functions of PostgreSQL only: this database is of type duckdb"),
+        ("DEPLOY MODEL buys TO DATABASE", "functions of postgres databases only: this database is of type duckdb"),
         ("DEPLOY MODEL buys TO DATABASE pg AS FUNCTION a.b.c", "its schema and its name, at most"),
         ("DEPLOY MODEL buys TO DATABASE pg AS FUNCTION nowhere.f", "nowhere"),
         ("BEGIN; DEPLOY MODEL buys TO DATABASE pg", "cannot run inside an open transaction"),

@@ -265,3 +265,76 @@ def test_options_that_predict_does_not_know(connection: sqlml.Connection) -> Non
     for runner in ("", "ON inline "):
         with pytest.raises(BindError, match="no option nonsense"):
             connection.execute(f"PREDICT MODEL buys WITH (nonsense = 1) {runner}AS SELECT * FROM people")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE INDEX i ON people (PREDICT(buys))",
+        "ALTER TABLE people ADD COLUMN p text GENERATED ALWAYS AS (PREDICT(buys)) STORED",
+        "CREATE TABLE g (age int, job text, balance float8, p text DEFAULT PREDICT(buys USING 1 AS age, 'a' AS job, 2 AS balance))",
+        "ALTER TABLE people ADD CONSTRAINT c CHECK (PREDICT(buys) <> 'maybe')",
+        "CREATE POLICY p ON people USING (PREDICT(buys) = 'yes')",
+        "CREATE MATERIALIZED VIEW m AS SELECT PREDICT(buys) FROM people",
+    ],
+)
+def test_what_keeps_an_expression_cannot_call_a_function_that_goes(connection: sqlml.Connection, statement: str) -> None:
+    """The server would drop it, and its data, together with the function."""
+    train(connection)
+    with pytest.raises(NotSupportedError, match="goes with it"):
+        connection.execute(statement)
+    connection.execute("CREATE TABLE kept AS SELECT id, PREDICT(buys) AS p FROM people")
+
+
+def test_columns_keep_the_servers_types(connection: sqlml.Connection) -> None:
+    train(connection)
+    connection.execute("CREATE TYPE mood AS ENUM ('sad', 'ok'); ")
+    connection.execute(
+        "CREATE TABLE odd AS SELECT *, 'ok'::mood AS mood, gen_random_uuid() AS u, '{\"a\": 1}'::jsonb AS j, '1.2.3.4'::inet AS ip, "
+        "12345678901234567890.5::numeric AS n, '1 day'::interval AS i, id::varchar(9) AS v FROM people WHERE id < 20"
+    )
+    connection.execute("PREDICT MODEL buys INTO typed AS SELECT * FROM odd")
+    query = "SELECT column_name, udt_name FROM information_schema.columns WHERE table_name = ? ORDER BY ordinal_position"
+    before, after = (connection.execute(query, [name]).fetchall() for name in ("odd", "typed"))
+    assert after[: len(before)] == before
+    assert connection.execute("SELECT count(*) FROM odd JOIN typed USING (id, mood, u, j, ip, i, v)").fetchone() == (20,)
+
+
+def test_replace_leaves_views_alone(connection: sqlml.Connection) -> None:
+    train(connection)
+    connection.execute("CREATE VIEW v AS SELECT * FROM people")
+    with pytest.raises(BindError, match="v is a view"):
+        connection.execute("PREDICT MODEL buys INTO v REPLACE AS SELECT * FROM people")
+    assert connection.execute("SELECT count(*) FROM v").fetchone() == (600,)
+
+
+def test_a_failed_transaction_is_not_committed_in_silence(connection: sqlml.Connection) -> None:
+    connection.execute("BEGIN")
+    with pytest.raises(Error):
+        connection.execute("SELECT 1 / 0")
+    with pytest.raises(OperationalError, match="rolled back"):
+        connection.execute("COMMIT")
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_write_that_fails_elsewhere_leaves_the_connection_free(postgres: str, tmp_path: Path, own_home: None) -> None:
+    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+        connection.execute("CREATE TABLE t AS SELECT i AS a, i % 2 AS y FROM range(300000) r(i)")
+        connection.execute("TRAIN MODEL m TARGET y LIMIT (ROWS 100) WITH (n_estimators = 2) ON inline AS FROM t")
+        connection.execute(f"CREATE CONNECTION pg TYPE postgres WITH (url = '{postgres.replace('postgres:@', 'postgres@')}')")
+        with pytest.raises(Error, match="nowhere"):
+            connection.execute("PREDICT MODEL m INTO pg.nowhere.scores AS FROM t")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE u AS SELECT 1 AS a")
+        connection.execute("ROLLBACK")
+
+
+def test_a_driver_in_the_url_is_no_matter(postgres: str, own_home: None) -> None:
+    with sqlml.connect(postgres.replace("postgresql://", "postgresql+psycopg://")) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_no_file_is_left_by_a_catalog_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(NotSupportedError, match="beside it"):
+        sqlml.connect(tmp_path / "x.duckdb", catalog="database")
+    assert list(tmp_path.iterdir()) == []

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 import sqlml
+from sqlml import registry
 from sqlml.connections import connection_fault, resolve_url, secret_in
+from sqlml.contracts import OptionSpec
+from sqlml.engines.duckdb import DuckDBEngine
 from tests.dialect.golden import read_messages
 
 MESSAGES = read_messages("errors/resources.txt")
@@ -153,6 +158,16 @@ def test_the_password_goes_into_the_url(url: str, resolved: str, tmp_path: Path,
         ("postgresql://h/d?user=me&password=a", "a"),
         ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx;PWD%3Da", "a"),
         ("sc://h:15002/;token=a", "a"),
+        ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Da%3BUID%3Dme", "a%3BUID%3Dme"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3D%7Ba%3Bb%7D", "%7Ba%3Bb%7D"),
+        ("trino://h/?url=postgresql%253A%252F%252Fme%253Aa%2540h", "a"),
+        ("snowflake://me@h/d?private_key_passphrase=a", "a"),
+        ("DefaultEndpointsProtocol=https;AccountKey=a==;EndpointSuffix=e", "a=="),
+        ("-Dhttp.proxy=http://me:a@h", "a"),
+        ("https://h/c?sv=1&sig=a", "a"),
+        ("snowflake://me@h/d?private_key_file=/x", None),
+        ("bigquery://p/d?credentials_path=/x", None),
+        ("postgresql://h:5432/d%40x", None),
         ("postgresql://me:@h/d", None),
         ("postgresql://me@h:5432/d", None),
         ("postgresql://h:5432/d?passfile=/x", None),
@@ -163,11 +178,130 @@ def test_secrets_in_urls(url: str, secret: str | None) -> None:
     assert secret_in(url) == secret
 
 
-def test_a_secret_among_sparks_settings_is_refused() -> None:
-    fault = connection_fault("spark", {"config": {"spark.hadoop.fs.s3a.secret.key": "x"}})
+SETTINGS = [
+    {"spark.hadoop.fs.s3a.secret.key": "x"},
+    {"spark.hadoop.fs.azure.account.key.bank.dfs.core.windows.net": "x"},
+    {"spark.hadoop.fs.azure.account.key.file.dfs.core.windows.net": "x"},
+    {"private_key_passphrase": 1234},
+    {"spark.x": "jdbc:postgresql://h/d?user=me&password=x"},
+    {"spark.x": {"deeper": ["-Dx=1", "-Djavax.net.ssl.trustStorePassword=x"]}},
+]
+PLAIN = [
+    {"spark.sql.shuffle.partitions": 8},
+    {"spark.hadoop.fs.s3a.aws.credentials.provider": "com.amazonaws.auth.InstanceProfileCredentialsProvider"},
+    {"spark.hadoop.hadoop.security.credential.provider.path": "jceks://hdfs/x"},
+    {"spark.kubernetes.authenticate.driver.oauthTokenFile": "/run/token"},
+    {"spark.security.credentials.hive.enabled": False},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_secret_among_settings_is_refused(settings: dict[str, object]) -> None:
+    for type_name in ("spark", "somebody's"):
+        fault = connection_fault(type_name, {"config": settings})
+        assert fault is not None
+        assert fault.option == "config"
+
+
+@pytest.mark.parametrize("settings", PLAIN)
+def test_settings_without_secrets_are_kept(settings: dict[str, object]) -> None:
+    assert connection_fault("spark", {"config": settings}) is None
+
+
+def test_a_secret_in_any_option_is_refused() -> None:
+    fault = connection_fault("spark", {"master": "spark://me:hush@h:7077"})
     assert fault is not None
-    assert fault.option == "config"
-    assert connection_fault("spark", {"config": {"spark.sql.shuffle.partitions": 8}}) is None
+    assert fault.option == "master"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE CONNECTION c TYPE spark WITH (config = {'spark.hadoop.fs.azure.account.key.x.net': 'hush'})",
+        "CREATE RUNNER c TYPE spark WITH (config = {'spark.hadoop.fs.azure.account.key.x.net': 'hush'})",
+        "CREATE RUNNER c TYPE spark WITH (master = 'local', config = {'spark.x': {'y': ['?password=hush']}})",
+        "CREATE CONNECTION c TYPE sqlalchemy WITH (url = 'mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dhush%26more')",
+        "CREATE CONNECTION c TYPE sqlalchemy WITH (url = 'snowflake://me@h/d?private_key_passphrase=hush')",
+        "EXPLAIN CREATE RUNNER c TYPE spark WITH (config = {'private_key_passphrase': 'hush'})",
+        "CREATE RUNNER c TYPE process WITH (threads = 2, config = {'password': 'hush'})",
+    ],
+)
+def test_no_secret_is_kept_or_shown(unchanged: sqlml.Connection, statement: str) -> None:
+    before = state(unchanged)
+    with pytest.raises(sqlml.ProgrammingError) as raised:
+        unchanged.execute(statement)
+    said = str(raised.value)
+    assert "hush" not in said
+    assert "more" not in said
+    assert "****" in said
+    assert state(unchanged) == before
+
+
+def test_a_secret_of_a_parameter_is_not_shown(unchanged: sqlml.Connection) -> None:
+    with pytest.raises(sqlml.ProgrammingError, match="a password in the url would be kept and shown") as raised:
+        unchanged.execute("CREATE CONNECTION c TYPE sqlalchemy WITH (url = ?)", ["mysql://h/d?password=hush"])
+    assert "hush" not in str(raised.value) + repr(raised.value)
+
+
+# --- names ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["OTHER", "Main", "information_schema", "temp", "memory"])
+def test_a_name_that_the_database_has_in_any_case(unchanged: sqlml.Connection, name: str) -> None:
+    with pytest.raises(sqlml.ProgrammingError, match="the database has a schema or database of that name"):
+        unchanged.execute(f"CREATE CONNECTION {name} TYPE postgres WITH (url = '{URL}')")
+
+
+class Reader:
+    """A runner of another package that runs queries itself."""
+
+    type = "reader"
+    kinds = frozenset({"train"})
+    reads = True
+    options = (OptionSpec("place", "str", None, "where"),)
+
+
+class Elsewhere(DuckDBEngine):
+    """An engine of another package."""
+
+    options = (OptionSpec("place", "str", None, "where"),)
+    opened: ClassVar[list[Any]] = []
+
+    @classmethod
+    def open(cls, database: Any) -> DuckDBEngine:
+        cls.opened.append(database)
+        made = super().open(":memory:")
+        made.run("CREATE TABLE t AS SELECT 7 AS x")
+        return made
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package with a runner that reads itself and an engine of the same name."""
+    here = [
+        EntryPoint("reader", f"{__name__}:Reader", "sqlml.runner_types"),
+        EntryPoint("reader", f"{__name__}:Elsewhere", "sqlml.engines"),
+    ]
+    monkeypatch.setattr(EntryPoint, "load", lambda entry: globals()[entry.attr])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry for entry in here if entry.group == group])
+    registry.names.cache_clear()
+    yield
+    registry.names.cache_clear()
+
+
+def test_engines_and_reading_runners_of_other_packages(packages: None) -> None:
+    with sqlml.connect() as connection:
+        connection.execute("CREATE CONNECTION lake TYPE reader WITH (place = 'here')")
+        assert connection.execute("SELECT x FROM lake.t").fetchall() == [(7,)]
+        connection.execute("CREATE RUNNER far TYPE reader WITH (place = 'there')")
+        assert connection.execute("SELECT x FROM far.t").fetchall() == [(7,)]
+        assert Elsewhere.opened == [{"place": "here"}, {"place": "there"}]
+        for name, why in (("lake", "there is a connection of that name"), ("main", "the database has a schema")):
+            with pytest.raises(sqlml.ProgrammingError, match=why):
+                connection.execute(f"CREATE RUNNER {name} TYPE reader")
+        with pytest.raises(sqlml.ProgrammingError, match="unknown connection type oracle") as raised:
+            connection.execute("CREATE CONNECTION c TYPE oracle")
+        assert raised.value.hint == "there are: postgres, sqlalchemy, spark, reader"
 
 
 def test_a_connection_outlives_the_session(tmp_path: Path) -> None:
