@@ -151,7 +151,10 @@ class ProcessJob:
         self._end()
         self._restarts += 1
         signal_name = signal.Signals(-status).name
-        on_event({"event": "notice", "text": f"the job's process died ({signal_name}); it goes on from step {step}"})
+        text = f"the job's process died ({signal_name}); it goes on from step {step}"
+        with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+        on_event({"event": "notice", "text": text})
         self._process, self._limit = _start(self._spec, self._memory)
         self.pid = self._process.pid
         return True

@@ -8,14 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlml.algorithms.devices import DEVICE
-from sqlml.algorithms.mlp_predictor import ACTIVATIONS, MlpPredictor
+from sqlml.algorithms.mlp_predictor import ACTIVATIONS, HIDDEN, MlpPredictor
 from sqlml.contracts import FitSpec, OptionSpec, Report, TrainingData
 from sqlml.types import Task
 
 _OPTIONS = (
-    OptionSpec(
-        "hidden", "list[int]", [128, 64], "how many units each hidden layer has; [] for a linear model", low=1, high=65_536
-    ),
+    OptionSpec("hidden", "list[int]", HIDDEN, "how many units each hidden layer has; [] for a linear model", low=1, high=65_536),
     OptionSpec("activation", "str", "relu", "what follows each hidden layer", choices=tuple(ACTIVATIONS)),
     OptionSpec(
         "dropout", "float", 0.1, "part of a hidden layer's units left out at random in training", low=0, high=1, open_high=True
@@ -44,6 +42,7 @@ class _Mlp:
 
     encoding = "codes"
     early_stopping: str | None = "patience"
+    rounds: str | None = "max_epochs"
     warm_start = True
     explains = True
     streams = True

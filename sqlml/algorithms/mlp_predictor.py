@@ -211,6 +211,8 @@ def _silu(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(z * (0.5 + 0.5 * np.tanh(0.5 * z)))
 
 
+HIDDEN = [128, 64]
+"""The hidden layers where nothing is said of them."""
 ACTIVATIONS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "relu": _relu,
     "gelu": _gelu,

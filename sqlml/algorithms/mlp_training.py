@@ -25,7 +25,7 @@ from sqlml.algorithms.adamw import AdamW
 from sqlml.algorithms.checkpoints import newest_step, write_step
 from sqlml.algorithms.devices import gpu_notice, torch_device
 from sqlml.algorithms.mlp_network import Network, embedding_width, read_inputs
-from sqlml.algorithms.mlp_predictor import MlpPredictor
+from sqlml.algorithms.mlp_predictor import HIDDEN, MlpPredictor
 from sqlml.algorithms.shuffle import draw_order, read_blocks, shuffled
 from sqlml.contracts import FitSpec, Report, TrainingData
 from sqlml.errors import InternalError, TrainingDataError
@@ -120,6 +120,11 @@ class _Training:
             raise TrainingDataError("the model to go on from has other features or classes")
         network = Network.from_arrays(start.arrays)
         hidden = [len(bias) for bias in network.biases][:-1]
+        if self.options["hidden"] not in (hidden, HIDDEN):
+            raise TrainingDataError(
+                f"WARM START goes on with hidden = {hidden}, the model's own; the statement asks for {self.options['hidden']}",
+                hint="leave out hidden, or WARM START",
+            )
         if [hidden, network.activation] != [self.options["hidden"], self.options["activation"]]:
             self.report.notice(f"hidden = {hidden} and activation = '{network.activation}', as in the model to go on from")
         return network
