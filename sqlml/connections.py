@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlml.contracts import OptionSpec
 from sqlml.errors import OperationalError
@@ -38,11 +38,20 @@ CONNECTION_TYPES: Mapping[str, tuple[OptionSpec, ...]] = {
 
 _SCHEMES = {"postgres": re.compile(r"postgres(ql)?", re.IGNORECASE), "sqlalchemy": re.compile(r"[a-z][a-z0-9_]*(\+\w+)?", re.I)}
 _SHAPES = {"postgres": "postgresql://user@host:5432/database", "sqlalchemy": "mysql+pymysql://user@host/database"}
-_CREDENTIALS = re.compile(r"^[a-z][a-z0-9_+]*://[^:/?#@]*:(?P<secret>[^?]*)@", re.IGNORECASE)
-_IN_QUERY = re.compile(
-    r"[?&;](?P<key>[^=&;]*(?:password|passwd|pwd|token|secret|api_?key)[^=&;]*?)(?:=|%3D)(?P<secret>[^&;]*)", re.I
+_HIDDEN = r"secret|passw(?:or)?d|passphrase|pwd|token|credential|signature|(?:access|account|api|private|shared)[\W_]?key"
+_HIDDEN_NAME = re.compile(_HIDDEN, re.IGNORECASE)
+_PLACE_NAME = re.compile(
+    rf"(?:{_HIDDEN})s?(?:[_-]?|(?<!key)\.(?:driver\.|executor\.)?)(?:env|file|path|provider|location)(?![a-z])", re.IGNORECASE
 )
-_SECRET_NAME = re.compile(r"secret|password|passwd|token|access\W?key|api\W?key", re.IGNORECASE)
+"""A name like ``private_key_file`` or ``credentials.provider``: it says where a secret is."""
+_CREDENTIALS = re.compile(r"^[a-z][a-z0-9_+]*://[^:/?#@]*:(?P<secret>[^?]*)@", re.IGNORECASE)
+_INNER_CREDENTIALS = re.compile(r"\b[a-z][a-z0-9_+.-]*://[^:/?#@\s]*:(?P<secret>[^?#/@\s]+)@", re.IGNORECASE)
+_NAMED = re.compile(
+    rf"(?:^|[?&;,\s{{\"'=])(?P<key>[^=&;?/\s]*(?:{_HIDDEN}|\bsig\b)[^=&;?/\s]*?)(?:=|%3D)(?P<secret>\{{[^}}]*\}}|[^&;]*)",
+    re.IGNORECASE,
+)
+_ENCODED = 3
+"""So often a text may have been percent-encoded: a URL in a URL is twice."""
 _HINT = f"leave it out, and name what has it: {PASSWORD_ENV} = 'NAME' (an environment variable) or {PASSWORD_FILE} = 'path'"
 
 
@@ -57,9 +66,22 @@ class OptionFault(NamedTuple):
 def connection_fault(type_name: str, options: Mapping[str, Any]) -> OptionFault | None:
     """What is wrong with the options of a connection or runner, each of which is well in itself; None where nothing is."""
     if type_name == "spark":
-        return _spark_fault(options)
-    if type_name in CONNECTION_TYPES:
-        return _url_fault(type_name, options)
+        fault = _spark_fault(options)
+    else:
+        fault = _url_fault(type_name, options) if type_name in CONNECTION_TYPES else None
+    return fault or _kept_secret(options)
+
+
+def _kept_secret(options: Mapping[str, Any]) -> OptionFault | None:
+    """The first option that is a secret, or has one in it."""
+    for option, value in options.items():
+        for name, _ in secrets_in({option: value}):
+            if option == "config":
+                hint = "set it in Spark's own spark-defaults.conf ($SPARK_CONF_DIR)"
+                return OptionFault(option, f"{name} in config would be kept and shown", hint)
+            return OptionFault(
+                option, f"a secret in {name} would be kept and shown", "leave it out, and keep it where it is used"
+            )
     return None
 
 
@@ -89,25 +111,48 @@ def _spark_fault(options: Mapping[str, Any]) -> OptionFault | None:
         return OptionFault(
             "connect", "a token in connect would be kept and shown", "Spark Connect without a token, or a proxy that adds it"
         )
-    hidden = [name for name in options.get("config") or {} if _SECRET_NAME.search(name)]
-    if hidden:
-        message = f"{hidden[0]} in config would be kept and shown"
-        return OptionFault("config", message, "set it in Spark's own spark-defaults.conf ($SPARK_CONF_DIR)")
     return None
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 
-def secret_in(url: str) -> str | None:
-    """The password or token that a URL has in it, as it stands there; None where there is none."""
-    found = _CREDENTIALS.search(url) or _IN_QUERY.search(url)
-    return (found["secret"] or None) if found else None
+def secret_in(text: str) -> str | None:
+    """The password, key or token in a URL or in settings such as ``user=me;pwd=…``; None where there is none.
+
+    As it stands there, or where it is percent-encoded, decoded.
+    """
+    credentials = _CREDENTIALS.search(text)
+    if credentials and credentials["secret"]:
+        return credentials["secret"]
+    for _ in range(_ENCODED):
+        for pattern in (_INNER_CREDENTIALS, _NAMED):
+            for found in pattern.finditer(text):
+                if found["secret"] and not _PLACE_NAME.search(found.groupdict().get("key", "")):
+                    return found["secret"]
+        text = unquote(text)
+    return None
 
 
 def is_secret_name(option: str) -> bool:
     """Whether what is called so is meant to stay hidden: ``password``, ``token``; not the name of what has it."""
-    return bool(_SECRET_NAME.search(option)) and option.lower() not in (PASSWORD_ENV, PASSWORD_FILE)
+    return bool(_HIDDEN_NAME.search(_PLACE_NAME.sub("", option)))
+
+
+def secrets_in(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every secret in an option's value, however deep: the name that it stands under, and itself."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from secrets_in(item, str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secrets_in(item, name)
+    elif value is None or value == "" or str(value).lower() in ("true", "false"):
+        return
+    elif is_secret_name(name):
+        yield name, value
+    elif isinstance(value, str) and (found := secret_in(value)):
+        yield name, found
 
 
 def resolve_url(name: str, options: Mapping[str, Any]) -> str:

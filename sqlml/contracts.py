@@ -110,10 +110,12 @@ class Report(Protocol):
 class Predictor(Protocol):
     """A fitted algorithm.  Safe to call from many threads at once; never unpickles anything.
 
-    ``threads`` is how many threads one call may use: 1 after ``load``, since the callers are parallel.
+    ``threads`` is how many threads one call may use: 1 after ``load``, since the callers are parallel.  ``gpu_memory`` is the
+    bytes that training took of a GPU, 0 without one and after ``load``.
     """
 
     threads: int
+    gpu_memory: int
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """From float32 (n, k), by task: the probabilities (n, n_classes) of classes; values (n,); distances (n, clusters);
@@ -151,17 +153,14 @@ class Predictor(Protocol):
 
 
 class Algorithm(Protocol):
-    """A way to learn.  Instances are made without arguments and hold no state.
-
-    One that has ``streams = True`` reads ``FeatureMatrix.x`` and the other rows in parts: where they are large they are given as
-    a map of a file (``numpy.memmap``).  One with an option ``device`` may leave on its predictor, as ``gpu_memory``, the bytes
-    that training took of a GPU.
-    """
+    """A way to learn.  Instances are made without arguments and hold no state."""
 
     name: str
     task: Task
     encoding: str  # "codes": categories as codes, NaN for missing; "dense": one-hot, scaled, no NaN
     early_stopping: str | None  # the option that turns it on, where the library has it
+    rounds: str | None  # the option that counts what stops early; its predictors' ``parameters`` have ``rounds``
+    streams: bool  # reads rows in parts: large ones are given as a map of a file (numpy.memmap)
     warm_start: bool  # can go on from an earlier predictor
     explains: bool  # its predictors have contributions and importance
     options: tuple[OptionSpec, ...]
@@ -232,7 +231,7 @@ class Engine(Protocol):
         """What follows ``FROM (query)`` to keep a seeded sample of its rows, the same whatever their order."""
 
     def has_schema(self, name: str) -> bool:
-        """Whether the user has a schema or database of this name, that is not our own."""
+        """Whether names may begin with this one: a schema or database, the database's own too, but not ours."""
 
     def has_function(self, name: str) -> bool:
         """Whether the database itself knows a function of this name, or the name cannot be one's."""
@@ -426,6 +425,60 @@ class Target(Protocol):
 
     def class_sql(self, probs: str, label: str) -> str:
         """SQL for the probability of a class: ``probs`` is a call that gives all of them, ``label`` SQL for the class's name."""
+
+
+class StoredFunction(Protocol):
+    """A function that a version is, or would be, in a database.
+
+    ``name`` ends with the function's own, with its schema before it once it is installed; ``arguments`` are the inputs in
+    DESCRIBE order and their types there; ``text`` is how a person reads it: ``public.churn(age double precision) text``.
+    ``size`` counts nodes of trees and terms of sums, ``memory`` is about what each session that calls it needs, in bytes.
+    """
+
+    @property
+    def name(self) -> tuple[str, ...]: ...
+
+    @property
+    def arguments(self) -> tuple[tuple[str, str], ...]: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def memory(self) -> int: ...
+
+
+class Installer(Protocol):
+    """A database in which versions can be functions that stay, for any client of it; made with its engine: ``Class(engine)``.
+
+    A name is a function's own, perhaps with a schema before it, as ``fold`` gives it where it stood without quotes.  What is
+    ours must be told from everything else that the database has: nothing else is ever replaced or removed.
+    """
+
+    @staticmethod
+    def fold(name: str) -> str:
+        """The function's name that the database understands by one without quotes; asks nothing of it."""
+
+    def plan(self, name: Sequence[str], model: RowModel, signature: FunctionSignature, comment: str) -> StoredFunction:
+        """What ``install`` would make first; the database stays as it is.  ``NotSupportedError``, ``BindError`` as it."""
+
+    def install(
+        self, name: Sequence[str], model: RowModel, signature: FunctionSignature, comment: str
+    ) -> tuple[StoredFunction, ...]:
+        """Make a version's functions in place of all of ours that the name has; what was made, the one that predicts first.
+
+        All or nothing, within the user's transaction where one is open; callers meanwhile see the old or the new.
+        ``BindError`` where a function of the name is not ours; ``NotSupportedError`` for what cannot be a function.
+        """
+
+    def remove(self, name: Sequence[str]) -> None:
+        """Remove all of ours that the name has.  ``BindError`` where there is none."""
+
+    def call(self, name: Sequence[str], arguments: Mapping[str, Any]) -> str:
+        """SQL that calls a function with these values; None is NULL."""
 
 
 # --- endpoints ------------------------------------------------------------------------------------------------------

@@ -61,19 +61,24 @@ TARGETS: Mapping[str, str] = {
     "spark": "sqlml_udfs.spark:SparkTarget",
     "postgres": "sqlml_udfs.postgres:PostgresTarget",
 }
-INSTALLERS: Mapping[str, str] = {"postgres": "sqlml_udfs.postgres"}
-"""Databases in which a version can be a function for any client, with the module that has ``install``, ``remove`` and
-``compile_function``.
-"""
+INSTALLERS: Mapping[str, str] = {"postgres": "sqlml_udfs.postgres:PostgresInstaller"}
+"""The databases, by their engines' names, in which a version can be a function for any client."""
 
 SERVER = "sqlml_runners.serving.control:LocalServer"
 
-_GROUPS = {"algorithm": ALGORITHMS, "runner": RUNNERS, "runner_type": RUNNER_TYPES, "engine": ENGINES, "target": TARGETS}
+_GROUPS = {
+    "algorithm": ALGORITHMS,
+    "runner": RUNNERS,
+    "runner_type": RUNNER_TYPES,
+    "engine": ENGINES,
+    "target": TARGETS,
+    "installer": INSTALLERS,
+}
 
 
 @cache
 def names(what: str) -> tuple[str, ...]:
-    """Every name of a group (``algorithm``, ``runner``, ``runner_type``, ``engine``, ``target``), ours first."""
+    """Every name of a group (``algorithm``, ``runner``, ``runner_type``, ``engine``, ``target``, ``installer``), ours first."""
     own = _GROUPS[what]
     return (*own, *(e.name for e in entry_points(group=f"sqlml.{what}s") if e.name not in own))
 

@@ -6,6 +6,9 @@ Options: ``master`` (``local[2]``, ``local-cluster[2,1,1024]``, ``spark://host:7
 (``sc://host:15002``); ``memory`` (bytes, or as Spark writes it: ``4g``) of the driver and of
 each executor; ``config``, Spark's own settings.  What Java writes
 to its standard error goes to a file (``spark_log``), not to the screen.
+
+Who holds a session by ``acquire`` lets go of it by ``release``: one that was begun here ends with the last who held it.
+``open_spark`` holds it for as long as the process lasts.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sqlml.errors import Error, MissingExtra, OperationalError
-from sqlml.spark_errors import first_line, spark_error
+from sqlml.spark_errors import first_line, spark_error, spark_errors
 from sqlml.spark_java import INSTALL, find_java
 
 LOWEST, BEYOND = (4, 0), (5, 0)
@@ -45,8 +49,23 @@ _LOUD = ("SQLQueryContextLogger", "DataFrameQueryContextLogger", "pyspark.sql.co
 
 _lock = threading.Lock()
 _log: list[Path] = []
-_clients: dict[str, Any] = {}
-"""Sessions of Spark Connect by their URL."""
+_OWN = ""
+_CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
+_mode: list[str] = []
+"""The variable, where it was set here."""
+
+
+@dataclass
+class _Held:
+    """A session that was begun here, how many hold it, and whether it stays until the process ends."""
+
+    session: Any
+    holders: int = 0
+    stays: bool = False
+
+
+_held: dict[str, _Held] = {}
+"""By the URL of a Spark Connect server; ``_OWN``: the Spark of this process."""
 _kept: set[Path] = set()
 """Logs that an error has named: they outlive the process."""
 
@@ -54,16 +73,81 @@ _kept: set[Path] = set()
 def open_spark(options: Mapping[str, Any]) -> Any:
     """The Spark session of ``options``.
 
-    A session that runs in this process already is used as it is: without ``master``, or where ``master`` is its own.
+    A session that runs in this process already is used as it is: without ``master``, or where ``master`` is its own.  One that
+    is begun here stays until the process ends, whoever else lets go of it: a runner's jobs may need it at any time.
     ``MissingExtra`` where pyspark or Java is not installed, ``OperationalError`` where they do not fit or Spark does not start.
     """
+    with _lock:
+        session = _opened(options)
+        held = _entry(session)
+        if held is not None:
+            held[1].stays = True
+        return session
+
+
+def acquire(options: Mapping[str, Any]) -> Any:
+    """As ``open_spark``, until ``release``."""
+    with _lock:
+        session = _opened(options)
+        held = _entry(session)
+        if held is not None:
+            held[1].holders += 1
+        return session
+
+
+def release(session: Any) -> None:
+    """Let go of a session of ``acquire``.
+
+    Where it was begun here, nobody else holds it and nobody has work in it, it is stopped.
+    """
+    with _lock:
+        key, held = _entry(session) or (_OWN, None)
+        if held is None:
+            return
+        held.holders = max(held.holders - 1, 0)
+        if not held.holders and not held.stays and not _is_busy(session):
+            del _held[key]
+            with spark_errors():
+                held.session.stop()
+            _forget_stopped()
+
+
+def _opened(options: Mapping[str, Any]) -> Any:
     _check_pyspark()
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _lock:
-        if options.get("connect"):
-            return _open_connect(str(options["connect"]), options)
-        return _running(options) or _start(options)
+    _forget_stopped()
+    if options.get("connect"):
+        return _open_connect(str(options["connect"]), options)
+    return _running(options) or _start(options)
+
+
+def _entry(session: Any) -> tuple[str, _Held] | None:
+    for key, held in _held.items():
+        if held.session is session:
+            return key, held
+        if key == _OWN and not is_connect(session) and held.session.sparkContext is session.sparkContext:
+            return key, held  # another session of the same Spark
+    return None
+
+
+def _is_busy(session: Any) -> bool:
+    return not is_connect(session) and bool(session.sparkContext.statusTracker().getActiveJobsIds())
+
+
+def _forget_stopped() -> None:
+    """Forget sessions that somebody has stopped.  Without a client, a Spark of this process's own may start again."""
+    for key in [key for key, held in _held.items() if _is_stopped(held.session)]:
+        del _held[key]
+    if _mode and _held.keys() <= {_OWN}:
+        os.environ.pop(_mode.pop(), None)
+
+
+def _is_stopped(session: Any) -> bool:
+    if is_connect(session):
+        return bool(session.is_stopped)
+    context = session.sparkContext
+    return context._jsc is None or not _alive(context._gateway)
 
 
 def is_connect(session: Any) -> bool:
@@ -112,9 +196,10 @@ def _start(options: Mapping[str, Any]) -> Any:
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
-    if _clients:
+    clients = [url for url in _held if url != _OWN]
+    if clients:
         raise OperationalError(
-            f"this process is a client of Spark Connect ({next(iter(_clients))}): it cannot have a Spark of its own as well",
+            f"this process is a client of Spark Connect ({clients[0]}): it cannot have a Spark of its own as well",
             hint="use another process for one of the two",
         )
     master = str(options.get("master") or os.environ.get("MASTER") or "local[*]")
@@ -126,9 +211,11 @@ def _start(options: Mapping[str, Any]) -> Any:
             conf.set(name, value)
         gateway = _launch(conf)
         SparkContext(conf=conf, gateway=gateway)
-        return SparkSession.builder.getOrCreate()
+        session = SparkSession.builder.getOrCreate()
     except Exception as error:
         raise _did_not_start(master, error) from None
+    _held[_OWN] = _Held(session)
+    return session
 
 
 def _settings(master: str, options: Mapping[str, Any]) -> dict[str, str]:
@@ -204,7 +291,13 @@ def _did_not_start(master: str, error: BaseException) -> Error:
 
 
 def _open_connect(url: str, options: Mapping[str, Any]) -> Any:
-    """A client of the server at ``url``."""
+    """A client of the server at ``url``; the one that there is already."""
+    if url not in _held:
+        _held[url] = _Held(_connect(url, options))
+    return _held[url].session
+
+
+def _connect(url: str, options: Mapping[str, Any]) -> Any:
     from pyspark import SparkContext
 
     if SparkContext._active_spark_context is not None:
@@ -217,11 +310,10 @@ def _open_connect(url: str, options: Mapping[str, Any]) -> Any:
     except ImportError as error:
         hint = "install it with: pip install grpcio grpcio-status googleapis-common-protos zstandard"
         raise MissingExtra(f"Spark Connect needs packages that are not installed ({first_line(str(error))})", hint=hint) from None
-    before = _clients.get(url)
-    if before is not None and not before.is_stopped:
-        return before
     _check_reachable(url)
-    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # pyspark.sql.functions and the like then speak to servers
+    if _CONNECT_MODE not in os.environ:
+        os.environ[_CONNECT_MODE] = "1"  # pyspark.sql.functions and the like then speak to servers
+        _mode.append(_CONNECT_MODE)
     try:
         builder = SparkSession.builder.remote(url)
         for name, value in (options.get("config") or {}).items():
@@ -231,7 +323,6 @@ def _open_connect(url: str, options: Mapping[str, Any]) -> Any:
     except Exception as error:
         found = spark_error(error)
         raise OperationalError(f"no Spark Connect server answers at {url}: {found.message}", hint=found.hint) from None
-    _clients[url] = session
     return session
 
 

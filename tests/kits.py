@@ -27,6 +27,7 @@ from sqlml.contracts import (
     Event,
     FeatureMatrix,
     FitSpec,
+    Installer,
     Predictor,
     Runner,
     Target,
@@ -71,6 +72,9 @@ def check_description(algorithm: Algorithm) -> None:
     names = [option.name for option in all_options(algorithm)]
     assert len({name.lower() for name in names}) == len(names)
     assert algorithm.early_stopping is None or algorithm.early_stopping in names
+    assert algorithm.rounds is None or algorithm.rounds in names
+    assert algorithm.rounds is not None or algorithm.early_stopping is None
+    assert isinstance(algorithm.streams, bool)
     assert ("class_weight" in names) is (algorithm.task is Task.CLASSIFICATION)
     assert ("refit" in names) is (algorithm.task not in UNSUPERVISED or algorithm.task is Task.CLUSTERING)
     for option in algorithm.options:
@@ -130,7 +134,9 @@ def check_parameters(algorithm: Algorithm, predictor: Predictor, data: TrainingD
     """Named float64 arrays, of the shapes that a predictor's docstring gives; changing them changes nothing."""
     found = predictor.parameters()
     assert all(array.dtype == np.float64 for array in found.values())
+    assert predictor.gpu_memory >= 0
     k, outputs = data.features.x.shape[1], 1 if data.n_classes < 3 else data.n_classes
+    assert ("rounds" in found) is (algorithm.rounds is not None)
     shapes = {
         "coef": (outputs, k), "intercept": (outputs,), "weight": (k,), "gain": (k,), "cover": (k,), "mean": (k,),
         "rounds": (1,), "threshold": (1,),
@@ -460,3 +466,32 @@ def check_target(target: Target, run: Callable[[str], list[Any]], model: Model) 
     predicted = run(f"SELECT {target.call_sql('someversion', 'predict', signature, lambda: model, arguments)}")
     nothing = {i.name: pa.nulls(1, arrow_type(i.kind)) for i in model.inputs}
     assert predicted == model.predict(nothing).to_pylist()
+
+
+def check_installer(installer: Installer, run: Callable[[str], list[Any]], model: Model, other: Model) -> None:
+    """Everything that the contract of an installer asks, of two models with one target each; the database has no ``kit_guess``.
+
+    ``run`` gives the first column of a query's rows, on the connection that the installer works on; its errors are ours.
+    """
+    name = (installer.fold("Kit_Guess"),)
+    planned = installer.plan(name, model, model.signature, "kit")
+    assert [column for column, _ in planned.arguments] == [column.name for column in model.inputs]
+    assert planned.size > 0
+    assert planned.memory > 0
+    for answers in (model, other, model):
+        made = installer.install(name, answers, answers.signature, "it's \\ the kit")
+        assert len(made[0].name) == 2
+        assert made[0].name[1] == name[0]
+        assert made[0].text.startswith(f"{made[0].name[0]}.{name[0]}(")
+        for values in ({}, {Kind.NUMBER: 1.5, Kind.TEXT: "it's \\ x", Kind.BOOLEAN: True}):
+            row = {column.name: values.get(column.kind) for column in answers.inputs}
+            expected = answers.predict({c.name: pa.array([row[c.name]], arrow_type(c.kind)) for c in answers.inputs}).to_pylist()
+            assert run(f"SELECT {installer.call(made[0].name, row)}") == pytest.approx(expected)
+    call = installer.call(made[0].name, dict.fromkeys(row))
+    assert planned.arguments == made[0].arguments
+    installer.remove(made[0].name)
+    with pytest.raises(DatabaseError):
+        run(f"SELECT {call}")
+    installer.plan(name, model, model.signature, "kit")  # makes nothing
+    with pytest.raises(BindError):
+        installer.remove(made[0].name)

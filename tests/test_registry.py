@@ -20,6 +20,7 @@ from sqlml.types import Task
 
 class Shares:
     threads = 1
+    gpu_memory = 0
 
     def __init__(self, shares):
         self.shares = np.asarray(shares)
@@ -29,6 +30,9 @@ class Shares:
 
     def contributions(self, x):
         return np.zeros((len(x), 1, x.shape[1] + 1))
+
+    def parameters(self):
+        return {}
 
     def importance(self):
         return np.zeros(0)
@@ -44,6 +48,10 @@ class Prior:
     task = Task.CLASSIFICATION
     encoding = "codes"
     early_stopping = None
+    rounds = None
+    streams = False
+    warm_start = False
+    explains = False
     options = (OptionSpec("smoothing", "float", 1.0, "rows added to each class", low=0),)
     doc = "the share of each class, whatever the row"
     libraries = ("numpy",)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sqlml
-from sqlml.registry import ALGORITHMS, ENGINES, RUNNERS, SERVER, TARGETS, load
+from sqlml.registry import ALGORITHMS, ENGINES, INSTALLERS, RUNNER_TYPES, RUNNERS, SERVER, TARGETS, load
 
 ROOT = Path(__file__).parent.parent
 VIEWS = "SELECT view_name FROM duckdb_views() WHERE database_name = 'sqlml' AND NOT internal"
@@ -35,7 +35,10 @@ def test_every_name_of_the_surface_is_there() -> None:
     assert [name for name in sqlml.__all__ if not hasattr(sqlml, name)] == []
 
 
-@pytest.mark.parametrize("spec", [*ALGORITHMS.values(), *RUNNERS.values(), *ENGINES.values(), *TARGETS.values(), SERVER])
+_TABLES = (ALGORITHMS, RUNNERS, RUNNER_TYPES, ENGINES, TARGETS, INSTALLERS)
+
+
+@pytest.mark.parametrize("spec", [*(spec for table in _TABLES for spec in table.values()), SERVER])
 def test_the_registry_names_what_exists(spec: str) -> None:
     assert isinstance(load(spec), type)
 

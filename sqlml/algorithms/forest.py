@@ -29,6 +29,8 @@ class RandomForestClassifier:
     task = Task.CLASSIFICATION
     encoding = "codes"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = True
     doc = "a random forest for classes (XGBoost)"
@@ -56,6 +58,8 @@ class RandomForestRegressor:
     task = Task.REGRESSION
     encoding = "codes"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = True
     doc = "a random forest for a number (XGBoost)"

@@ -58,6 +58,8 @@ class _Imported:
 
     encoding = "codes"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = False
     libraries: tuple[str, ...] = ("onnxruntime",)

@@ -32,6 +32,8 @@ class IsolationForest:
     task = Task.ANOMALY
     encoding = "dense"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = False
     doc = "how unlike the other rows a row is, by an isolation forest (scikit-learn)"

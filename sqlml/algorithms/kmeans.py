@@ -26,6 +26,8 @@ class KMeans:
     task = Task.CLUSTERING
     encoding = "dense"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = True
     explains = True
     doc = "k-means clusters of standardised features (scikit-learn)"
@@ -92,6 +94,8 @@ def _check_different(x: NDArray[np.float32], clusters: int) -> None:
 
 class CentrePredictor:
     """Centres (clusters, k)."""
+
+    gpu_memory = 0
 
     def __init__(self, centres: NDArray[np.float64]) -> None:
         self.threads = 1

@@ -31,6 +31,8 @@ class LogisticRegression:
     task = Task.CLASSIFICATION
     encoding = "dense"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = True
     explains = True
     doc = "logistic regression on standardised features (scikit-learn)"
@@ -78,6 +80,8 @@ class LinearRegression:
     task = Task.REGRESSION
     encoding = "dense"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = True
     doc = "least squares on standardised features, plain, ridge, lasso or elastic net (scikit-learn)"
@@ -139,6 +143,8 @@ class LinearState:
 
 class LinearPredictor:
     """Coefficients."""
+
+    gpu_memory = 0
 
     def __init__(self, state: LinearState) -> None:
         self.threads = 1

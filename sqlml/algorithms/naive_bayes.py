@@ -40,6 +40,8 @@ class NaiveBayes:
     task = Task.CLASSIFICATION
     encoding = "codes"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = True
     doc = "naive Bayes: features count independently of each other (scikit-learn's formulae)"
@@ -93,6 +95,8 @@ class BayesPredictor:
     ``mean`` and ``variance`` (classes, m); or ``there`` and ``absent`` (classes, m), by which a count, or whether it is above
     ``above`` (1,), is multiplied.
     """
+
+    gpu_memory = 0
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.threads = 1

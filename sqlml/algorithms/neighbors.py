@@ -47,6 +47,8 @@ class _NearestNeighbors:
 
     encoding = "dense"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = False
     libraries = ("scikit-learn",)

@@ -29,6 +29,8 @@ class Pca:
     task = Task.PROJECTION
     encoding = "dense"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = False
     doc = "principal components of standardised features (scikit-learn)"

@@ -25,6 +25,8 @@ class TransformOnly:
     task = Task.TRANSFORM
     encoding = "codes"
     early_stopping: str | None = None
+    rounds: str | None = None
+    streams = False
     warm_start = False
     explains = False
     doc = "keeps the features of TRANSFORM, fitted, for other models"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class Unexplained:
     """What a predictor answers whose algorithm says ``explains = False``."""
 
+    gpu_memory = 0
+
     def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """There are none: ``NotSupportedError``."""
         raise NotSupportedError("this model's answers cannot be split into contributions of the features")

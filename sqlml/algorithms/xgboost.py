@@ -72,6 +72,8 @@ class XgboostClassifier:
     task = Task.CLASSIFICATION
     encoding = "codes"
     early_stopping: str | None = "early_stopping_rounds"
+    rounds: str | None = "n_estimators"
+    streams = False
     warm_start = True
     explains = True
     doc = "gradient-boosted trees for classes (XGBoost)"
@@ -103,6 +105,8 @@ class XgboostRegressor:
     task = Task.REGRESSION
     encoding = "codes"
     early_stopping: str | None = "early_stopping_rounds"
+    rounds: str | None = "n_estimators"
+    streams = False
     warm_start = True
     explains = True
     doc = "gradient-boosted trees for a number (XGBoost)"

@@ -1,4 +1,4 @@
-"""The Arrow forms of answers that are more than one value a row: probabilities, distances, reasons."""
+"""What a model answers to rows, output by output, and the Arrow forms of answers that are more than one value a row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlml.contracts import RowModel
+from sqlml.errors import InternalError
 from sqlml.features.dataset import Values
 from sqlml.types import Kind
 
@@ -21,6 +23,25 @@ ATTRIBUTION = pa.struct([("feature", pa.string()), ("attribution", pa.float64())
 
 _SHOWN = 3
 """So many values of a list are shown."""
+
+
+def answer(model: RowModel, output: str, rows: pa.StructArray) -> pa.Array:
+    """One output of ``contracts.Target`` (``predict``, ``proba:1``, ``full`` …) for each of the rows."""
+    what, _, argument = output.partition(":")
+    match what:
+        case "predict":
+            return model.predict(rows)
+        case "probs":
+            return model.probs_map(model.raw(rows))
+        case "proba":
+            return pa.array(model.raw(rows)[:, int(argument)], pa.float64())
+        case "reasons":
+            return model.reasons(rows, int(argument))
+        case "explain":
+            return model.explain(rows, int(argument)).to_struct_array()
+        case "full":
+            return model.full(rows).to_struct_array()
+    raise InternalError(f"no model has the output {output}")
 
 
 def prob_type(label: pa.DataType) -> pa.StructType:

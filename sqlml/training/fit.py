@@ -84,7 +84,7 @@ def fit_head(
     check_class_weight(learner)
     encoder = start.encoder if start else fit_encoder(learner, features, rows.train.numbers)
     folder = room.folder / FITS / _fit_name(learner, rows)
-    x = encode(encoder, features, rows, validated, room if getattr(learner.algorithm, "streams", False) else None)
+    x = encode(encoder, features, rows, validated, room if learner.algorithm.streams else None)
     predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start, folder), report)
     predictor.threads = learner.threads  # within the job nobody else computes
     return FittedHead(learner, encoder, predictor, rows, x)

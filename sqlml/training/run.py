@@ -154,7 +154,7 @@ def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, recor
         curves=tuple(record.curves),
         duration=record.seconds,
         peak_memory=peak_memory(),
-        peak_gpu_memory=max((getattr(h.predictor, "gpu_memory", 0) for h in (*fitted.heads, *final.heads)), default=0),
+        peak_gpu_memory=max((h.predictor.gpu_memory for h in (*fitted.heads, *final.heads)), default=0),
         libraries=library_versions(algorithms),
         host=platform.node(),
         encodings=_encodings(final, inputs),

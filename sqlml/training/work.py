@@ -142,7 +142,7 @@ def without_stop(learner: Learner, rounds: int | None) -> Learner:
     option = learner.algorithm.early_stopping
     if option is None or not learner.stops_early:
         return learner
-    counted = next((name for name in ("n_estimators", "max_iter", "max_epochs") if name in learner.options), None)
+    counted = learner.algorithm.rounds
     never = next((None if spec.default is None else 0 for spec in learner.algorithm.options if spec.name == option), None)
     changed = {option: never} | ({counted: rounds} if rounds and counted else {})
     return replace(learner, options={**learner.options, **changed})

@@ -55,7 +55,7 @@ def fitted(name: str, device: str, folder: Path | None = None, **options: Any) -
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
 def test_trained_on_the_gpu_predicts_on_the_cpu(name: str, device: str, tmp_path: Path) -> None:
     found, x, y = fitted(name, device)
-    assert found.gpu_memory > 0  # type: ignore[attr-defined]
+    assert found.gpu_memory > 0
     raw = found.predict(x)
     found.save(tmp_path)
     assert np.array_equal(get_algorithm(name).load(tmp_path).predict(x), raw)

@@ -16,8 +16,10 @@ import pytest
 from sqlml.contracts import Stream
 from sqlml.engines import spark, spark_stage
 from sqlml.engines.spark import SparkEngine
-from sqlml.engines.spark_text import is_query, masked, with_backticks
+from sqlml.engines.spark_types import zone_name
 from sqlml.errors import BindError, Cancelled, DatabaseError, DataError, EngineError, NotSupportedError, OperationalError
+from sqlml.features.dataset import canonical
+from sqlml.spark_text import is_query, masked, with_backticks
 from sqlml.types import Column, Kind
 from tests.kits import check_engine
 from tests.servers import spark_session
@@ -151,7 +153,7 @@ def test_writing_creates_appends_by_name_and_replaces(engine: SparkEngine, tmp_p
         assert write(pa.table({"b": ["z"], "a": [3]}), "append") == 1
         assert engine.table_rows(["written_here"]) == 3
         assert rows(engine, "SELECT a FROM written_here WHERE b = 'z'") == [{"a": 3}]
-        with pytest.raises(EngineError, match="already exists"):
+        with pytest.raises(BindError, match="exists already"):
             write(one, "create")
         with pytest.raises(DatabaseError):
             write(pa.table({"other": [1]}), "append")
@@ -166,6 +168,37 @@ def test_writing_creates_appends_by_name_and_replaces(engine: SparkEngine, tmp_p
     assert write(one, "create", "parquet", folder) == 2
     assert engine.table_rows(["parquet", folder]) == 2
     assert engine.table_rows(["parquet", folder + "x"]) is None
+
+
+def test_a_reader_is_registered_batch_by_batch(engine: SparkEngine) -> None:
+    batches = (pa.record_batch({"a": [i]}) for i in range(3))
+    engine.register("streamed", pa.RecordBatchReader.from_batches(pa.schema([("a", pa.int64())]), batches))
+    assert rows(engine, "SELECT sum(a) AS s FROM streamed") == [{"s": 3}]
+    engine.unregister("streamed")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "GMT-05:00"])
+def test_moments_bear_the_session_s_time_zone(engine: SparkEngine, zone: str) -> None:
+    """A model of local times then reads what the session's clock shows, as Spark's own cast does."""
+    session = spark_session()
+    before = session.conf.get("spark.sql.session.timeZone")
+    session.conf.set("spark.sql.session.timeZone", zone)
+    try:
+        stream = engine.run("SELECT TIMESTAMP '2024-01-01 12:00:00' AS t, array(TIMESTAMP '2024-01-01 12:00:00') AS l")
+        [batch] = stream.batches
+    finally:
+        session.conf.set("spark.sql.session.timeZone", before)
+    assert batch.column(0).cast(pa.int64())[0].as_py() == 1704128400000000  # 17:00 in UTC
+    assert canonical(batch.column(0), Kind.TIMESTAMP).to_pylist() == [dt.datetime(2024, 1, 1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"), [("Z", "UTC"), ("UTC", "UTC"), ("GMT+2", "+02:00"), ("-05:30", "-05:30"), ("Asia/Tokyo", "Asia/Tokyo")]
+)
+def test_names_of_time_zones(zone: str, name: str) -> None:
+    assert zone_name(zone) == name
+    with pytest.raises(NotSupportedError, match="PST is known to Spark alone"):
+        zone_name("PST")
 
 
 def test_without_a_place_for_files_few_rows_go_through_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

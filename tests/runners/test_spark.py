@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import itertools
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from sqlml_runners.spark.cluster import Cluster
+from sqlml_runners.spark.predicting import run_prediction
 from sqlml_runners.spark.runner import SparkRunner
 
+from sqlml import spark_tables
 from sqlml.bundles.model import Model
-from sqlml.errors import BindError, EngineError, JobTimeout, NotSupportedError, OperationalError
+from sqlml.errors import BindError, EngineError, InternalError, JobCancelled, JobTimeout, NotSupportedError, OperationalError
 from sqlml.plan import JobSpec, Limits, PredictPlan, SplitPlan, TrainOutcome
+from sqlml.spark_tables import write_table
 from tests.jobs import make_job, people, run, train, write_arrow
 from tests.kits import check_runner
 from tests.servers import spark_session
@@ -130,7 +136,7 @@ def test_a_query_random_parts_early_stopping_and_a_second_fit(runner: SparkRunne
         options = {"n_estimators": 40, "early_stopping_rounds": 2, "refit": True}
         job = make_job(tmp_path / name, table, "bought", None, options=options)
         (job.folder / "train.arrow").unlink()
-        made, outcome = run_spark(runner, replace(job, query="SELECT * FROM visits"))
+        made, outcome = run_spark(runner, replace(job, query='SELECT "age", "job", "bought" FROM visits'))
         model.append(outcome)
         assert made.head.classes == (False, True)
     assert model[0].bundle_sha256 == model[1].bundle_sha256
@@ -219,6 +225,116 @@ def test_predictions_in_a_table(predict: Predict, runner: SparkRunner) -> None:
         ]
     finally:
         session.sql("DROP TABLE IF EXISTS scored")
+
+
+def test_a_table_that_cannot_be_replaced_keeps_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old rows come back under their name; where even that fails, the error says what is where."""
+    session = spark_session()
+    failing: list[str] = []
+    plain = spark_tables._rename
+
+    def rename(session: Any, parts: Sequence[str], other: Sequence[str]) -> None:
+        if any(word in parts[-1] for word in failing):
+            raise OperationalError(f"no {parts[-1]}")
+        plain(session, parts, other)
+
+    def tables() -> list[str]:
+        return [row.tableName for row in session.sql("SHOW TABLES IN default").collect() if "precious" in row.tableName]
+
+    monkeypatch.setattr(spark_tables, "_rename", rename)
+    try:
+        write_table(session, session.range(3), ("default", "precious"), "create")
+        failing.append("_new_")
+        with pytest.raises(OperationalError, match="no precious_new"):
+            write_table(session, session.range(5), ("default", "precious"), "replace")
+        assert session.table("precious").count() == 3
+        assert tables() == ["precious"]
+        failing.append("_old_")
+        with pytest.raises(OperationalError, match=r"could not be replaced, nor its old rows put back") as raised:
+            write_table(session, session.range(5), ("default", "precious"), "replace")
+        new, old = sorted(tables())
+        assert raised.value.hint is not None
+        assert f"the old ones are in default.{old}, the new ones in default.{new}" in raised.value.hint
+        assert (session.table(old).count(), session.table(new).count()) == (3, 5)
+    finally:
+        for name in tables():
+            session.sql(f"DROP TABLE {name}")
+
+
+def test_a_job_that_was_given_up_writes_no_table(
+    runner: SparkRunner, trained: tuple[Model, str, pa.Table], tmp_path: Path
+) -> None:
+    """Its thread may come back long after its caller was told that it is cancelled."""
+    model, sha256, _ = trained
+    plan = PredictPlan("m", 1, str(model.folder), sha256, Limits(), "cluster", "PREDICT MODEL m", into=("default", "late"))
+    spec = JobSpec(7, "predict", tmp_path, plan, QUERY)
+    stopped = threading.Event()
+
+    class Late(Told):
+        def stage(self, name: str) -> None:
+            if stopped.is_set():
+                raise JobCancelled("cancelled")
+            if name == "predicting":  # from here on Spark writes, and hears of nothing
+                stopped.set()
+
+    with pytest.raises(JobCancelled):
+        run_prediction(spec, Cluster(runner.session(), {}, "cluster"), Late())
+    assert not [row for row in runner.session().sql("SHOW TABLES IN default").collect() if "late" in row.tableName]
+
+
+class Told:
+    """A report that nobody reads."""
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        return
+
+    def notice(self, text: str) -> None:
+        return
+
+
+def test_a_job_without_a_log_says_so(runner: SparkRunner, tmp_path: Path) -> None:
+    spec = make_job(tmp_path / "job", pa.table({"a": [1.0, 2.0], "b": [0, 1]}), "b", "xgboost_classifier")
+    (spec.folder / "job.log").mkdir()
+    with pytest.raises(InternalError, match="IsADirectoryError"):
+        runner.submit(spec).wait(lambda _: None)
+
+
+def test_names_in_double_quotes_are_names(predict: Predict, tmp_path: Path) -> None:
+    query = QUERY.replace("`", '"').replace("id % 9", '"id" % 9')
+    found = pq.read_table(predict(query) / "predictions")
+    assert set(found.column("count of").to_pylist()) == set(range(9))
+
+
+def test_a_moment_for_a_local_time_is_one_wherever_it_is_asked(predict: Predict, runner: SparkRunner, tmp_path: Path) -> None:
+    """In Spark's time zone where Spark reads the rows; in the zone that they bear where they come in a file."""
+    session = runner.session()
+    hours = pa.table(
+        {"at": pa.array([dt.datetime(2024, 1, 1, h) for h in range(24)] * 20), "y": [float(h) for h in range(24)] * 20}
+    )
+    spec = make_job(tmp_path / "model", hours, "y", "xgboost_regressor", options={"n_estimators": 40, "learning_rate": 0.5})
+    model, outcome, _ = run(spec)
+    moment = pa.table(
+        {"at": pa.array([dt.datetime(2024, 1, 1, 17)], pa.timestamp("us", "UTC")).cast(pa.timestamp("us", "America/New_York"))}
+    )
+    noon = model.predict(pa.table({"at": [dt.datetime(2024, 1, 1, 12)]})).to_pylist()
+    assert noon == pytest.approx([12], abs=0.5)
+    assert model.predict(moment).to_pylist() == noon
+    zone = session.conf.get("spark.sql.session.timeZone")
+
+    def predicted(folder: str, query: str | None) -> list[float]:
+        (tmp_path / folder).mkdir()
+        write_arrow(tmp_path / folder / "rows.arrow", moment)
+        plan = PredictPlan("m", 1, str(model.folder), outcome.bundle_sha256, Limits(), "cluster", "PREDICT MODEL m")
+        runner.submit(JobSpec(8, "predict", tmp_path / folder, plan, query)).wait(lambda _: None)
+        return list(pq.read_table(tmp_path / folder / "predictions").column("predicted_y").to_pylist())
+
+    session.conf.set("spark.sql.session.timeZone", "America/New_York")
+    try:
+        assert predicted("query", "SELECT TIMESTAMP '2024-01-01 12:00:00' AS at") == noon
+        session.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+        assert predicted("file", None) == noon
+    finally:
+        session.conf.set("spark.sql.session.timeZone", zone)
 
 
 def test_what_predictions_refuse(predict: Predict) -> None:

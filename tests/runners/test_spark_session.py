@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sqlml import spark_java
+from sqlml import spark_session as spark_session_module
+from sqlml.engines.spark import SparkEngine
 from sqlml.errors import DataError, EngineError, MissingExtra, OperationalError
 from sqlml.spark_errors import spark_errors
 from sqlml.spark_session import open_spark, spark_log
@@ -70,6 +72,42 @@ def test_one_session_for_all() -> None:
     log = spark_log()
     assert log is not None
     assert log.exists()
+
+
+class Client:
+    """A session of Spark Connect, as far as holding it goes."""
+
+    is_stopped = False
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+Client.__module__ = "pyspark.sql.connect.session"
+
+
+def test_a_client_ends_with_the_last_who_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark_session_module, "_connect", lambda url, options: Client())
+    server = {"connect": "sc://here:15002"}
+    one, two = SparkEngine.open(server), SparkEngine.open(server)
+    session = one.session
+    assert two.session is session
+    one.close()
+    assert not session.is_stopped
+    two.close()
+    assert session.is_stopped
+    third = SparkEngine.open(server)
+    assert third.session is not session
+    third.session.stop()  # by somebody else: it is not given out again
+    fourth = open_spark(server)
+    assert fourth is not third.session
+    third.close()
+    fifth = SparkEngine.open(server)
+    assert fifth.session is fourth
+    fifth.close()
+    assert not fourth.is_stopped  # a runner's stays
+    fourth.stop()
+    assert open_spark({}) is spark_session()
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from sqlml.algorithms.xgboost import XgboostRegressor
+from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, TrainingDataError
 from sqlml.features.dataset import read_arrow
 from sqlml.plan import SplitPlan, StartPlan
 from sqlml.registry import get_algorithm, names
+from sqlml.training.aims import Learner
+from sqlml.training.work import without_stop
 from sqlml.types import Task
 from tests.jobs import people, train
 
@@ -126,6 +131,15 @@ def test_refit(tmp_path: Path) -> None:
     assert two.predictor.parameters()["rounds"] == rounds
     assert rounds < 60
     assert two.head.manifest.options["early_stopping_rounds"] is None
+
+
+def test_refit_keeps_the_rounds_of_any_algorithm() -> None:
+    """The option that counts them may have a name of the algorithm's own."""
+    options = tuple(replace(o, name="trees") if o.name == "n_estimators" else o for o in XgboostRegressor.options)
+    renamed = cast(Algorithm, type("Renamed", (XgboostRegressor,), {"rounds": "trees", "options": options})())
+    learner = Learner(renamed, {"trees": 60, "early_stopping_rounds": 3}, None, 0, 1)
+    assert without_stop(learner, 7).options == {"trees": 7, "early_stopping_rounds": None}
+    assert without_stop(learner, None).options == {"trees": 60, "early_stopping_rounds": None}
 
 
 def test_refit_of_encoders_and_transforms(tmp_path: Path) -> None:

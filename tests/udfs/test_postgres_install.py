@@ -6,17 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
-from sqlml_udfs.postgres import PostgresFunction, install, installed, remove
+from sqlml_udfs.postgres import PostgresFunction, PostgresInstaller, install, installed, remove
 from sqlml_udfs.postgres_text import dotted
 
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, EngineError
 from tests.bundles.handmade import Learn, fit_transform, open_bundle
+from tests.kits import check_installer
 from tests.udfs.postgres_client import Client
 
 N = 200
@@ -55,6 +57,14 @@ def client(postgres: str) -> Iterator[Client]:
 
 def deploy(client: Client, model: Model, name: str = "churn", version: int = 1) -> tuple[PostgresFunction, ...]:
     return install(client, [name], model, model.signature, f"model churn, version {version}")
+
+
+def test_it_does_what_the_contract_asks(client: Client, model: Callable[..., Model]) -> None:
+    def run(query: str) -> list[Any]:
+        return [value for batch in client.run(query).batches for value in batch.column(0).to_pylist()]
+
+    for first, second in (("xgboost_classifier", "logistic_regression"), ("linear_regression", "xgboost_classifier")):
+        check_installer(PostgresInstaller(client), run, model(first, "013"), model(second, "02"))
 
 
 def overloads(client: Client) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
+from sqlml.bundles.answers import answer
 from sqlml.contracts import FunctionSignature, RowModel
 from sqlml.types import SQL_TYPE
 
@@ -109,33 +110,13 @@ def _once(load: Callable[[], RowModel]) -> Callable[[], RowModel]:
 
 def _body(output: str, model: Callable[[], RowModel]) -> Callable[[Any], pa.Array]:
     """The function that DuckDB calls with a chunk of rows."""
-    what, _, argument = output.partition(":")
 
-    def rows(chunk: Any) -> pa.StructArray:
+    def body(chunk: Any) -> pa.Array:
         combined = chunk.combine_chunks()
-        return combined.chunk(0) if hasattr(combined, "chunks") else combined
+        rows = combined.chunk(0) if hasattr(combined, "chunks") else combined
+        return answer(model(), output, rows)
 
-    def predict(chunk: Any) -> pa.Array:
-        return model().predict(rows(chunk))
-
-    def probs(chunk: Any) -> pa.Array:
-        loaded = model()
-        return loaded.probs_map(loaded.raw(rows(chunk)))
-
-    def proba(chunk: Any) -> pa.Array:
-        return pa.array(model().raw(rows(chunk))[:, int(argument)], pa.float64())
-
-    def reasons(chunk: Any) -> pa.Array:
-        return model().reasons(rows(chunk), int(argument))
-
-    def full(chunk: Any) -> pa.Array:
-        return model().full(rows(chunk)).to_struct_array()
-
-    def explain(chunk: Any) -> pa.Array:
-        return model().explain(rows(chunk), int(argument)).to_struct_array()
-
-    bodies = {"predict": predict, "probs": probs, "proba": proba, "reasons": reasons, "explain": explain, "full": full}
-    return bodies[what]
+    return body
 
 
 def result_type(output: str, signature: FunctionSignature) -> str:

@@ -1,12 +1,13 @@
 """Versions as functions inside PostgreSQL, in plain PL/pgSQL: no extension, PostgreSQL 13 or later.
 
-In a query a version is a function of the session's own schema, ``pg_temp``: nothing stays in the database.  ``install`` and
-``remove`` make functions that stay.
+In a query a version is a function of the session's own schema, ``pg_temp``: nothing stays in the database (``PostgresTarget``).
+``PostgresInstaller`` makes functions that stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sqlml.bundles.model import Model
 from sqlml.contracts import FunctionSignature, RowModel
@@ -15,9 +16,18 @@ from sqlml_udfs.postgres_check import check_transform
 from sqlml_udfs.postgres_function import PostgresFunction, compile_function
 from sqlml_udfs.postgres_heads import INSTEAD
 from sqlml_udfs.postgres_install import Database, Installed, atomic, install, installed, remove, rows_of
-from sqlml_udfs.postgres_text import TYPES, dotted, string
+from sqlml_udfs.postgres_text import TYPES, dotted, plain_literal, shown, string
 
-__all__ = ["Installed", "PostgresFunction", "PostgresTarget", "compile_function", "install", "installed", "remove"]
+__all__ = [
+    "Installed",
+    "PostgresFunction",
+    "PostgresInstaller",
+    "PostgresTarget",
+    "compile_function",
+    "install",
+    "installed",
+    "remove",
+]
 
 _IN_QUERIES = ("predict", "probs", "proba")
 
@@ -56,14 +66,49 @@ class PostgresTarget:
         return f"CAST(({probs}) ->> CAST(({label}) AS text) AS double precision)"
 
     def _make(self, uid: str, output: str, name: tuple[str, str], signature: FunctionSignature, model: RowModel) -> None:
-        if not isinstance(model, Model):
-            raise NotSupportedError("the model is not read from a bundle: it has no form in SQL", hint=INSTEAD)
-        function = compile_function(model, signature, output, name, f"version {uid}")
+        bundled = _bundled(model)
+        function = compile_function(bundled, signature, output, name, f"version {uid}")
         try:
             with atomic(self._database):
-                check_transform(lambda text: rows_of(self._database, text), model, signature)
+                check_transform(lambda text: rows_of(self._database, text), bundled, signature)
                 for statement in function.statements:
                     rows_of(self._database, statement)
         except DatabaseError as error:  # a transaction that may only read, no right to temporary objects
             error.hint = error.hint or f"a prediction inside a query needs a function in pg_temp; {INSTEAD}"
             raise
+
+
+class PostgresInstaller:
+    """Functions that stay in a database, in transactions of the engine's connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @staticmethod
+    def fold(name: str) -> str:
+        """In lower case."""
+        return name.lower()
+
+    def plan(self, name: Sequence[str], model: RowModel, signature: FunctionSignature, comment: str) -> PostgresFunction:
+        """The function that predicts, as ``install`` would make it."""
+        return compile_function(_bundled(model), signature, "predict", name, comment)
+
+    def install(
+        self, name: Sequence[str], model: RowModel, signature: FunctionSignature, comment: str
+    ) -> tuple[PostgresFunction, ...]:
+        """Make ``name``, and ``name_proba`` of a classifier, in place of ours that are there; what was made."""
+        return install(self._database, name, _bundled(model), signature, comment)
+
+    def remove(self, name: Sequence[str]) -> None:
+        """Drop every overload of ours, ``name_proba`` too.  ``BindError`` where there is none."""
+        remove(self._database, name)
+
+    def call(self, name: Sequence[str], arguments: Mapping[str, Any]) -> str:
+        """``public.churn(age => 41, job => 'cook')``"""
+        return f"{shown(name)}({', '.join(f'{shown([key])} => {plain_literal(given)}' for key, given in arguments.items())})"
+
+
+def _bundled(model: RowModel) -> Model:
+    if not isinstance(model, Model):
+        raise NotSupportedError("the model is not read from a bundle: it has no form in SQL", hint=INSTEAD)
+    return model

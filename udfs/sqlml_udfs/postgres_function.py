@@ -16,7 +16,7 @@ from sqlml.contracts import FunctionSignature
 from sqlml.errors import BindError, NotSupportedError, count_of
 from sqlml_udfs.postgres_body import Body
 from sqlml_udfs.postgres_heads import INSTEAD, answer
-from sqlml_udfs.postgres_text import TYPES, dollar_quoted, dotted, json_object, result_type, string
+from sqlml_udfs.postgres_text import TYPES, dollar_quoted, dotted, json_object, result_type, shown, string
 from sqlml_udfs.postgres_transform import transform
 
 MOST_NODES = 200_000
@@ -52,6 +52,11 @@ class PostgresFunction:
     @property
     def memory(self) -> int:
         return self.size * NODE_BYTES
+
+    @property
+    def text(self) -> str:
+        """``public.churn(age double precision, job text) text``"""
+        return f"{shown(self.name)}({', '.join(f'{shown([name])} {kind}' for name, kind in self.arguments)}) {self.result}"
 
     @property
     def types(self) -> str:

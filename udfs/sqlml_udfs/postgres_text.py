@@ -6,6 +6,8 @@ Every literal is read the same whatever the session's settings (standard_conform
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,7 @@ TYPES: Mapping[Kind, str] = {
 }
 """The type of a function's argument, by the kind of its input."""
 
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _RESULTS = {"DOUBLE": "double precision", "BIGINT": "bigint", "VARCHAR": "text", "BOOLEAN": "boolean"}
 
 _NEGLIGIBLE = 1e-100
@@ -108,6 +111,24 @@ def json_object(pairs: Sequence[tuple[str, str]]) -> str:
 def dotted(parts: Sequence[str]) -> str:
     """A qualified name: ``"public"."churn"``."""
     return ".".join(quote_identifier(part) for part in parts)
+
+
+def shown(parts: Sequence[str]) -> str:
+    """A qualified name for people, quoted where it must be: ``public."Churn"``."""
+    return ".".join(part if _PLAIN.fullmatch(part) else quote_identifier(part) for part in parts)
+
+
+def plain_literal(given: Any) -> str:
+    """A value as a person would write it, for an argument whose type is known."""
+    if given is None:
+        return "NULL"
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, int | float):
+        return repr(given) if math.isfinite(given) else f"'{given}'"
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return f"ARRAY[{', '.join(map(plain_literal, given))}]" if given else "'{}'"
+    return string(str(given))
 
 
 def dollar_quoted(body: str) -> str:

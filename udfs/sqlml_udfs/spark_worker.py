@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlml.bundles.answers import answer as answer_output
 from sqlml.contracts import RowModel
 from sqlml.errors import BindError, count_of, listing
 from sqlml.types import Kind
@@ -104,14 +105,11 @@ def _by_name(job: Job, arrays: Sequence[pa.Array], named: Mapping[str, pa.Array]
 def _readable(array: pa.Array, kind: Kind) -> pa.Array:
     """A column as the model can read it.
 
-    Spark has no TIME: such values come as text.  A moment for a model of local times is what the clock showed in the session's
-    time zone, which Arrow's type carries; Arrow's own cast would take UTC's.
+    Spark has no TIME: such values come as text.
     """
     if kind is Kind.TIME and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         dated = pc.binary_join_element_wise("1970-01-01", pc.cast(array, pa.string()), " ")  # Arrow reads no times of day alone
         return pc.cast(pc.cast(dated, pa.timestamp("us")), pa.time64("us"))
-    if kind is Kind.TIMESTAMP and pa.types.is_timestamp(array.type) and array.type.tz:
-        return pc.local_timestamp(array)
     if kind is Kind.TIMESTAMPTZ and pa.types.is_timestamp(array.type) and not array.type.tz:
         raise BindError(
             "a local time (TIMESTAMP_NTZ) is no moment: the model takes TIMESTAMP", hint="say which: CAST(column AS TIMESTAMP)"
@@ -123,19 +121,7 @@ def _readable(array: pa.Array, kind: Kind) -> pa.Array:
 
 
 def _answer(model: RowModel, output: str, rows: pa.StructArray) -> pa.Array:
-    what, _, argument = output.partition(":")
-    if what == "predict":
-        found = model.predict(rows)
-    elif what == "probs":
-        found = model.probs_map(model.raw(rows))
-    elif what == "proba":
-        found = pa.array(model.raw(rows)[:, int(argument)], pa.float64())
-    elif what == "reasons":
-        found = model.reasons(rows, int(argument))
-    elif what == "explain":
-        found = model.explain(rows, int(argument)).to_struct_array()
-    else:
-        found = model.full(rows).to_struct_array()
+    found = answer_output(model, output, rows)
     wanted = _spark_type(found.type)
     return found if found.type == wanted else found.cast(wanted)
 

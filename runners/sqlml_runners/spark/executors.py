@@ -153,12 +153,18 @@ def _predictor(score: Score) -> Predictor:
 # --- predictions ------------------------------------------------------------------------------------------------------
 
 
-def predict_batches(batches: Batches, files: Mapping[str, bytes], sha256: str, times: Sequence[str]) -> Batches:
-    """Rows → all their columns, then those that PREDICT MODEL adds.  ``times`` are times as microseconds since midnight."""
+def predict_batches(
+    batches: Batches, files: Mapping[str, bytes], sha256: str, times: Sequence[str], zones: Mapping[str, str]
+) -> Batches:
+    """Rows → all their columns, then those that PREDICT MODEL adds.
+
+    ``times`` are times as microseconds since midnight; ``zones`` the time zones of moments, where not the session's.
+    """
     model = bundle_model(files, sha256)
     for batch in batches:
         given = {name: batch.column(name) for name in batch.schema.names}
         rows = {name: canonical(array, Kind.TIME) if name in times else array for name, array in given.items()}
+        rows |= {name: given[name].cast(pa.timestamp("us", zone)) for name, zone in zones.items()}
         added = model.full(rows)
         names = [*given, *added.schema.names]
         arrays = [*given.values(), *(added.column(i) for i in range(added.num_columns))]

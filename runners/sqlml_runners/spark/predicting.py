@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from sqlml.bundles.model import Model
 from sqlml.contracts import Report
 from sqlml.errors import BindError, OperationalError, listing
 from sqlml.plan import JobSpec, PredictOutcome, PredictPlan
+from sqlml.spark_tables import write_table
 from sqlml_runners.spark.cluster import Cluster
 from sqlml_runners.spark.executors import predict_batches, read_files
-from sqlml_runners.spark.tables import open_arrow, quoted, read_rows
+from sqlml_runners.spark.tables import open_arrow, read_rows
 
 ROWS, PREDICTIONS = "rows.arrow", "predictions"
 _STAGING = "rows"
@@ -38,11 +39,12 @@ def run_prediction(spec: JobSpec, cluster: Cluster, report: Report) -> PredictOu
     staging = spec.folder if shared else cluster.staging(spec.folder)
     try:
         raw = read_rows(cluster.session, spec.query, spec.folder / ROWS, staging / _STAGING)
-        times = _times(spec)
-        frame = predicted(raw, model, plan, times)
+        given = None if spec.query is not None else open_arrow(spec.folder / ROWS).schema
+        times, zones = _times(given), _zones(given)
+        frame = predicted(raw, model, plan, times, zones)
         report.stage("predicting")
         if plan.into is not None:
-            rows = _write_table(frame, cluster, plan.into, plan.mode)
+            rows = _write_table(frame, cluster, plan, report)
             if times:
                 notes.append(f"{listing(times)}: Spark has no times of day in tables; microseconds since midnight were written")
         else:
@@ -57,7 +59,7 @@ def run_prediction(spec: JobSpec, cluster: Cluster, report: Report) -> PredictOu
     return PredictOutcome(rows, time.perf_counter() - started, tuple(notes))
 
 
-def predicted(frame: Any, model: Model, plan: PredictPlan, times: tuple[str, ...] = ()) -> Any:
+def predicted(frame: Any, model: Model, plan: PredictPlan, times: tuple[str, ...], zones: Mapping[str, str]) -> Any:
     """The rows of a frame with the columns that the model adds.  ``BindError`` where inputs are missing or names clash."""
     from pyspark.sql.pandas.types import from_arrow_schema
     from pyspark.sql.types import StructType
@@ -73,15 +75,18 @@ def predicted(frame: Any, model: Model, plan: PredictPlan, times: tuple[str, ...
     if clash:
         raise BindError(f"the rows have a column {clash[0]} already, which PREDICT MODEL adds", hint="leave it out of the query")
     schema = StructType([*frame.schema.fields, *from_arrow_schema(model.full_schema).fields])
-    run = partial(predict_batches, files=read_files(Path(plan.bundle)), sha256=plan.sha256, times=times)
+    run = partial(predict_batches, files=read_files(Path(plan.bundle)), sha256=plan.sha256, times=times, zones=zones)
     return frame.mapInArrow(run, schema)
 
 
-def _times(spec: JobSpec) -> tuple[str, ...]:
+def _times(given: pa.Schema | None) -> tuple[str, ...]:
     """The columns of the rows' file that are times of day: they travel as microseconds."""
-    if spec.query is not None:
-        return ()
-    return tuple(f.name for f in open_arrow(spec.folder / ROWS).schema if pa.types.is_time(f.type))
+    return tuple(f.name for f in given or () if pa.types.is_time(f.type))
+
+
+def _zones(given: pa.Schema | None) -> dict[str, str]:
+    """The time zones of the file's moments: Spark reads moments from files in its session's own."""
+    return {f.name: f.type.tz for f in given or () if pa.types.is_timestamp(f.type) and f.type.tz}
 
 
 def _counted(frame: Any) -> tuple[Any, Any]:
@@ -123,24 +128,8 @@ def _restore_times(folder: Path, times: tuple[str, ...]) -> None:
         draft.replace(path)
 
 
-def _write_table(frame: Any, cluster: Cluster, parts: tuple[str, ...], mode: str) -> int:
-    """A table of Spark's.  A new one, or one that replaces another, is written beside it first and then takes its name."""
-    session = cluster.session
-    name = ".".join(quoted(part) for part in parts)
-    there = bool(session.catalog.tableExists(name))
-    if mode == "create" and there:
-        raise BindError(f"the table {'.'.join(parts)} exists already", hint="OR REPLACE writes over it; APPEND adds to it")
+def _write_table(frame: Any, cluster: Cluster, plan: PredictPlan, report: Report) -> int:
+    """A table of Spark's, by ``write_table``; a job that was told to stop stops before anybody sees its rows."""
     frame, seen = _counted(frame)
-    if mode == "append" and there:
-        frame.write.mode("append").saveAsTable(name)
-        return int(seen.get["rows"])
-    draft = ".".join(quoted(part) for part in (*parts[:-1], f"{parts[-1]}_{uuid.uuid4().hex[:8]}"))
-    try:
-        frame.write.saveAsTable(draft)
-        if there:
-            session.sql(f"DROP TABLE {name}")
-        session.sql(f"ALTER TABLE {draft} RENAME TO {name}")
-    except BaseException:
-        session.sql(f"DROP TABLE IF EXISTS {draft}")
-        raise
+    write_table(cluster.session, frame, plan.into or (), plan.mode, lambda: report.stage("writing"))
     return int(seen.get["rows"])

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+from sqlml.connections import CONNECTION_TYPES
 from sqlml.contracts import Event, OptionSpec, Resources
 from sqlml.errors import Error, InternalError, JobCancelled, JobTimeout, MissingExtra, NotSupportedError
 from sqlml.plan import JobSpec
@@ -27,15 +28,10 @@ GRACE_SECONDS = 20.0
 """So long a job that was told to stop may take to end: Spark stops its tasks one by one."""
 
 OPTIONS = (
-    OptionSpec(
-        "master", "str", None, "the cluster: 'local[2]', 'spark://host:7077', 'yarn'; left out: this machine, or what runs"
-    ),
-    OptionSpec("connect", "str", None, "a Spark Connect server in its place: 'sc://host:15002'; predictions only"),
+    *CONNECTION_TYPES["spark"],
     OptionSpec("workers", "int", None, "how many tasks train an xgboost model together; left out: as many as run at once", low=1),
-    OptionSpec("memory", "size", None, "memory of the driver and of each executor: '4 GB'"),
-    OptionSpec("staging", "str", None, "a folder that this machine and all workers share, for rows and predictions in files"),
-    OptionSpec("config", "struct", None, "Spark's own settings: {'spark.executor.cores': 2}"),
 )
+"""What a connection of type spark takes, and more."""
 
 
 class SparkRunner:
@@ -53,7 +49,7 @@ class SparkRunner:
             raise NotSupportedError(f"runner {name}: master and connect exclude each other", hint="give one of the two")
 
     def session(self) -> Any:
-        """The Spark session, opened when first asked for."""
+        """The Spark session, opened when first asked for; it stays until the process ends."""
         return open_spark(self._options)
 
     def submit(self, spec: JobSpec) -> SparkJob:
@@ -146,27 +142,32 @@ class SparkJob:
     # --- in the thread ---
 
     def _run(self) -> None:
-        with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
-            report = _Report(self._spec, log, self._events, self._stop)
-            mark = _log_size()
-            try:
-                self._cluster = cluster = self._make_cluster()
-                mark = _log_size() if mark is None else mark
-                cluster.tagged(self._tag)
-                outcome = _carry_out(self._spec, cluster, report)
-                write_atomically(self._spec.folder / RESULT, json.dumps(outcome.to_json(), ensure_ascii=False))
-                report.write({"event": "done"})
-            except BaseException as error:
-                report.log(traceback.format_exc())
-                report.log(_java_says(mark))
-                self._failed(report, error)
-            report.close()
+        try:
+            with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
+                self._work(_Report(self._spec, log, self._events, self._stop))
+        except BaseException as error:  # there is no log, or it cannot be written any more
+            self._events.put(_failure(_error(error)))
 
-    def _failed(self, report: _Report, error: BaseException) -> None:
-        ours = _error(error)
-        report.log(f"failed: {ours.message}")
-        event = {"event": "failed", "error": type(ours).__name__, "message": ours.message, "hint": ours.hint}
-        report.write(event)
+    def _work(self, report: _Report) -> None:
+        mark = _log_size()
+        try:
+            self._cluster = cluster = self._make_cluster()
+            mark = _log_size() if mark is None else mark
+            cluster.tagged(self._tag)
+            outcome = _carry_out(self._spec, cluster, report)
+            write_atomically(self._spec.folder / RESULT, json.dumps(outcome.to_json(), ensure_ascii=False))
+            report.write({"event": "done"})
+        except BaseException as error:
+            ours = _error(error)
+            report.log(traceback.format_exc())
+            report.log(_java_says(mark))
+            report.log(f"failed: {ours.message}")
+            report.write(_failure(ours))
+        report.close()
+
+
+def _failure(error: Error) -> Event:
+    return {"event": "failed", "error": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
 def _carry_out(spec: JobSpec, cluster: Cluster, report: EventWriter) -> Any:

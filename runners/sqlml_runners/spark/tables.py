@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from sqlml.errors import TrainingDataError, count_of
 from sqlml.plan import TrainPlan
+from sqlml.spark_text import quote, with_backticks
 from sqlml.types import Kind, arrow_type, kind_of_arrow
 from sqlml_runners.spark.cluster import Cluster
 
@@ -63,9 +64,11 @@ class Staged:
 
 
 def read_rows(session: Any, query: str | None, path: Path, staging: Path) -> Any:
-    """The DataFrame of a query, or of an Arrow file, which is written as Parquet into ``staging`` first."""
+    """The DataFrame of a query, in which names may stand in double quotes, or of an Arrow file, which is written as Parquet into
+    ``staging`` first.
+    """
     if query is not None:
-        return session.sql(query)
+        return session.sql(with_backticks(query))
     write_parquet(path, staging)
     return session.read.parquet(f"file://{staging.resolve()}")
 
@@ -142,11 +145,6 @@ def arrow_schema(frame: Any) -> pa.Schema:
     return to_arrow_schema(frame.schema)
 
 
-def quoted(name: str) -> str:
-    """A column's name for Spark."""
-    return "`" + name.replace("`", "``") + "`"
-
-
 # --- staging ----------------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +165,8 @@ def stage(cluster: Cluster, raw: Any, plan: TrainPlan, *, split: bool) -> Staged
     kinds = {c.name: c.kind for c in plan.features if c.kind is not None}
     columns = {name: f"c{i}" for i, name in enumerate(wanted)}
     keys = {name: f"k{i}" for i, name in enumerate(plan.key) if name.lower() in names}
-    picked = [_cast(sf.col(quoted(names[name.lower()])), kinds.get(name), types[name]).alias(c) for name, c in columns.items()]
-    picked += [sf.col(quoted(names[name.lower()])).alias(k) for name, k in keys.items()]
+    picked = [_cast(sf.col(quote(names[name.lower()])), kinds.get(name), types[name]).alias(c) for name, c in columns.items()]
+    picked += [sf.col(quote(names[name.lower()])).alias(k) for name, k in keys.items()]
     frame = _numbered(raw.select(*picked), list(columns.values()), list(keys.values()), types, columns, plan.seed)
     frame = cluster.keep(frame)
     total, rows = _totals(frame)
