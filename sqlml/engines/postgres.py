@@ -232,8 +232,9 @@ class PostgresEngine:
         return name.lower()
 
     def has_schema(self, name: str) -> bool:
-        """Whether the database has a schema of this name."""
-        return bool(self._runs.ask("SELECT 1 FROM pg_namespace WHERE nspname = $1", [name]))
+        """Whether the database has a schema of this name, or has it itself."""
+        question = "SELECT 1 FROM pg_namespace WHERE nspname = $1 UNION ALL SELECT 1 WHERE current_database() = $1"
+        return bool(self._runs.ask(question, [name]))
 
     def has_function(self, name: str) -> bool:
         if self.transaction() == -1:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from sqlml.binder.select_items import ItemPiece
 from sqlml.binder.text import Sql
+from sqlml.bundles.answers import answer
 from sqlml.bundles.model import Model
 from sqlml.catalog import Version
 from sqlml.contracts import RowModel, Stream
@@ -114,20 +115,10 @@ def _answers(item: ItemPiece) -> Callable[[Sequence[pa.Array] | None], pa.Array]
         raise InternalError("an item without a model")
     model = Model.open(version.bundle, version.sha256)
     names = [column.name for column in version.inputs]
-    what, _, argument = item.output.partition(":")
 
     def answers(arguments: Sequence[pa.Array] | None) -> pa.Array:
         arrays = [pa.array([], arrow_type(c.kind)) for c in version.inputs] if arguments is None else list(arguments)
-        rows = pa.StructArray.from_arrays(arrays, names=names)
-        match what:
-            case "predict":
-                return model.predict(rows)
-            case "probs":
-                return model.probs_map(model.raw(rows))
-            case "proba":
-                return pa.array(model.raw(rows)[:, int(argument)], pa.float64())
-            case _:
-                return model.reasons(rows, int(argument))
+        return answer(model, item.output, pa.StructArray.from_arrays(arrays, names=names))
 
     return answers
 
