@@ -66,7 +66,7 @@ def test_the_contract(engine: PostgresEngine) -> None:
 @pytest.mark.parametrize(
     ("sql_type", "kind"),
     [
-        ("integer", Kind.NUMBER), ("numeric(10,2)", Kind.NUMBER), ("numeric", Kind.NUMBER), ("money", Kind.NUMBER),
+        ("integer", Kind.NUMBER), ("numeric(10,2)", Kind.NUMBER), ("numeric", Kind.NUMBER), ("money", None),
         ("boolean", Kind.BOOLEAN), ("character varying(9)", Kind.TEXT), ("character(3)", Kind.TEXT), ("char", Kind.TEXT),
         ("uuid", Kind.TEXT), ("date", Kind.DATE), ("time without time zone", Kind.TIME), ("timestamptz", Kind.TIMESTAMPTZ),
         ("timestamp(3) without time zone", Kind.TIMESTAMP), ("int4", Kind.NUMBER), ("double precision[]", Kind.NUMBERS),
@@ -92,8 +92,8 @@ TYPES: list[tuple[str, str, Kind | None, pa.DataType, Any]] = [
     ("1.25::numeric(60,30)", "numeric(60,30)", Kind.NUMBER, pa.float64(), 1.25),
     ("1.25", "numeric", Kind.NUMBER, pa.float64(), 1.25),
     ("'Infinity'::numeric", "numeric", Kind.NUMBER, pa.float64(), float("inf")),
-    ("'12.34'::money", "money", Kind.NUMBER, pa.decimal128(21, 4), Decimal("12.3400")),
-    ("4294967295::oid", "oid", Kind.NUMBER, pa.int64(), 4294967295),
+    ("'12.34'::money", "money", None, pa.decimal128(21, 4), Decimal("12.3400")),
+    ("4294967295::oid", "oid", None, pa.int64(), 4294967295),
     ("true", "boolean", Kind.BOOLEAN, pa.bool_(), True),
     ("'ä日本'::varchar(9)", "character varying", Kind.TEXT, pa.string(), "ä日本"),
     ("'ab'::char(3)", "character", Kind.TEXT, pa.string(), "ab "),

@@ -15,7 +15,16 @@ import pytest
 from sqlml.engines.postgres import PostgresEngine
 from sqlml.engines.postgres_errors import open_error
 from sqlml.engines.postgres_runs import ABORTED
-from sqlml.errors import Cancelled, DatabaseError, DataError, EngineError, IntegrityError, NotSupportedError, OperationalError
+from sqlml.errors import (
+    BindError,
+    Cancelled,
+    DatabaseError,
+    DataError,
+    EngineError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+)
 
 SERIES = "SELECT i, repeat('x', 100) AS x FROM generate_series(1, 400000) AS i"
 
@@ -354,8 +363,10 @@ def test_appended_to_a_table_of_other_types(engine: PostgresEngine) -> None:
 
 def test_replaced_views_and_what_depends(engine: PostgresEngine) -> None:
     batch = pa.record_batch({"a": [1]})
-    engine.run("CREATE VIEW t AS SELECT 1 AS z")
-    assert engine.write(["t"], batch.schema, [batch], "replace") == 1
+    engine.run("CREATE VIEW v AS SELECT 1 AS z")
+    with pytest.raises(BindError, match="v is a view, not a table"):
+        engine.write(["v"], batch.schema, [batch], "replace")
+    assert engine.write(["t"], batch.schema, [batch], "create") == 1
     engine.run("CREATE VIEW above AS SELECT * FROM t")
     with pytest.raises(EngineError, match="other objects depend on it") as raised:
         engine.write(["t"], batch.schema, [batch], "replace")
