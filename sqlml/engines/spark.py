@@ -13,7 +13,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlml.contracts import Stream
@@ -168,10 +168,11 @@ class SparkEngine:
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Tables of the current schema and temporary views, and their columns, for completion."""
+        columns: set[str] = set()
         with self._translated(""):
             tables = [row["tableName"] for row in self.session.sql("SHOW TABLES").collect()]
-            columns: set[str] = set()
-            for table in tables[:_MOST_TABLES]:
+        for table in tables[:_MOST_TABLES]:
+            with suppress(EngineError), self._translated(""):  # a view whose tables or functions are gone has no columns
                 columns.update(self.session.table(quote(table)).columns)
         return {"tables": tuple(tables), "columns": tuple(sorted(columns))}
 
