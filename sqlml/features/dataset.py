@@ -87,34 +87,20 @@ def canonical(values: Values, kind: Kind) -> Values:
 
     A moment for a model of local times is what the clock shows in the time zone that its type bears (the session's, where a
     database tells it), as in the databases' own casts; Arrow's would take UTC's.
-    An infinite date or moment, which has no year, is NULL.  Raises ``pyarrow.ArrowInvalid`` or ``ArrowNotImplementedError`` for
+    Raises ``pyarrow.ArrowInvalid`` or ``ArrowNotImplementedError`` for
     values that cannot be read as that kind.
     """
     want = arrow_type(kind)
     if values.type == want:
-        return _finite(values) if kind in _MOMENTS else values
+        return values
     if isinstance(values.type, pa.DictionaryType):
         values = pc.cast(values, values.type.value_type)
     if isinstance(values.type, pa.BaseExtensionType):
         values = pc.cast(values, values.type.storage_type)
     if kind is Kind.TIMESTAMP and pa.types.is_timestamp(values.type) and values.type.tz:
-        values = pc.local_timestamp(_finite(values))
+        values = pc.local_timestamp(values)
     values = pc.cast(values, want, safe=False)
-    return _finite(values) if kind in _MOMENTS else values
-
-
-_MOMENTS = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
-
-
-def _finite(values: Values) -> Values:
-    """Dates or moments with NULL for ``infinity`` and ``-infinity``: the ends of their numbers, in DuckDB and PostgreSQL."""
-    whole = pa.int32() if pa.types.is_date32(values.type) else pa.int64()
-    last = 2 ** (whole.bit_width - 1) - 1
-    numbers = pc.cast(values, whole)
-    ends = pc.min_max(numbers).as_py()
-    if ends["min"] is None or (ends["max"] < last and ends["min"] > -last):
-        return values
-    return pc.if_else(pc.less(pc.abs(pc.max_element_wise(numbers, -last)), last), values, pa.scalar(None, values.type))
+    return values
 
 
 def _own_kind(table: pa.Table, name: str) -> Kind:
