@@ -74,10 +74,10 @@ def answered(stream: Stream, items: Sequence[ItemPiece]) -> Stream:
     names = stream.schema.names
     found = [(item, _places(names, item.prefix), _answers(item)) for item in items]
     arguments = {place for _, places, _ in found for place in places}
-    made = {places[-1] + 1 if places else names.index(item.prefix): answer for item, places, answer in found}
+    made = {places[-1] + 1: answer for _, places, answer in found}
     kept = [i for i in range(len(names)) if i not in arguments]
     columns = answered_columns(stream.columns, items)
-    inputs = {places[-1] + 1: places for _, places, _ in found if places}
+    inputs = {places[-1] + 1: places for _, places, _ in found}
     nothing = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in stream.schema], schema=stream.schema)
 
     def answer(batch: pa.RecordBatch) -> list[pa.Array]:
@@ -96,7 +96,7 @@ def answered(stream: Stream, items: Sequence[ItemPiece]) -> Stream:
 def answered_columns(columns: Sequence[Column], items: Sequence[ItemPiece]) -> tuple[Column, ...]:
     """The columns of a statement without its items' arguments; items have the types of their answers."""
     names = [column.name for column in columns]
-    types = {(_places(names, item.prefix) or [-1])[-1] + 1: _answers(item)(None).type for item in items}
+    types = {_places(names, item.prefix)[-1] + 1: _answers(item)(None).type for item in items}
     arguments = {place for item in items for place in _places(names, item.prefix)}
     return tuple(
         Column(c.name, sql_type(types[i]), kind_of_arrow(types[i])) if i in types else c
