@@ -127,8 +127,9 @@ def test_rows_in_files_give_the_same_bundle(tmp_path: Path, how: str, monkeypatc
 
 def test_other_algorithms_get_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "FILE_SHARE", 0)
-    monkeypatch.setattr(fit, "file_matrix", None)
-    train(tmp_path, people(100), "y", "xgboost_classifier", exclude=["z", "w"], options={"n_estimators": 2})
+    monkeypatch.setattr(fit, "file_matrix", None)  # whoever asked for a file would fail
+    _, outcome, _ = train(tmp_path, people(100), "y", "xgboost_classifier", exclude=["z", "w"], options={"n_estimators": 2})
+    assert outcome.rows == 80
 
 
 # --- killed processes -------------------------------------------------------------------------------------------------
