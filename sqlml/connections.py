@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from sqlml.contracts import OptionSpec
-from sqlml.errors import OperationalError
+from sqlml.errors import OperationalError, did_you_mean
 
 PASSWORD_ENV, PASSWORD_FILE = "password_env", "password_file"
 _PASSWORDS = (
@@ -25,7 +25,9 @@ _SPARK = (
     OptionSpec("master", "str", None, "Spark's master: 'local[4]', 'spark://host:7077', 'yarn'"),
     OptionSpec("connect", "str", None, "a Spark Connect server: 'sc://host:15002'"),
     OptionSpec("memory", "size", None, "memory of the driver and of each executor: '4 GB'"),
-    OptionSpec("staging", "str", None, "a folder that this machine and all workers share, for rows that are written there"),
+    OptionSpec(
+        "staging", "str", None, "a folder, or a URL, that this machine and all workers reach, for rows that are written there"
+    ),
     OptionSpec("config", "struct", None, "Spark's own settings: {'spark.sql.shuffle.partitions': 8}"),
 )
 
@@ -35,15 +37,18 @@ CONNECTION_TYPES: Mapping[str, tuple[OptionSpec, ...]] = {
     "spark": _SPARK,
 }
 """The types of connection, each with its options."""
+PLACES = ("url", "master", "connect")
+"""The options that say where a connection or a runner leads: where these are the same, it is the same place."""
 
 _SCHEMES = {"postgres": re.compile(r"postgres(ql)?", re.IGNORECASE), "sqlalchemy": re.compile(r"[a-z][a-z0-9_]*(\+\w+)?", re.I)}
 _SHAPES = {"postgres": "postgresql://user@host:5432/database", "sqlalchemy": "mysql+pymysql://user@host/database"}
 _HIDDEN = r"secret|passw(?:or)?d|passphrase|pwd|token|credential|signature|(?:access|account|api|private|shared)[\W_]?key"
 _HIDDEN_NAME = re.compile(_HIDDEN, re.IGNORECASE)
 _PLACE_NAME = re.compile(
-    rf"(?:{_HIDDEN})s?(?:[_-]?|(?<!key)\.(?:driver\.|executor\.)?)(?:env|file|path|provider|location)(?![a-z])", re.IGNORECASE
+    rf"(?:{_HIDDEN})s?(?:[_-]?|(?<!key)\.(?:driver\.|executor\.)?)(?:env|file|path|provider|location|name)(?![a-z])",
+    re.IGNORECASE,
 )
-"""A name like ``private_key_file`` or ``credentials.provider``: it says where a secret is."""
+"""A name like ``private_key_file``, ``credentials.provider`` or ``pull_secret_name``: it says where a secret is, or which."""
 _CREDENTIALS = re.compile(r"^[a-z][a-z0-9_+]*://[^:/?#@]*:(?P<secret>[^?]*)@", re.IGNORECASE)
 _INNER_CREDENTIALS = re.compile(r"\b[a-z][a-z0-9_+.-]*://[^:/?#@\s]*:(?P<secret>[^?#/@\s]+)@", re.IGNORECASE)
 _NAMED = re.compile(
@@ -100,12 +105,23 @@ def _url_fault(type_name: str, options: Mapping[str, Any]) -> OptionFault | None
     return None
 
 
+_MASTER = re.compile(
+    r"local(\[(\*|\d+)(,\s*\d+)?\])?|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]|yarn|k8s://\S+"
+    r"|spark://[^\s:/,]+:\d+(,[^\s:/,]+:\d+)*"
+)
+"""https://spark.apache.org/docs/latest/submitting-applications.html#master-urls"""
+_MASTERS = "as in 'local[4]', 'local[*]', 'spark://host:7077', 'k8s://https://host:443' or 'yarn'"
+
+
 def _spark_fault(options: Mapping[str, Any]) -> OptionFault | None:
     master, connect = options.get("master"), options.get("connect")
+    if master and not _MASTER.fullmatch(str(master)):
+        near = did_you_mean(str(master).partition("[")[0], ("local", "local-cluster", "yarn"))
+        return OptionFault("master", f"Spark has no master {master!r}", "\n".join(filter(None, [near, _MASTERS])))
     if master and connect:
         hint = "master starts Spark in this process, connect is a client of a server: leave out one of them"
         return OptionFault("connect", "master and connect cannot stand together", hint)
-    if connect and not str(connect).startswith("sc://"):
+    if connect and not re.match(r"sc://[^/:;\s]", str(connect)):
         return OptionFault("connect", "this is not the address of a Spark Connect server", "as in connect = 'sc://host:15002'")
     if connect and secret_in(str(connect)):
         return OptionFault(

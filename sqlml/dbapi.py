@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sqlml.contracts import Event
-    from sqlml.session import Session
+    from sqlml.opening import SqlSession
     from sqlml.statements.result import Result
 
 apilevel = "2.0"
@@ -33,14 +34,14 @@ paramstyle = "qmark"
 
 
 class TypeObject:
-    """One of PEP 249's type objects: equal to every type code of its group."""
+    """One of PEP 249's type objects: equal to every type code of its group, as DuckDB, PostgreSQL and Spark write them."""
 
     def __init__(self, name: str, *codes: str) -> None:
         self._name = name
         self._codes = codes
 
     def __eq__(self, other: object) -> bool:
-        return other is self or (isinstance(other, str) and other.partition("(")[0] in self._codes)
+        return other is self or (isinstance(other, str) and re.sub(r"\([^)]*\)", "", other).upper() in self._codes)
 
     def __hash__(self) -> int:
         return hash(self._name)
@@ -49,15 +50,18 @@ class TypeObject:
         return f"sqlml.{self._name}"
 
 
-STRING = TypeObject("STRING", "VARCHAR", "UUID", "JSON", "ENUM", "BIT")
-BINARY = TypeObject("BINARY", "BLOB")
+STRING = TypeObject(
+    "STRING", "VARCHAR", "UUID", "JSON", "ENUM", "BIT", "TEXT", "CHARACTER VARYING", "CHARACTER", "NAME", "JSONB", "STRING"
+)
+BINARY = TypeObject("BINARY", "BLOB", "BYTEA", "BINARY")
 NUMBER = TypeObject(
     "NUMBER", "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
-    "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL",
+    "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "REAL", "DOUBLE PRECISION", "OID", "INT",
 )  # fmt: skip
 DATETIME = TypeObject(
-    "DATETIME", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "INTERVAL"
-)
+    "DATETIME", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE",
+    "INTERVAL", "TIME WITHOUT TIME ZONE", "TIME WITH TIME ZONE", "TIMESTAMP WITHOUT TIME ZONE", "TIMESTAMP_NTZ",
+)  # fmt: skip
 ROWID = TypeObject("ROWID")
 
 Date = datetime.date
@@ -102,6 +106,7 @@ class Names(NamedTuple):
     endpoints: tuple[str, ...]
     connections: tuple[str, ...] = ()
     runners: tuple[str, ...] = ()  # those that were created
+    api_keys: tuple[str, ...] = ()
 
 
 def connect(
@@ -116,11 +121,13 @@ def connect(
     ``catalog`` is a SQLAlchemy URL for the catalog (by default SQLite in the folder ``bank.sqlml`` beside ``bank.duckdb``);
     ``schema`` renames the schema ``sqlml``; ``on_event`` is called with the progress of a statement while it runs.
 
+    Where ``sqlml serve`` of the same user has the file open, the connection goes through it (``Connection.through``).
+
     Raises ``OperationalError`` where the file is no database, is held by another process, or its folder cannot be written.
     """
-    from sqlml.session import Session
+    from sqlml.opening import open_session
 
-    return Connection(Session(os.fspath(database), catalog=catalog, schema=schema, on_event=on_event))
+    return Connection(open_session(os.fspath(database), catalog=catalog, schema=schema, on_event=on_event))
 
 
 class Connection:
@@ -138,12 +145,12 @@ class Connection:
     ProgrammingError = errors.ProgrammingError
     NotSupportedError = errors.NotSupportedError
 
-    def __init__(self, session: Session) -> None:
-        self._session: Session | None = session
+    def __init__(self, session: SqlSession) -> None:
+        self._session: SqlSession | None = session
         self._streaming: Cursor | None = None
 
     @property
-    def session(self) -> Session:
+    def session(self) -> SqlSession:
         """The session behind it.  ``InterfaceError`` once closed."""
         if self._session is None:
             raise InterfaceError("the connection is closed")
@@ -206,6 +213,11 @@ class Connection:
         return self.session.place.is_new
 
     @property
+    def through(self) -> str | None:
+        """``the server of process 123, port 5433``, where another process has the file open; None where this one has."""
+        return self.session.through
+
+    @property
     def models_home(self) -> os.PathLike[str] | None:
         """The folder of the models; None in memory."""
         return None if self.database == ":memory:" else self.session.place.home
@@ -248,7 +260,12 @@ class Cursor:
         self.rowcount: int = -1
         self.kind: str | None = None
         self.footer: str | None = None
-        self.notices: tuple[str, ...] = ()
+        self._notices: list[str] = []
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was said beside the answer of the last statement, also while its rows were fetched."""
+        return tuple(self._notices)
 
     @property
     def connection(self) -> Connection:
@@ -265,7 +282,7 @@ class Cursor:
         try:
             self.kind, result = session.execute(sql, parameters)
         finally:
-            self.notices = tuple(session.notices)
+            self._notices = session.notices
         self._take(result)
         return self
 
@@ -277,6 +294,20 @@ class Cursor:
         session.execute_many(sql, rows)
         self.rowcount = len(rows)
         return self
+
+    def callproc(self, name: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
+        """Call a function of the database with values; its answer is to be fetched.  The parameters as they were."""
+        from sqlml_dialect import quote_identifier
+
+        marks = ", ".join("?" * len(parameters))
+        self.execute(f"SELECT {quote_identifier(name)}({marks})", parameters)
+        return parameters
+
+    def nextset(self) -> bool | None:
+        """None: of several statements the last one's result is kept, and nothing follows it."""
+        self.connection.session  # noqa: B018 - raises once closed
+        self._forget()
+        return None
 
     def _take(self, result: Result) -> None:
         self._result = result
@@ -298,7 +329,7 @@ class Cursor:
         self._abandon()
         self._result = self._batches = self._rows = None
         self._held = []
-        self.description, self.rowcount, self.footer, self.notices = None, -1, None, ()
+        self.description, self.rowcount, self.footer, self._notices = None, -1, None, []
 
     def _read_all(self) -> None:
         if self._batches is not None:

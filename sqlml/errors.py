@@ -12,6 +12,7 @@
         │   └── TrainingDataError        the data cannot be learnt from
         ├── OperationalError             something outside the statement
         │   ├── Cancelled                a person stopped it
+        │   ├── ConnectionLost           the server through which the connection went has ended
         │   ├── JobError                 a job failed
         │   │   └── JobCancelled, JobTimeout, JobOutOfMemory, JobCrashed
         │   ├── BundleError              a model's files are missing or damaged
@@ -21,7 +22,8 @@
         └── NotSupportedError            asked for rightly, not to be had
 
 An error says what, where, got what, and what to do.  ``str(error)`` is the whole message, with the line and a caret where the
-place is known; the fields ``message``, ``source``, ``span`` and ``hint`` carry the same in pieces.
+place is known; the fields ``message``, ``source``, ``span`` and ``hint`` carry the same in pieces.  ``about`` is the clause or
+option of the statement that it is about (``tune``, ``weight``, ``device``), for whoever knows where that stands.
 """
 
 from __future__ import annotations
@@ -41,13 +43,20 @@ class Error(Exception):
     """The root of all errors of this module (PEP 249)."""
 
     def __init__(
-        self, message: str, *, source: str | None = None, span: tuple[int, int] | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        source: str | None = None,
+        span: tuple[int, int] | None = None,
+        hint: str | None = None,
+        about: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.source = source
         self.span = span
         self.hint = hint
+        self.about = about
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -63,6 +72,11 @@ class Error(Exception):
             self.source, self.span = source, span
         return self
 
+    def pointed(self, source: str, span: tuple[int, int]) -> Error:
+        """The same error, pointing at a place whatever its own, which is in a text that nobody typed."""
+        self.source, self.span = source, span
+        return self
+
     def moved(self, source: str, offset: int) -> Error:
         """The same error, its place counted in a longer text in which its own begins at ``offset``."""
         if self.span is not None:
@@ -70,11 +84,13 @@ class Error(Exception):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.message, self.source, self.span, self.hint))
+        return (_rebuild, (type(self), self.message, self.source, self.span, self.hint, self.about))
 
 
-def _rebuild(cls: type[Error], message: str, source: str | None, span: tuple[int, int] | None, hint: str | None) -> Error:
-    return cls(message, source=source, span=span, hint=hint)
+def _rebuild(
+    cls: type[Error], message: str, source: str | None, span: tuple[int, int] | None, hint: str | None, about: str | None
+) -> Error:
+    return cls(message, source=source, span=span, hint=hint, about=about)
 
 
 class InterfaceError(Error):
@@ -137,6 +153,10 @@ class Cancelled(OperationalError):
     """A person stopped it."""
 
 
+class ConnectionLost(OperationalError):
+    """The server through which the connection went has ended; nothing more comes of it."""
+
+
 class JobError(OperationalError):
     """A job failed."""
 
@@ -183,9 +203,15 @@ def not_yet(what: str, source: str, span: tuple[int, int]) -> NotSupportedError:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """``did you mean xgboost_classifier?``, or None where nothing is near."""
+    near = nearest(word, known)
+    return f"did you mean {near}?" if near else None
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a word, whatever the case of letters; None where nothing is near."""
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return f"did you mean {lowered[near[0]]}?" if near else None
+    return lowered[near[0]] if near else None
 
 
 def count_of(count: int, one: str, many: str | None = None) -> str:

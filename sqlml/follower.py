@@ -23,6 +23,7 @@ from sqlml.catalog.files import remove_job_data
 from sqlml.contracts import Event, JobHandle
 from sqlml.errors import Cancelled, Error
 from sqlml.home import CATALOG_VARIABLE
+from sqlml.job_folder import DOCUMENT
 from sqlml.plan import JobSpec
 from sqlml.statements.runners import open_runner
 from sqlml.statements.train import publish_job
@@ -71,7 +72,7 @@ class _Follower:
             remove_job_data(self.job.folder)
 
     def _train(self) -> None:
-        document = json.loads((self.job.folder / "job.json").read_text(encoding="utf-8"))
+        document = json.loads((self.job.folder / DOCUMENT).read_text(encoding="utf-8"))
         spec = JobSpec.from_json(document)
         self._handle = open_runner(self.catalog, spec.plan.runner).submit(spec)
         if self._cancelled:

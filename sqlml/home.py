@@ -1,11 +1,15 @@
 """Where a database's models live.
 
     bank.sqlml/         beside bank.duckdb
-        catalog.db      the catalog (SQLite, unless another URL was given)
+        catalog.db      the catalog (SQLite, unless another URL was given); .catalog says that it was there, should it be lost
         bundles/        one folder per bundle, named by its SHA-256
         jobs/           one folder per job: events, log, held-out scores
+        predictions/    one folder per endpoint: what was asked and answered
+        feedback/       one folder per endpoint: what turned out to be true
+        lookups/        copies of tables that deployed queries read by key
         logs/           the endpoint server's log
         server.json     who serves the endpoints, while somebody does
+        owner.json      who has the database file open and lets others in, while somebody does
 
 Nothing else writes there.
 """
@@ -15,16 +19,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
+from sqlml.address import LOOPBACK, PORT, Address, read_address
 from sqlml.errors import OperationalError
 
 SUFFIX = ".sqlml"
 CATALOG_VARIABLE = "SQLML_CATALOG"
 """The environment variable that tells the endpoints' server a catalog's URL."""
 DATABASE_SUFFIXES = (".duckdb", ".db", ".ddb")
+IN_DATABASE = "database"
+"""``catalog="database"``: the catalog lies in the same PostgreSQL as the data."""
+CATALOG_SCHEMA = "sqlml_catalog"
+"""… in this schema."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,17 @@ class Home:
     folder: Path
 
     @property
+    def catalog(self) -> Path:
+        return self.folder / "catalog.db"
+
+    @property
+    def catalog_mark(self) -> Path:
+        """Says that the catalog was there, should it be lost."""
+        return self.folder / ".catalog"
+
+    @property
     def catalog_url(self) -> str:
-        return f"sqlite:///{quote(str(self.folder / 'catalog.db'))}"
+        return f"sqlite:///{quote(str(self.catalog))}"
 
     @property
     def bundles(self) -> Path:
@@ -44,6 +63,18 @@ class Home:
     @property
     def jobs(self) -> Path:
         return self.folder / "jobs"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions"
+
+    @property
+    def feedback(self) -> Path:
+        return self.folder / "feedback"
+
+    @property
+    def lookups(self) -> Path:
+        return self.folder / "lookups"
 
     @property
     def logs(self) -> Path:
@@ -80,14 +111,49 @@ def home_of(database: str | os.PathLike[str], catalog: str | None = None) -> Pat
     else:
         path = Path(text).absolute()
         home = path.with_name((path.stem if path.suffix.lower() in DATABASE_SUFFIXES else path.name) + SUFFIX)
-    return home if catalog is None else home / f"catalog-{_mark(catalog)}"
+    return home if catalog in (None, IN_DATABASE) else home / f"catalog-{_mark(catalog)}"
+
+
+def catalog_url(database: str, catalog: str | None) -> str | None:
+    """The URL that a catalog is opened by; of ``database`` a schema of its own in the same PostgreSQL."""
+    if catalog != IN_DATABASE:
+        return catalog
+    plain = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", database, flags=re.IGNORECASE)
+    return f"{plain}{'&' if '?' in plain else '?'}options=-csearch_path%3D{CATALOG_SCHEMA}"
 
 
 def _home_of_url(url: str) -> Path:
-    """The same for whoever logs in: the user's name is no part of it."""
-    parts = urlsplit(url)
-    place = f"{parts.netloc.rpartition('@')[2]}{parts.path}?{parts.query}"
-    name = re.sub(r"[^A-Za-z0-9_.@-]", "_", f"{short_name(url)}@{parts.hostname or 'local'}")
+    """The same for whoever logs in and however the server is written: ``localhost`` or ``127.0.0.1``, with its port or without.
+
+    A folder from before that was so, when each way of writing had its own, is used on.
+    """
+    address = read_address(url)
+    hosts = ["localhost" if host in LOOPBACK else host for host, _ in address.hosts]
+    place = ",".join(f"{host}:{port}" for host, (_, port) in zip(hosts, address.hosts, strict=True))
+    home = _server_home(address, hosts[0], f"{place}/{address.database}")
+    if home.exists():
+        return home
+    return next((found for found in _former_homes(url, address) if found.exists()), home)
+
+
+def _former_homes(url: str, address: Address) -> Iterator[Path]:
+    """Where the models of a server were kept when a home's name came from the letters of its URL: this URL's first."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a URL that had no home
+        return
+    yield _server_home(address, parts.hostname or "local", f"{parts.netloc.rpartition('@')[2]}{parts.path}?{parts.query}")
+    [host, port], *others = address.hosts
+    if others or host not in LOOPBACK:
+        return
+    for name in LOOPBACK:
+        written = f"[{name}]" if ":" in name else name
+        for end in [f":{port}", *([""] if port == PORT else [])]:
+            yield _server_home(address, name, f"{written}{end}{parts.path}?")
+
+
+def _server_home(address: Address, host: str, place: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9_.@-]", "_", f"{address.database or 'postgres'}@{host or 'local'}")
     return Path.home() / SUFFIX / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:6]}{SUFFIX}"
 
 
@@ -96,7 +162,7 @@ def short_name(database: str) -> str:
     if database == ":memory:":
         return "memory"
     if "://" in database:
-        return unquote(urlsplit(database).path.strip("/")) or "postgres"
+        return read_address(database).database or "postgres"
     return Path(database).stem
 
 
@@ -115,6 +181,11 @@ def endpoint_url(base: str, endpoint: str) -> str:
 def rows_url(base: str, endpoint: str) -> str:
     """Where an endpoint takes plain rows."""
     return f"{base}/models/{quote(endpoint, safe='')}/predict"
+
+
+def generate_url(base: str, endpoint: str) -> str:
+    """Where an endpoint of a language model takes a prompt."""
+    return f"{base}/models/{quote(endpoint, safe='')}/generate"
 
 
 def _mark(catalog: str) -> str:

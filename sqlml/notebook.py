@@ -21,7 +21,7 @@ import sqlml
 from sqlml.errors import Error, InterfaceError, ProgrammingError
 from sqlml.shell import render
 from sqlml.shell.output import summary
-from sqlml.shell.progress import metrics_text
+from sqlml.shell.progress import step_text
 from sqlml.shell.run import Cancelled, Result, parameter_names, run_statement, split
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class CellProgress:
             self.stage = str(event["name"])
             self._show("")
         elif event["event"] == "step" and (time.monotonic() - self.shown > _REFRESH or event["step"] == event["total"]):
-            self._show(f"{event['step']:,}/{event['total']:,}  {metrics_text(event.get('metrics') or {})}")
+            self._show(f"{event['step']:,}/{event['total']:,}  {step_text(event)}")
 
     def close(self) -> None:
         """The line has done its work."""
@@ -238,7 +238,8 @@ class SqlMagics:
         home = self._connection.models_home
         models = f" · models in {Path(home).name}" if home else ""
         name = self._connection.database.rpartition("/")[2].partition("?")[0]
-        return f"{name}{' (new)' if self._connection.is_new else ''}{models}"
+        through = f" · through {self._connection.through}" if self._connection.through else ""
+        return f"{name}{' (new)' if self._connection.is_new else ''}{models}{through}"
 
 
 def _assigned_name(line: str) -> str | None:

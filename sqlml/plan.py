@@ -194,8 +194,8 @@ class JobSpec:
 
     The folder holds ``job.json`` (this), ``train.arrow`` and perhaps ``validation.arrow`` (a prediction's rows: ``rows.arrow``);
     the worker adds ``events.jsonl``, ``job.log`` and, at the end, ``result.json``; ``train`` also leaves ``bundle/``,
-    ``heldout.arrow`` and ``sample.arrow``, ``predict`` the predictions.  ``query`` (and ``validation``) stand in place of a file
-    of rows where the runner itself reads the rows: SQL of the place where it runs.
+    ``heldout.arrow`` and ``sample.arrow``, ``predict`` the predictions; the names are in ``sqlml.job_folder``.  ``query`` (and
+    ``validation``) stand in place of a file of rows where the runner itself reads the rows: SQL of the place where it runs.
     """
 
     id: int
@@ -204,6 +204,12 @@ class JobSpec:
     plan: TrainPlan | PredictPlan
     query: str | None = None
     validation: str | None = None
+
+    @property
+    def by_query(self) -> bool:
+        """Whether the runner reads all the rows itself."""
+        alone = isinstance(self.plan, PredictPlan) or self.plan.split.method != "query"
+        return self.query is not None and (alone or self.validation is not None)
 
     @property
     def train(self) -> TrainPlan:

@@ -6,9 +6,10 @@ A value is ``"module:Class"``; the module is imported when the name is first use
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, cast
 
 from sqlml.contracts import Algorithm
@@ -33,6 +34,7 @@ ALGORITHMS: Mapping[str, str] = {
 }
 IMPORTED: Mapping[str, str] = {
     "onnx_classifier": "sqlml.algorithms.imported_onnx:ImportedOnnxClassifier",
+    "onnx_language_model": "sqlml.generation.imported:ImportedLanguageModel",
     "onnx_regressor": "sqlml.algorithms.imported_onnx:ImportedOnnxRegressor",
 }
 """What IMPORT MODEL brings and TRAIN MODEL cannot make."""
@@ -48,20 +50,21 @@ RUNNERS: Mapping[str, str] = {
 RUNNER_TYPES: Mapping[str, str] = {
     "process": "sqlml_runners.process:ProcessRunner",
     "spark": "sqlml_runners.spark.runner:SparkRunner",
+    "kubernetes": "sqlml_runners.kubernetes.runner:KubernetesRunner",
 }
 """What CREATE RUNNER makes: a class with ``options``, made with a name and their values."""
 ENGINES: Mapping[str, str] = {
-    "duckdb": "sqlml.engines.duckdb:DuckDBEngine",
-    "postgres": "sqlml.engines.postgres:PostgresEngine",
-    "sqlalchemy": "sqlml.engines.sqlalchemy:SqlalchemyEngine",
-    "spark": "sqlml.engines.spark:SparkEngine",
+    "duckdb": "sqlml.engines.duckdb.engine:DuckDBEngine",
+    "postgres": "sqlml.engines.postgres.engine:PostgresEngine",
+    "sqlalchemy": "sqlml.engines.sqlalchemy.engine:SqlalchemyEngine",
+    "spark": "sqlml.engines.spark.engine:SparkEngine",
 }
 TARGETS: Mapping[str, str] = {
-    "duckdb": "sqlml_udfs.duckdb_arrow:DuckDBTarget",
-    "spark": "sqlml_udfs.spark:SparkTarget",
-    "postgres": "sqlml_udfs.postgres:PostgresTarget",
+    "duckdb": "sqlml_udfs.duckdb.arrow:DuckDBTarget",
+    "spark": "sqlml_udfs.spark.target:SparkTarget",
+    "postgres": "sqlml_udfs.postgres.target:PostgresTarget",
 }
-INSTALLERS: Mapping[str, str] = {"postgres": "sqlml_udfs.postgres:PostgresInstaller"}
+INSTALLERS: Mapping[str, str] = {"postgres": "sqlml_udfs.postgres.target:PostgresInstaller"}
 """The databases, by their engines' names, in which a version can be a function for any client."""
 
 SERVER = "sqlml_runners.serving.control:LocalServer"
@@ -134,21 +137,36 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "onnx": "cpu",
     "onnxmltools": "cpu",
+    "skl2onnx": "cpu",
     "pandas": "pandas",
     "psycopg": "postgres",
-    "adbc_driver_postgresql": "postgres",
-    "adbc_driver_manager": "postgres",
+    "pgpq": "postgres",
     "torch": "torch",
     "pyspark": "spark",
     "altair": "notebook",
+    "vl_convert": "notebook",
     "sqlglot": "sql",
     "optuna": "tune",
+    "kubernetes": "kubernetes",
+    "fsspec": "kubernetes",
+    "tokenizers": "text",
+    "grpc": "grpc",
+    "google": "grpc",
 }
+_PACKAGES = {"sklearn": "scikit-learn", "grpc": "grpcio", "google": "protobuf"}
+"""Packages that are not called like their module."""
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtra:
     """What to install for a module that is not there."""
     module = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(module)
-    command = f'pip install "sqlml[{extra}]"' if extra else f"pip install {module}"
-    return MissingExtra(f"the Python package {module} is not installed", hint=f"install it with: {command}")
+    extra, package = _EXTRAS.get(module), _PACKAGES.get(module, module)
+    command = f'pip install "sqlml[{extra}]"' if extra else f"pip install {package}"
+    return MissingExtra(f"the Python package {package} is not installed", hint=f"install it with: {command}")
+
+
+def check_installed(libraries: Iterable[str]) -> None:
+    """``MissingExtra`` for a library of an extra that is not there; nothing is imported."""
+    for library in libraries:
+        if library in _EXTRAS and find_spec(library) is None:
+            raise missing_extra(ModuleNotFoundError(name=library))

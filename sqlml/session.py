@@ -12,97 +12,71 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlml_dialect import (
-    AlterModel,
-    CancelJob,
-    CompareModels,
-    CreateResource,
-    Deploy,
-    DeployFunction,
-    DescribeModel,
+    AlterEndpoint,
+    DeployQuery,
     DialectError,
-    DropModel,
-    DropResource,
-    Evaluate,
-    ExplainModel,
-    ExplainPlan,
-    Export,
-    Import,
     Node,
-    Predict,
-    Show,
-    ShowCreateModel,
-    ShowLogs,
+    RollbackEndpoint,
     Span,
     Statement,
-    Train,
-    Undeploy,
-    UndeployFunction,
-    name_sql,
     parse,
     statement_kind,
 )
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 from sqlml_dialect.tokens import name_value, scan
 
-from sqlml.binder.connections import is_query
 from sqlml.binder.parameters import Parameters
+from sqlml.binder.remote_tables import is_query
 from sqlml.catalog import Catalog
 from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
-from sqlml.contracts import EndpointServer, Event, JobHandle
-from sqlml.errors import BindError, Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet, parse_error
-from sqlml.registry import SERVER, get, load
-from sqlml.statements.compare import run_compare
-from sqlml.statements.connections import known_connections, open_connection
-from sqlml.statements.database_functions import remove_function, run_deploy_function, run_undeploy_function
-from sqlml.statements.deploy import run_deploy, run_undeploy
-from sqlml.statements.describe import run_describe
-from sqlml.statements.evaluate import run_evaluate
-from sqlml.statements.explain import run_explain_model
-from sqlml.statements.export import run_export, run_import
-from sqlml.statements.home import IN_DATABASE, MEMORY, calls_functions, catalog_in, check_catalog, open_home, place_of
-from sqlml.statements.jobs import run_cancel_job, run_train_async
-from sqlml.statements.models import find_views, run_alter_model, run_drop_model
+from sqlml.contracts import EndpointServer, Event, JobHandle, OnEvent
+from sqlml.errors import BindError, Cancelled, EngineError, Error, NotSupportedError, ProgrammingError, not_yet, parse_error
+from sqlml.home import IN_DATABASE
+from sqlml.registry import SERVER, get, load, missing_extra
+from sqlml.statements.api_keys import key_handlers
+from sqlml.statements.compare import compare_handlers
+from sqlml.statements.database_functions import function_handlers, remove_or_forget
+from sqlml.statements.deploy import Serving, endpoint_handlers
+from sqlml.statements.deploy_query import foreign_parameters, query_handlers
+from sqlml.statements.door import Door, door_error, door_table, find_door
+from sqlml.statements.evaluate import evaluate_handlers
+from sqlml.statements.evaluate_endpoint import evaluate_endpoint_handlers
+from sqlml.statements.explain import explain_handlers
+from sqlml.statements.export import file_handlers
+from sqlml.statements.feedback import find_feedback, run_feedback
+from sqlml.statements.handler import Handlers
+from sqlml.statements.jobs import train_handlers
+from sqlml.statements.models import model_handlers, views_calling
+from sqlml.statements.named_connections import known_connections, open_connection
+from sqlml.statements.own_database import MEMORY, calls_functions, catalog_in, check_catalog, open_database, place_of
 from sqlml.statements.places import Places, changes_hint
-from sqlml.statements.plans import run_explain_plan
-from sqlml.statements.predict import run_predict
-from sqlml.statements.predict_job import run_predict_job
+from sqlml.statements.plans import plan_handlers
+from sqlml.statements.predict_job import predict_handlers
 from sqlml.statements.queries import Queries
+from sqlml.statements.refresh_schedule import RefreshSchedule
 from sqlml.statements.relations import relations
-from sqlml.statements.resources import run_create_resource, run_drop_resource
+from sqlml.statements.resources import resource_handlers
 from sqlml.statements.result import Result, stream_result
-from sqlml.statements.runners import check_runner, open_runner
 from sqlml.statements.schema import install_schema
-from sqlml.statements.show import misplaced_function, misspelt_show, run_show, run_show_create, run_show_logs
-from sqlml.statements.train import run_train
+from sqlml.statements.show import misplaced_function, misspelt_show, show_handlers
+from sqlml.types import Column
 
-
-@dataclass(frozen=True)
-class _Handler:
-    """How a statement is carried out: ``run`` with what it needs and nothing else.
-
-    ``writes``: it writes to the catalog, so it is refused inside an open transaction; ``lasts``: what it makes or starts must
-    outlive the connection, so it is refused for a database in memory.
-    """
-
-    run: Callable[[Any, Parameters], Result]
-    writes: Callable[[Any], bool] = lambda node: False
-    lasts: Callable[[Any], bool] = lambda node: False
-
-
-def _always(node: Node) -> bool:
-    return True
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Session:
     """One connection's work.  Not safe for use from several threads at once, except ``interrupt``."""
+
+    through: str | None = None
 
     def __init__(
         self,
@@ -110,12 +84,15 @@ class Session:
         *,
         catalog: str | None = None,
         schema: str | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: OnEvent | None = None,
+        keeps_schedules: bool = True,
     ) -> None:
+        """``keeps_schedules``: as long as it is open, it refreshes the endpoints that are to be refreshed now and then."""
         self.on_event = on_event
         self.notices: list[str] = []
+        self.footer: str | None = None
         self._job: JobHandle | None = None
-        self._watch: Callable[[Event], None] | None = None
+        self._watch: OnEvent | None = None
         self._interrupted = threading.Event()
         self._closed = False
         check_catalog(database, catalog)
@@ -125,14 +102,26 @@ class Session:
         self.place = place_of(database, catalog, self._temporary)
         try:
             self._open(database, catalog, schema)
-        except BaseException:
+        except BaseException as error:
             self._remove_temporary()
+            if isinstance(error, ModuleNotFoundError):
+                raise missing_extra(error) from None
             raise
         _sessions.add(self)
+        again = partial(_run_once, database, catalog, schema)
+        self._schedule = RefreshSchedule(self._catalog, again) if keeps_schedules and not is_memory else None
+        if self._schedule is not None:
+            weakref.finalize(self, self._schedule.close)
+            self._schedule.look()
+
+    def keep_schedules(self) -> None:
+        """Refresh from now on what is due, also by schedules that others make: for whoever owns the database."""
+        if self._schedule is not None:
+            self._schedule.look(stays=True)
 
     def _open(self, database: str, catalog: str | None, schema: str | None) -> None:
         with ExitStack() as opened:
-            self._engine = open_home(database)
+            self._engine = open_database(database)
             opened.callback(self._engine.close)
             self._catalog = Catalog.open(self.place.home, catalog_in(database, catalog, self._engine))
             opened.callback(self._catalog.close)
@@ -142,6 +131,8 @@ class Session:
     def _prepare(self, schema: str | None) -> None:
         """Everything that stands on the database and the catalog."""
         known, connect = partial(known_connections, self._catalog), partial(open_connection, self._catalog)
+        if schema is not None and schema.lower() in known():
+            raise BindError(f"{schema} is a connection: the models' relations need another name", hint='connect(schema="…")')
         self._places = Places(self._engine, known, connect, self._notice)
         self._catalog.recover()
         self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
@@ -163,7 +154,7 @@ class Session:
                 f"values can be given for one statement at a time; this text has {len(statements)}",
                 hint="run them one by one",
             )
-        self.notices.clear()
+        self.notices = []  # whoever has the old ones keeps them
         self._interrupted.clear()
         kind, result = "sql", Result()
         for statement in statements:
@@ -171,6 +162,7 @@ class Session:
                 for _ in result.batches:  # run it to its end, as it would have been alone
                     continue
             kind, result = statement.kind, self._run(statement, text, values)
+        self.footer = result.footer
         return kind, result
 
     def execute_many(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -180,7 +172,7 @@ class Session:
             raise ProgrammingError(
                 f"values for many rows are for one statement; this text has {len(statements)}", hint="run them one by one"
             )
-        self.notices.clear()
+        self.notices = []  # whoever has the old ones keeps them
         self._interrupted.clear()
         [statement] = statements
         authorise(user(), statement)
@@ -189,16 +181,43 @@ class Session:
                 f"values for many rows are for the database's own statements, not for {_shown(statement.node)}",
                 source=text, span=_first_word(text, statement.span), hint="run it once for each",
             )  # fmt: skip
+        feedback = find_feedback(text, statement.span, self.schema)
+        if feedback is not None:
+            runs = (Parameters(text, statement.span, row) for row in rows)
+            run_feedback(feedback, runs, self._queries, self._catalog, self._engine.transaction())
+            return
         if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
             raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
         sql = self._queries.bind(text, (0, len(text)))
         self._engine.run_many(sql.text, rows)
 
+    def describe(self, text: str) -> tuple[Column, ...] | None:
+        """The columns of a query, bound and not run; None for a statement of any other kind."""
+        statements = _parse(text)
+        if len(statements) != 1 or statements[0].node is not None:
+            return None
+        [statement] = statements
+        authorise(user(), statement)
+        if not is_query(text, statement.span):
+            return None
+        sql = self._queries.bind_there(text, statement.span) or self._queries.bind(text, statement.span)
+        try:
+            return self._queries.describe(sql)
+        except EngineError as error:
+            raise door_error(error, text, statement.span) from None
+
     def _run(self, statement: Statement, source: str, values: Sequence[Any] | Mapping[str, Any]) -> Result:
+        try:
+            return self._run_statement(statement, source, values)
+        except ModuleNotFoundError as error:  # of whatever this statement is the first to need
+            raise missing_extra(error) from None
+
+    def _run_statement(self, statement: Statement, source: str, values: Sequence[Any] | Mapping[str, Any]) -> Result:
         authorise(user(), statement)
         parameters = Parameters(source, statement.span, values)
         if statement.node is None:
             return self._run_query(statement.span, source, parameters)
+        parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
         self._check_transaction(node, source, statement.span)
@@ -207,23 +226,47 @@ class Session:
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         text = source[slice(*span)]
         self._check_schema(text)
+        door = find_door(source, span)
+        if door is not None:
+            return self._run_door(door, source, span, parameters)
+        feedback = find_feedback(source, span, self.schema)
+        if feedback is not None:
+            return run_feedback(feedback, [parameters], self._queries, self._catalog, self._engine.transaction())
         try:
             return stream_result(self._queries.run_bound(source, span, parameters.values))
         except EngineError as error:
+            called = door_error(error, source, span)
+            if called is not error:
+                raise called from None
             hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
-            named = self._queries.named_connection(text) if hint is None and not is_query(source, span) else None
-            error.hint = hint or (changes_hint(named) if named else error.hint)
+            changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
+            error.hint = hint or (changes_hint(changed) if changed else error.hint)
             raise
+
+    def _run_door(self, door: Door, source: str, span: Span, parameters: Parameters) -> Result:
+        """Run the statement in the call, then the query over its answer."""
+        inner = _parse(door.statement)
+        if len(inner) != 1:
+            raise BindError("sqlml('…') takes one statement", source=source, span=door.place)
+        try:
+            answer = door_table(self._run(inner[0], door.statement, ()), inner[0].kind)
+        except Error as error:
+            raise error.pointed(source, door.place) from None
+        return stream_result(self._queries.run_with(answer, source, span, door.place, parameters.values))
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
         handler = self._handlers.get(type(node))
         if handler is None:
             raise not_yet(_shown(node), parameters.source, _first_word(parameters.source, node.span))
-        if handler.lasts(node):
-            self._check_lasting(parameters.source, node.span)
-        return handler.run(node, parameters)
+        lasts = handler.lasts(node)
+        if lasts is not None:
+            self._check_lasting(lasts, parameters.source, node.span)
+        result = handler.run(node, parameters)
+        if self._schedule is not None and isinstance(node, DeployQuery | AlterEndpoint | RollbackEndpoint):
+            self._schedule.look()
+        return result
 
-    def _run_watched(self, node: Node, parameters: Parameters, watch: Callable[[Event], None]) -> Result:
+    def _run_watched(self, node: Node, parameters: Parameters, watch: OnEvent) -> Result:
         """Run a statement as it would run alone, and let somebody see its events."""
         self._watch = watch
         try:
@@ -231,69 +274,28 @@ class Session:
         finally:
             self._watch = None
 
-    def _table(self) -> Mapping[type, _Handler]:
-        """What is done for each statement of ours.  A statement that is not in here belongs to a later version."""
-        queries, catalog, engine, places, server = self._queries, self._catalog, self._engine, self._places, self._server
-        names = f"{name_sql(self.schema)}.main."
-
-        def views_calling(model: str) -> list[str]:
-            return find_views(engine.views_with(names), model) if calls_functions(engine) else []
-
-        def train(node: Train, parameters: Parameters) -> Result:
-            if node.asynchronous:
-                return run_train_async(node, parameters, queries, catalog, self._emit)
-            return run_train(node, parameters, queries, catalog, self._emit, self._follow)
-
-        def predict(node: Predict, parameters: Parameters) -> Result:
-            if node.runner is None or node.runner.name.lower() == "inline":
-                return run_predict(node, parameters, queries, catalog)
-            check_runner(catalog, node.runner, parameters.source)
-            runner = open_runner(catalog, node.runner.name)
-            return run_predict_job(node, parameters, queries, catalog, runner, self._emit, self._follow)
-
+    def _table(self) -> Handlers:
+        """What is done for each statement of ours, by area.  A statement that is in none belongs to a later version."""
+        queries, catalog, places = self._queries, self._catalog, self._places
+        emit, follow, notice, interrupted = self._emit, self._follow, self._notice, self._interrupted.is_set
+        calling = partial(views_calling, self._engine, self.schema)
+        remove = partial(remove_or_forget, catalog=catalog, engine_of=places.engine, notice=notice)
         return {
-            Train: _Handler(train, writes=_always, lasts=lambda node: bool(node.asynchronous)),
-            Evaluate: _Handler(
-                lambda n, p: run_evaluate(n, p, queries, catalog, self._emit, self._follow),
-                writes=lambda node: any(option.name.name.lower() == "folds" for option in node.options),  # a job of the catalog
-            ),
-            CompareModels: _Handler(lambda n, p: run_compare(n, p, queries, catalog, self._notice)),
-            Predict: _Handler(predict, writes=lambda node: node.runner is not None),
-            ExplainModel: _Handler(lambda n, p: run_explain_model(n, p, queries, catalog)),
-            ExplainPlan: _Handler(
-                lambda n, p: run_explain_plan(n, p, queries, catalog, views_calling, self._run_watched),
-                writes=lambda node: node.analyze and self._writes(node.statement),
-            ),
-            Deploy: _Handler(
-                lambda n, p: run_deploy(n, p.source, catalog, server, self._emit, self._interrupted.is_set),
-                writes=_always,
-                lasts=_always,
-            ),
-            Undeploy: _Handler(lambda n, p: run_undeploy(n, p.source, catalog, server), writes=_always),
-            Show: _Handler(lambda n, p: run_show(n, p.source, queries, catalog, self.schema)),
-            ShowLogs: _Handler(lambda n, p: run_show_logs(n, p.source, catalog)),
-            ShowCreateModel: _Handler(lambda n, p: run_show_create(n, p.source, catalog)),
-            DescribeModel: _Handler(lambda n, p: run_describe(n, p.source, catalog)),
-            CancelJob: _Handler(lambda n, p: run_cancel_job(n, p.source, catalog, self._interrupted.is_set), writes=_always),
-            AlterModel: _Handler(lambda n, p: run_alter_model(n, p, catalog, views_calling, self._notice), writes=_always),
-            DropModel: _Handler(
-                lambda n, p: run_drop_model(
-                    n, p.source, catalog, lambda f: remove_function(f, catalog, places.engine, self._notice)
-                ),
-                writes=_always,
-            ),
-            CreateResource: _Handler(
-                lambda n, p: run_create_resource(n, p, catalog, engine, self._notice, places.forget), writes=_always
-            ),
-            DropResource: _Handler(lambda n, p: run_drop_resource(n, p.source, catalog, places.forget), writes=_always),
-            DeployFunction: _Handler(
-                lambda n, p: run_deploy_function(n, p.source, catalog, places.engine, self._notice), writes=_always, lasts=_always
-            ),
-            UndeployFunction: _Handler(
-                lambda n, p: run_undeploy_function(n, p.source, catalog, places.engine, self._notice), writes=_always
-            ),
-            Export: _Handler(lambda n, p: run_export(n, p, catalog)),
-            Import: _Handler(lambda n, p: run_import(n, p, catalog, self._emit), writes=_always),
+            **train_handlers(queries, catalog, emit, follow, interrupted),
+            **evaluate_handlers(queries, catalog, emit, follow),
+            **compare_handlers(queries, catalog, notice),
+            **predict_handlers(queries, catalog, emit, follow),
+            **explain_handlers(queries, catalog),
+            **plan_handlers(queries, catalog, calling, self._run_watched, self._writes),
+            **endpoint_handlers(Serving(catalog, self._server, emit, notice, interrupted)),
+            **query_handlers(Serving(catalog, self._server, emit, notice, interrupted), queries),
+            **key_handlers(Serving(catalog, self._server, emit, notice, interrupted)),
+            **evaluate_endpoint_handlers(catalog),
+            **function_handlers(catalog, places.engine, notice),
+            **show_handlers(queries, catalog, self.schema),
+            **model_handlers(catalog, calling, remove, notice),
+            **resource_handlers(catalog, self._engine, self.schema, places.forget, remove, notice),
+            **file_handlers(catalog, emit),
         }
 
     def _writes(self, node: Node) -> bool:
@@ -313,7 +315,7 @@ class Session:
 
     def _check_schema(self, text: str) -> None:
         """Refuse a schema that would make the names of our relations mean two things."""
-        if not calls_functions(self._engine) or self.schema.lower() not in text.lower():
+        if self.schema.lower() not in text.lower() or not self._queries.inside:
             return
         tokens = [token for token in scan(text) if token.key != ";"]
         name = tokens[-1]
@@ -323,11 +325,9 @@ class Session:
                 hint='connect(schema="…") gives ours another name',
             )  # fmt: skip
 
-    def _check_lasting(self, source: str, span: Span) -> None:
+    def _check_lasting(self, what: str, source: str, span: Span) -> None:
         """Refuse what outlives the connection where the models do not."""
         if self._temporary:
-            deploys = source[slice(*_first_word(source, span))].upper() == "DEPLOY"
-            what = "be deployed from" if deploys else "train ASYNC"
             raise NotSupportedError(
                 f"an in-memory database cannot {what}: its models go when the connection closes",
                 source=source,
@@ -341,6 +341,25 @@ class Session:
     def dialect(self) -> str:
         """Whose SQL the database speaks."""
         return self._engine.dialect
+
+    def install(self, name: str, statements: Iterable[str]) -> None:
+        """Make a schema of our own in the database, which nothing on disk knows of."""
+        if not calls_functions(self._engine):
+            raise NotSupportedError(f"a schema of our own cannot be made in {self._engine.name}")
+        self._engine.attach_schema(name)
+        for statement in statements:
+            self._engine.define(statement)
+
+    @contextmanager
+    def lend(self, name: str, rows: pa.RecordBatchReader) -> Iterator[None]:
+        """Let one statement read Arrow rows under a name as they come."""
+        if not calls_functions(self._engine):
+            raise NotSupportedError(f"rows cannot be lent to {self._engine.name} as they come")
+        self._engine.stream(name, rows)
+        try:
+            yield
+        finally:
+            self._engine.unregister(name)
 
     def begin(self) -> None:
         self._engine.run("BEGIN TRANSACTION")
@@ -362,12 +381,13 @@ class Session:
         self._places.interrupt()
 
     def names(self) -> Mapping[str, tuple[str, ...]]:
-        """Tables, columns, models and endpoints, for completion."""
+        """Tables, columns, models, endpoints and the like, for completion."""
         found = dict(self._engine.names())
         found["models"] = self._catalog.model_names()
         found["endpoints"] = tuple(e.name for e in self._catalog.endpoints())
         found["connections"] = tuple(known_connections(self._catalog).values())
         found["runners"] = tuple(runner.name for runner in self._catalog.resources("runner"))
+        found["api_keys"] = tuple(key.name for key in self._catalog.api_keys())
         return found
 
     def close(self) -> None:
@@ -375,6 +395,8 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        if self._schedule is not None:
+            self._schedule.close()
         self._places.close()
         self._catalog.close()
         self._remove_temporary()
@@ -404,6 +426,15 @@ class Session:
 
 def authorise(principal: str, statement: Statement) -> None:
     """The one point that every statement passes before it runs.  Whoever can open the database may do everything with it."""
+
+
+def _run_once(database: str, catalog: str | None, schema: str | None, statement: str) -> None:
+    """Run a statement in a session of its own."""
+    session = Session(database, catalog=catalog, schema=schema, keeps_schedules=False)
+    try:
+        session.execute(statement)
+    finally:
+        session.close()
 
 
 def _parse(text: str) -> list[Statement]:

@@ -17,12 +17,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sqlml.address import EXAMPLE
 from sqlml.catalog import Catalog, Version
 from sqlml.catalog.database import absolute_url
 from sqlml.errors import BindError, OperationalError, listing
-from sqlml.home import CATALOG_VARIABLE, SUFFIX, home_of
+from sqlml.home import CATALOG_VARIABLE, IN_DATABASE, SUFFIX, catalog_url, home_of, without_password
+from sqlml.spark_common.session import is_connect
 from sqlml.spark_queries import Source, functions_of
-from sqlml.spark_session import is_connect
 
 __all__ = ["register", "unregister"]
 
@@ -41,7 +42,8 @@ def register(
     ``model`` is a name, ``churn@3`` or ``churn@alias``.  A version is pinned: registering again takes the newest, also for
     temporary views that call it.  ``database`` is the DuckDB file or PostgreSQL URL whose models are meant: only the catalog
     beside it is opened, so another process may hold it.  Without, the one ``*.sqlml`` folder here is taken.  ``catalog`` is the
-    catalog's URL where it lies elsewhere (or the variable SQLML_CATALOG).  ``path`` takes a bundle's folder in place of both.
+    catalog's URL where it lies elsewhere (or the variable SQLML_CATALOG), or ``"database"`` as for ``sqlml.connect``.  ``path``
+    takes a bundle's folder in place of both.
     """
     _check_session(spark)
     source = _bundle_source(Path(path), model) if path is not None else _catalog_source(database, catalog)
@@ -76,8 +78,13 @@ def _check_session(spark: Any) -> None:
 
 def _catalog_source(database: str | os.PathLike[str] | None, catalog: str | None) -> Source:
     given = catalog or os.environ.get(CATALOG_VARIABLE)
-    url = absolute_url(given) if given else None
-    folder = _home(database, url)
+    text = "" if database is None else os.fspath(database)
+    if given == IN_DATABASE and "://" not in text:
+        raise BindError(
+            f"catalog={IN_DATABASE!r} is for the models of a PostgreSQL server", hint=f"name it, too: database={EXAMPLE!r}"
+        )
+    url = absolute_url(given) if given and given != IN_DATABASE else catalog_url(text, given)
+    folder = _home(database, given if given == IN_DATABASE else url)
 
     def find(model: str, suffix: str | None) -> Version:
         opened = Catalog.open(folder, url)
@@ -98,7 +105,8 @@ def _home(database: str | os.PathLike[str] | None, url: str | None) -> Path:
     folder = Path(text).absolute() if text.endswith(SUFFIX) else home_of(text, url)
     if not _is_home(folder, url):
         raise OperationalError(
-            f"no models lie beside {text}: there is no {folder}", hint="database is the file that sqlml.connect() was given"
+            f"no models lie beside {without_password(text)}: there is no {folder}",
+            hint="database is the file that sqlml.connect() was given",
         )
     return folder
 

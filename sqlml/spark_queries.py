@@ -22,8 +22,8 @@ from sqlml.bundles.model import Model
 from sqlml.catalog import Version
 from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean, listing, parse_error
 from sqlml.registry import TARGETS, load
-from sqlml.spark_errors import is_spark_error
-from sqlml.spark_text import masked, quote, with_backticks
+from sqlml.spark_common.errors import is_spark_error
+from sqlml.spark_common.text import masked, quote, with_backticks
 from sqlml.types import label_text
 
 Source: TypeAlias = Callable[[str, str | None], Version]

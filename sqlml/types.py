@@ -48,10 +48,13 @@ class Task(StrEnum):
     PROJECTION = "projection"  # new columns in place of many: principal components
     ANOMALY = "anomaly"  # rows unlike the others
     TRANSFORM = "transform"  # nothing is learnt but the features themselves
+    GENERATION = "text generation"  # a language model: a text that goes on from another
 
 
 UNSUPERVISED = frozenset({Task.CLUSTERING, Task.PROJECTION, Task.ANOMALY, Task.TRANSFORM})
 """The tasks without a target."""
+UNMEASURED = {Task.TRANSFORM: "only transforms", Task.GENERATION: "writes texts"}
+"""The tasks whose answers have no figures, and what their models do."""
 
 
 @dataclass(frozen=True)

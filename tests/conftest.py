@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sqlml
+from tests.scheduler import SharedScheduling, make_scheduler
 from tests.servers import new_postgres
 
 PEOPLE = """
@@ -37,30 +39,45 @@ SLOW_FILES = frozenset(
         "dialect/test_formatter.py",
         "dialect/test_fuzz.py",
         "dialect/test_generator.py",
-        "engines/test_postgres.py",
-        "engines/test_postgres_errors.py",
+        "engines/postgres/test_engine.py",
+        "engines/postgres/test_errors.py",
+        "engines/postgres/test_losses.py",
+        "engines/postgres/test_names.py",
+        "engines/postgres/test_parameters.py",
+        "engines/postgres/test_types.py",
+        "engines/postgres/test_write.py",
         "engines/test_spark.py",
+        "engines/test_sqlalchemy.py",
         "evaluation/test_parity.py",
+        "evaluation/test_relations.py",
         "exports/test_foreign.py",
         "exports/test_sql.py",
         "features/test_transform.py",
         "notebooks/test_quickstart.py",
         "reference/test_reference.py",
+        "generation/test_generator.py",
+        "runners/test_kubernetes.py",
         "runners/test_runners.py",
         "runners/test_spark.py",
         "runners/test_spark_cluster.py",
         "runners/test_spark_session.py",
+        "serving/test_generate.py",
         "serving/test_http.py",
         "serving/test_lifecycle.py",
+        "serving/test_request_path.py",
         "serving/test_sorts.py",
+        "serving/test_triton_client.py",
         "session/test_async.py",
         "session/test_concurrency.py",
         "session/test_crash.py",
         "session/test_database_functions.py",
+        "session/test_deploy_query.py",
         "session/test_disk.py",
+        "session/test_endpoints.py",
         "session/test_errors.py",
         "session/test_explain_plan.py",
         "session/test_export.py",
+        "session/test_export_endpoint.py",
         "session/test_places.py",
         "session/test_resources.py",
         "session/test_train.py",
@@ -70,6 +87,7 @@ SLOW_FILES = frozenset(
         "shell/test_repl.py",
         "shell/test_script.py",
         "shell/test_serve.py",
+        "training/test_folds.py",
         "training/test_networks.py",
         "training/test_refinements.py",
         "training/test_splits.py",
@@ -84,27 +102,19 @@ SLOW_FILES = frozenset(
 """Files that take four seconds or more as a whole: none of them belongs to the quick tests."""
 
 
-SPARK_FILES = frozenset(
-    {
-        "engines/test_spark.py",
-        "parity/test_everywhere.py",
-        "runners/test_spark.py",
-        "runners/test_spark_session.py",
-        "udfs/test_spark.py",
-    }
-)
-"""Files that share one Spark session: of several processes one runs them all."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and what stays together."""
+    """Mark what is slow."""
     here = Path(__file__).parent
     for item in items:
         path = item.path.relative_to(here).as_posix()
         if path in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
-        if path in SPARK_FILES:
-            item.add_marker(pytest.mark.xdist_group("spark"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedScheduling | None:
+    """Tests that share something dear run in one process."""
+    return make_scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,15 @@ def new_postgres() -> Iterator[str]:
 @cache
 def spark_session() -> Any:
     """A Spark session on this machine with two worker threads, that lasts as long as this process."""
-    from sqlml.spark_session import open_spark
+    from sqlml.spark_common.session import open_spark
 
     warehouse = tempfile.mkdtemp(prefix="sqlml-warehouse-")
     atexit.register(shutil.rmtree, warehouse, ignore_errors=True)
-    config = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.sql.warehouse.dir": warehouse}
+    config = {
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": warehouse,
+        # Many small queries: half of Java's time would go into compiling what then runs once.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }
     return open_spark({"master": "local[2]", "config": config})

@@ -49,7 +49,7 @@ class Prior:
     encoding = "codes"
     early_stopping = None
     rounds = None
-    streams = False
+    streams = None
     warm_start = False
     explains = False
     options = (OptionSpec("smoothing", "float", 1.0, "rows added to each class", low=0),)

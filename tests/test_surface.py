@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,14 @@ def test_links_in_the_readmes_lead_somewhere() -> None:
     for path in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_a_fresh_clone_gets_what_was_tested() -> None:
+    """Every package that ours names has one version in the constraints, but for those of a machine with a GPU."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"], *(need for extra, needs in extras.items() if extra != "gpu" for need in needs)]
+    names = {re.split(r"[\[<>=]", need)[0].lower() for need in listed}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [line.partition("==") for line in lines if line and not line.startswith("#")]
+    assert {name for name, _, version in pinned if version} == names

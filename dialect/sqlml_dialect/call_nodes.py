@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlml_dialect.nodes import Expression, Ident, ModelRef, Option, Query, Span, at
+from sqlml_dialect.clause_nodes import Expression, Ident, ModelRef, Option, Query, Span, at
 
 
 @dataclass(frozen=True)

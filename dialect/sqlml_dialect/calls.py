@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from sqlml_dialect.call_nodes import Argument, Calls, ModelCall, UnnamedItem
+from sqlml_dialect.clause_nodes import Expression, Ident, ModelRef, QualifiedName
 from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, is_star, unclosed
 from sqlml_dialect.errors import DialectError
-from sqlml_dialect.nodes import Expression, Ident, ModelRef, QualifiedName
 from sqlml_dialect.table_functions import SCHEMA, TABLE_FUNCTIONS, check_function, parse_table_function
 from sqlml_dialect.tokens import Kind, Token, name_value, scan, string_value, words
 

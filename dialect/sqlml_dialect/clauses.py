@@ -7,14 +7,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
 from sqlml_dialect.calls import is_alias
-from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, describe, either, is_star
-from sqlml_dialect.errors import DialectError
-from sqlml_dialect.names import RESERVED, name_sql
-from sqlml_dialect.nodes import (
+from sqlml_dialect.clause_nodes import (
     Expression,
     Given,
     Ident,
-    Into,
     Limit,
     ModelRef,
     QualifiedName,
@@ -28,6 +24,10 @@ from sqlml_dialect.nodes import (
     TuneChoice,
     TuneRange,
 )
+from sqlml_dialect.cursor import CLOSING, NAMES, OPENING, Cursor, describe, either, is_star
+from sqlml_dialect.errors import DialectError
+from sqlml_dialect.names import RESERVED, name_sql
+from sqlml_dialect.nodes import Into
 from sqlml_dialect.parameters import (
     parse_given,
     read_fraction,
@@ -175,6 +175,16 @@ def parse_connection(cursor: Cursor) -> Ident | None:
     return cursor.ident("a connection's name") if cursor.at_name() and not is_clause else None
 
 
+def parse_endpoints(cursor: Cursor) -> tuple[Ident, ...]:
+    """``FOR ENDPOINT e, f``, or ``FOR ALL ENDPOINTS``, which gives none"""
+    if cursor.accept("ALL", "ENDPOINTS"):
+        return ()
+    if cursor.peek().key != "ENDPOINT":
+        cursor.fail("ENDPOINT or ALL ENDPOINTS", words=("ENDPOINT",))
+    cursor.keyword()
+    return cursor.listed(lambda: cursor.ident("an endpoint's name"))
+
+
 def parse_function(cursor: Cursor) -> QualifiedName:
     """``AS FUNCTION [schema.]f``"""
     cursor.expect("FUNCTION")
@@ -195,6 +205,11 @@ def parse_top(cursor: Cursor) -> Given[int]:
 def parse_format(cursor: Cursor) -> str:
     """``FORMAT onnx``"""
     return cursor.ident("a format such as onnx, sql, native or bundle").name.lower()
+
+
+def parse_endpoint_format(cursor: Cursor) -> str:
+    """``FORMAT docker``"""
+    return cursor.ident("a format such as docker, kubernetes or kserve").name.lower()
 
 
 def parse_path(cursor: Cursor) -> Given[str]:
@@ -453,6 +468,7 @@ TRAIN_CLAUSES = {
     "AS": _AS_LONG,
 }
 EVALUATE_CLAUSES = {"BY": Clause("by", parse_columns, "BY region"), "WITH": _WITH, "AS": _AS}
+EVALUATE_ENDPOINT_CLAUSES = {"BY": EVALUATE_CLAUSES["BY"], "WITH": _WITH}
 COMPARE_CLAUSES = {"WITH": _WITH, "AS": _AS}
 PREDICT_CLAUSES = {"INTO": _INTO, "WITH": _WITH, "ON": _ON, "ASYNC": _ASYNC, "AS": _AS_LONG}
 EXPLAIN_CLAUSES = {"TOP": Clause("top", parse_top, "TOP 5"), "INTO": _INTO, "AS": _AS}
@@ -463,7 +479,15 @@ DEPLOY_CLAUSES = {
     "ON": _ON,
 }
 _FORMAT = Clause("format", parse_format, "FORMAT onnx")
+DEPLOY_QUERY_CLAUSES = {"WITH": _WITH, "AS": Clause("query", _AS.parse, "AS SELECT PREDICT(churn) AS answer")}
 EXPORT_CLAUSES = {"TO": Clause("path", parse_path, "TO 'churn.onnx'"), "FORMAT": _FORMAT, "WITH": _WITH}
+EXPORT_ENDPOINT_CLAUSES = {
+    "TO": Clause("path", parse_path, "TO 'image'"),
+    "FORMAT": Clause("format", parse_endpoint_format, "FORMAT docker"),
+    "WITH": _WITH,
+}
 IMPORT_CLAUSES = {"FROM": Clause("path", parse_path, "FROM 'churn.onnx'"), "WITH": _WITH}
 _TYPE = Clause("type", lambda cursor: cursor.ident("a type's name"), "TYPE postgres or TYPE process")
 RESOURCE_CLAUSES = {"TYPE": _TYPE, "WITH": _WITH}
+API_KEY_CLAUSES = {"FOR": Clause("endpoints", parse_endpoints, "FOR ENDPOINT e"), "WITH": _WITH}
+ROTATE_CLAUSES = {"WITH": _WITH}

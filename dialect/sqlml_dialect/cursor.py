@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NoReturn, TypeVar
 
+from sqlml_dialect.clause_nodes import Expression, Ident, ModelRef, QualifiedName, Query, Span
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.names import name_sql
-from sqlml_dialect.nodes import Expression, Ident, ModelRef, QualifiedName, Query, Span
 from sqlml_dialect.tokens import Kind, Token, name_value, string_value
 
 OPENING = {"(": ")", "[": "]", "{": "}"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from sqlml_dialect.nodes import Span
+from sqlml_dialect.clause_nodes import Span
 
 SHOWN_WIDTH = 100
 TAB_WIDTH = 4

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlml_dialect.clause_nodes import Span, at
 from sqlml_dialect.cursor import NAMES, Cursor, check_closed
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.names import name_sql
-from sqlml_dialect.nodes import Span, at
 from sqlml_dialect.tokens import Kind, Token, scan
 
 SCHEMA = "ML"

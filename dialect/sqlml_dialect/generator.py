@@ -10,57 +10,68 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlml_dialect.names import name_sql, quote_string
-from sqlml_dialect.nodes import (
-    AlterEndpoint,
-    AlterModel,
-    CancelJob,
-    Change,
-    CompareModels,
-    CreateResource,
-    Deploy,
-    DeployFunction,
-    DescribeModel,
-    DropModel,
-    DropResource,
-    Evaluate,
-    ExplainModel,
-    ExplainPlan,
-    Export,
+from sqlml_dialect.clause_nodes import (
     Expression,
     Given,
     Ident,
-    Import,
-    Into,
     Limit,
     ModelRef,
-    Node,
     Option,
     Placeholder,
-    Predict,
     QualifiedName,
     Query,
-    RenameTo,
-    RollbackEndpoint,
-    SetAlias,
-    SetComment,
-    SetTag,
-    Show,
-    ShowCreateModel,
-    ShowLogs,
     Split,
     SplitBy,
     SplitNone,
     SplitRandom,
     Struct,
-    Train,
     Tune,
     TuneChoice,
     TuneRange,
+    Value,
+)
+from sqlml_dialect.names import name_sql, quote_string
+from sqlml_dialect.nodes import (
+    AlterEndpoint,
+    AlterEndpoints,
+    AlterModel,
+    CancelJob,
+    Change,
+    CompareModels,
+    CreateApiKey,
+    CreateResource,
+    Deploy,
+    DeployFunction,
+    DeployQuery,
+    DescribeModel,
+    DropApiKey,
+    DropModel,
+    DropResource,
+    Evaluate,
+    EvaluateEndpoint,
+    ExplainModel,
+    ExplainPlan,
+    Export,
+    ExportEndpoint,
+    Import,
+    Into,
+    Node,
+    Predict,
+    RefreshEndpoint,
+    RenameTo,
+    RollbackEndpoint,
+    RotateApiKey,
+    SetAlias,
+    SetComment,
+    SetOptions,
+    SetTag,
+    Show,
+    ShowCreateModel,
+    ShowLogs,
+    Train,
     Undeploy,
     UndeployFunction,
     Unset,
-    Value,
 )
 from sqlml_dialect.values import SIZE_UNITS, duration_text
 
@@ -144,6 +155,17 @@ def deploy_sql(node: Deploy) -> str:
     )
 
 
+def deploy_query_sql(node: DeployQuery) -> str:
+    """``DEPLOY QUERY e … AS query``"""
+    options = _clause("WITH", node.options, options_sql)
+    return _join(f"DEPLOY QUERY {ident_sql(node.endpoint)}", options, query_sql(node.query))
+
+
+def refresh_endpoint_sql(node: RefreshEndpoint) -> str:
+    """``REFRESH ENDPOINT e``"""
+    return f"REFRESH ENDPOINT {ident_sql(node.endpoint)}"
+
+
 def undeploy_sql(node: Undeploy) -> str:
     """``UNDEPLOY ENDPOINT e``"""
     return f"UNDEPLOY ENDPOINT {ident_sql(node.endpoint)}"
@@ -160,17 +182,48 @@ def undeploy_function_sql(node: UndeployFunction) -> str:
     return _join(f"UNDEPLOY FUNCTION {qualified_sql(node.function)}", _clause("FROM DATABASE", node.database, ident_sql))
 
 
+def alter_endpoints_sql(node: AlterEndpoints) -> str:
+    """``ALTER ENDPOINTS SET (…)``"""
+    return f"ALTER ENDPOINTS SET {options_sql(node.options)}"
+
+
 def alter_endpoint_sql(node: AlterEndpoint) -> str:
-    """``ALTER ENDPOINT e SET TRAFFIC (…)``"""
+    """``ALTER ENDPOINT e SET TRAFFIC (…)``, ``ALTER ENDPOINT e SET (…)``"""
+    head = f"ALTER ENDPOINT {ident_sql(node.endpoint)} SET"
+    if isinstance(node.action, SetOptions):
+        return f"{head} {options_sql(node.action.options)}"
     shares = ", ".join(
-        f"{version if isinstance(version, int) else model_sql(version)} = {value_sql(share)}" for version, share in node.traffic
+        f"{version if isinstance(version, int) else model_sql(version)} = {value_sql(share)}"
+        for version, share in node.action.shares
     )
-    return f"ALTER ENDPOINT {ident_sql(node.endpoint)} SET TRAFFIC ({shares})"
+    return f"{head} TRAFFIC ({shares})"
 
 
 def rollback_sql(node: RollbackEndpoint) -> str:
     """``ROLLBACK ENDPOINT e``"""
     return f"ROLLBACK ENDPOINT {ident_sql(node.endpoint)}"
+
+
+def evaluate_endpoint_sql(node: EvaluateEndpoint) -> str:
+    """``EVALUATE ENDPOINT e``"""
+    by, options = _clause("BY", node.by, idents_sql), _clause("WITH", node.options, options_sql)
+    return _join(f"EVALUATE ENDPOINT {ident_sql(node.endpoint)}", by, options)
+
+
+def create_key_sql(node: CreateApiKey) -> str:
+    """``CREATE API KEY k FOR ENDPOINT e``"""
+    endpoints = f"FOR ENDPOINT {idents_sql(node.endpoints)}" if node.endpoints else "FOR ALL ENDPOINTS"
+    return _join(f"CREATE API KEY {ident_sql(node.name)}", endpoints, _clause("WITH", node.options, options_sql))
+
+
+def rotate_key_sql(node: RotateApiKey) -> str:
+    """``ALTER API KEY k ROTATE``"""
+    return _join(f"ALTER API KEY {ident_sql(node.name)} ROTATE", _clause("WITH", node.options, options_sql))
+
+
+def drop_key_sql(node: DropApiKey) -> str:
+    """``DROP API KEY k``"""
+    return _join("DROP API KEY", "IF EXISTS" if node.if_exists else "", ident_sql(node.name))
 
 
 def show_sql(node: Show) -> str:
@@ -179,7 +232,7 @@ def show_sql(node: Show) -> str:
     return _join(f"SHOW {SHOWN.get(node.subject, node.subject.upper())}", of, like)
 
 
-SHOWN = {"functions": "DEPLOYED FUNCTIONS"}
+SHOWN = {"functions": "DEPLOYED FUNCTIONS", "api_keys": "API KEYS"}
 """Subjects of SHOW that are written otherwise than their relation is called."""
 
 
@@ -220,6 +273,12 @@ def export_sql(node: Export) -> str:
     return _join(f"EXPORT MODEL {model_sql(node.model)} TO {value_sql(node.path)}", form, options)
 
 
+def export_endpoint_sql(node: ExportEndpoint) -> str:
+    """``EXPORT ENDPOINT e TO 'folder'``"""
+    form, options = _clause("FORMAT", node.format, name_sql), _clause("WITH", node.options, options_sql)
+    return _join(f"EXPORT ENDPOINT {ident_sql(node.endpoint)} TO {value_sql(node.path)}", form, options)
+
+
 def import_sql(node: Import) -> str:
     """``IMPORT MODEL m FROM 'path'``"""
     options = _clause("WITH", node.options, options_sql)
@@ -236,7 +295,8 @@ def create_resource_sql(node: CreateResource) -> str:
 
 def drop_resource_sql(node: DropResource) -> str:
     """``DROP RUNNER r``"""
-    return _join(f"DROP {node.what.upper()}", "IF EXISTS" if node.if_exists else "", ident_sql(node.name))
+    exists, cascade = "IF EXISTS" if node.if_exists else "", "CASCADE" if node.cascade else ""
+    return _join(f"DROP {node.what.upper()}", exists, ident_sql(node.name), cascade)
 
 
 # --- names and queries ------------------------------------------------------------------------------------------------
@@ -398,11 +458,18 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     ExplainModel: explain_model_sql,
     ExplainPlan: explain_plan_sql,
     Deploy: deploy_sql,
+    DeployQuery: deploy_query_sql,
+    RefreshEndpoint: refresh_endpoint_sql,
     Undeploy: undeploy_sql,
     DeployFunction: deploy_function_sql,
     UndeployFunction: undeploy_function_sql,
     AlterEndpoint: alter_endpoint_sql,
+    AlterEndpoints: alter_endpoints_sql,
     RollbackEndpoint: rollback_sql,
+    EvaluateEndpoint: evaluate_endpoint_sql,
+    CreateApiKey: create_key_sql,
+    RotateApiKey: rotate_key_sql,
+    DropApiKey: drop_key_sql,
     Show: show_sql,
     ShowLogs: show_logs_sql,
     ShowCreateModel: show_create_sql,
@@ -411,6 +478,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     AlterModel: alter_model_sql,
     DropModel: drop_model_sql,
     Export: export_sql,
+    ExportEndpoint: export_endpoint_sql,
     Import: import_sql,
     CreateResource: create_resource_sql,
     DropResource: drop_resource_sql,

@@ -43,10 +43,16 @@ def _check_known(cursor: Cursor) -> None:
     """Mistakes that are no misspellings, each with what to write."""
     first, second, third = (cursor.peek(ahead) for ahead in range(3))
     is_named = third.kind in NAMES
+    if first.key in {"CREATE", "ALTER", "DROP"}:
+        _check_key(cursor)
     if first.key == "CREATE":
         _check_create(cursor)
     elif first.key == "UNDEPLOY":
         _check_undeploy(cursor)
+    elif first.key == "DEPLOY":
+        _check_deploy(cursor)
+    elif first.key == "REFRESH" and second.key in {"QUERY", "MODEL"} and is_named:
+        _fail(cursor, 1, "ENDPOINT", f"write REFRESH ENDPOINT {third.text}")
     elif (first.key, second.key) == ("DROP", "ENDPOINT") and is_named:
         _fail(cursor, 0, "UNDEPLOY", f"write UNDEPLOY ENDPOINT {third.text}")
     elif (first.key, second.key) == ("SHOW", "MODEL") and is_named:
@@ -54,10 +60,13 @@ def _check_known(cursor: Cursor) -> None:
     elif (first.key, second.key) == ("SHOW", "VERSIONS") and is_named:
         name = cursor.peek(3) if third.key in {"FOR", "IN", "FROM"} and cursor.peek(3).kind in NAMES else third
         _fail(cursor, 2, "OF", f"write SHOW VERSIONS OF {name.text}")
+    elif cursor.at_words("SHOW", "API", "KEY"):
+        _fail(cursor, 2, "KEYS", "write SHOW API KEYS")
     elif (first.key, second.key) == ("SHOW", "LOGS") and third.kind is Kind.NUMBER:
         _fail(cursor, 2, "FOR", f"write SHOW LOGS FOR JOB {third.text}")
     elif first.key in {"EXPORT", "IMPORT"} and second.kind in NAMES and third.key in {"TO", "FROM", "@"}:
-        _fail(cursor, 1, "MODEL", f"did you mean {first.key} MODEL?")
+        also = " or EXPORT ENDPOINT" if first.key == "EXPORT" else ""
+        _fail(cursor, 1, "MODEL", f"did you mean {first.key} MODEL{also}?")
 
 
 def _check_undeploy(cursor: Cursor) -> None:
@@ -68,6 +77,17 @@ def _check_undeploy(cursor: Cursor) -> None:
         _fail(cursor, 1, "ENDPOINT or FUNCTION", f"{what}: UNDEPLOY ENDPOINT {third.text} or UNDEPLOY FUNCTION {third.text}")
     if second.kind in NAMES and third.key == "FROM":
         _fail(cursor, 1, "FUNCTION", f"write UNDEPLOY FUNCTION {second.text} FROM DATABASE …")
+
+
+def _check_deploy(cursor: Cursor) -> None:
+    """``DEPLOY ENDPOINT e …`` and ``DEPLOY e AS SELECT …``: what is it that is deployed?"""
+    second, third, fourth = (cursor.peek(ahead) for ahead in (1, 2, 3))
+    if second.key == "ENDPOINT" and third.kind in NAMES:
+        query = fourth.key in {"AS", "WITH"}
+        write = f"DEPLOY QUERY {third.text} AS SELECT …" if query else f"DEPLOY MODEL churn TO ENDPOINT {third.text}"
+        _fail(cursor, 1, "MODEL or QUERY", f"write {write}")
+    if second.kind in NAMES and second.key not in {"MODEL", "QUERY"} and third.key == "AS":
+        _fail(cursor, 1, "QUERY", f"write DEPLOY QUERY {second.text} AS SELECT …")
 
 
 def _check_create(cursor: Cursor) -> None:
@@ -86,6 +106,17 @@ def _check_create(cursor: Cursor) -> None:
         "TRAIN MODEL",
         f"write TRAIN MODEL {name} TARGET column AS SELECT …, options as WITH (name = value, …)",
     )
+
+
+def _check_key(cursor: Cursor) -> None:
+    """``CREATE KEY k FOR …``, ``DROP APIKEY k``, ``CREATE OR REPLACE API KEY k``"""
+    if cursor.at_words("CREATE", "OR", "REPLACE", "API", "KEY"):
+        name = cursor.peek(5).text or "k"
+        _fail(cursor, 1, "API KEY", f"a key is never replaced: ALTER API KEY {name} ROTATE gives it a new secret")
+    first, second, third, fourth = (cursor.peek(ahead) for ahead in range(4))
+    follows = {"CREATE": "FOR", "ALTER": "ROTATE", "DROP": ""}[first.key]
+    if second.key in {"KEY", "APIKEY", "API_KEY"} and third.kind in NAMES and fourth.key == follows:
+        _fail(cursor, 1, "API KEY", f"write {first.text} API KEY {third.text} {fourth.text}".rstrip() + " …" * bool(follows))
 
 
 def _check_explain(cursor: Cursor) -> None:

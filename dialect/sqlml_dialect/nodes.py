@@ -1,190 +1,29 @@
 # ruff: noqa: RUF009 - at() makes a new field for each class, which is what dataclasses want
-"""The syntax tree: one frozen node per statement and clause, each knowing where it stands in the text.
+"""The syntax tree: one frozen node per statement, made of names, values and clauses (``clause_nodes.py``).
 
 A node holds what was written, never what it means: names are not looked up, options not checked, queries not parsed.
-Every ``span`` is a pair of character offsets ``(start, end)`` into the text that was parsed, so that whoever finds a fault
-later can point at it.  Spans take no part in equality: two texts that say the same give equal trees.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
-from decimal import Decimal
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
-T = TypeVar("T")
-Span: TypeAlias = tuple[int, int]
-NOWHERE: Span = (0, 0)
-
-
-def at() -> Any:
-    """The field that every node ends with: its place in the text, ignored by equality and hash."""
-    return field(default=NOWHERE, compare=False, repr=False, kw_only=True)
-
-
-# --- names and values -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ident:
-    """One name as the user means it: quotes removed, case kept."""
-
-    name: str
-    quoted: bool = field(default=False, compare=False)
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class QualifiedName:
-    """A dotted name: a table, a schema-qualified model."""
-
-    parts: tuple[Ident, ...]
-    span: Span = at()
-
-    @property
-    def text(self) -> str:
-        return ".".join(part.name for part in self.parts)
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """``churn``, ``sales.churn``, ``churn@3`` (version), ``churn@champion`` (alias), ``"my model"@3``."""
-
-    name: QualifiedName
-    version: int | None = None
-    alias: str | None = None
-    span: Span = at()
-
-    @property
-    def text(self) -> str:
-        suffix = "" if self.version is None and self.alias is None else f"@{self.version or self.alias}"
-        return self.name.text + suffix
-
-
-@dataclass(frozen=True)
-class Placeholder:
-    """A prepared parameter: ``?`` (index counts from 1 over the whole statement), ``$2`` or ``$name``."""
-
-    index: int | None = None
-    name: str | None = None
-    span: Span = at()
-
-
-Given: TypeAlias = T | Any
-"""A literal outside options: a Placeholder where a parameter was written, until ``fill_parameters`` puts its value there."""
-
-
-# What an option may hold.  A struct is a tuple of pairs so that the node stays hashable.
-Scalar: TypeAlias = "str | int | float | Decimal | bool | timedelta | Placeholder | None"
-Value: TypeAlias = "Scalar | tuple[Value, ...] | Struct"
-
-
-@dataclass(frozen=True)
-class Struct:
-    """``{'a': 1, 'b': [2, 3]}``"""
-
-    items: tuple[tuple[str, Value], ...]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One ``name = value`` of a WITH clause; ``span`` covers both, ``value_span`` the value alone."""
-
-    name: Ident
-    value: Value
-    value_span: Span = field(default=NOWHERE, compare=False, repr=False)
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class Query:
-    """SQL of the database, kept byte for byte; ``span`` says where it stands in the statement's source."""
-
-    text: str
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class Expression:
-    """An SQL expression of the database, kept byte for byte (TRANSFORM items, call arguments)."""
-
-    text: str
-    alias: Ident | None = None
-    span: Span = at()
-
-
-# --- clauses of TRAIN -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SplitRandom:
-    fraction: Given[float | None] = None  # None: the default, 0.2
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class SplitBy:
-    column: Ident
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class SplitTime:
-    column: Ident
-    fraction: Given[float | None] = None
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class SplitNone:
-    span: Span = at()
-
-
-Split: TypeAlias = SplitRandom | SplitBy | SplitTime | SplitNone
-
-
-@dataclass(frozen=True)
-class TuneRange:
-    """``param BETWEEN low AND high [LOG]``"""
-
-    param: Ident
-    low: Value
-    high: Value
-    log: bool = False
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class TuneChoice:
-    """``param IN (a, b, …)``"""
-
-    param: Ident
-    values: tuple[Value, ...]
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class Tune:
-    space: tuple[TuneRange | TuneChoice, ...]
-    method: str | None = None  # random, grid, bayesian
-    trials: Given[int | None] = None
-    direction: str | None = None  # maximize, minimize
-    metric: Ident | None = None
-    span: Span = at()
-
-
-@dataclass(frozen=True)
-class Limit:
-    """``LIMIT (TIME '10 min', MEMORY '8 GB', ROWS n)``; seconds, bytes, rows."""
-
-    time: Given[timedelta | None] = None
-    memory: Given[int | None] = None
-    rows: Given[int | None] = None
-    span: Span = at()
-
-
-# --- statements -----------------------------------------------------------------------------------------------------
+from sqlml_dialect.clause_nodes import (
+    Expression,
+    Given,
+    Ident,
+    Limit,
+    ModelRef,
+    Option,
+    QualifiedName,
+    Query,
+    Span,
+    Split,
+    Tune,
+    Value,
+    at,
+)
 
 
 @dataclass(frozen=True)
@@ -282,6 +121,24 @@ class Undeploy:
 
 
 @dataclass(frozen=True)
+class DeployQuery:
+    """``DEPLOY QUERY e [WITH (…)] AS query``; the query's parameters are those of the requests, not of the statement."""
+
+    endpoint: Ident
+    query: Query
+    options: tuple[Option, ...] = ()
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class RefreshEndpoint:
+    """``REFRESH ENDPOINT e``"""
+
+    endpoint: Ident
+    span: Span = at()
+
+
+@dataclass(frozen=True)
 class DeployFunction:
     """``DEPLOY MODEL m TO DATABASE [c] [AS FUNCTION f]``; ``database`` None: the connection's own."""
 
@@ -301,11 +158,37 @@ class UndeployFunction:
 
 
 @dataclass(frozen=True)
-class AlterEndpoint:
-    """``ALTER ENDPOINT e SET TRAFFIC (churn@3 = 90, 4 = 10)``; a bare integer is a version of e's only model."""
+class SetTraffic:
+    """``SET TRAFFIC (churn@3 = 90, 4 = 10)``; a bare integer is a version of the endpoint's only model.
 
+    ``places`` are where the shares stand, in the same order.
+    """
+
+    shares: tuple[tuple[ModelRef | int, Value], ...]
+    places: tuple[Span, ...] = field(default=(), compare=False, repr=False)
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """``SET (replicas = 3, …)``"""
+
+    options: tuple[Option, ...]
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class AlterEndpoint:
     endpoint: Ident
-    traffic: tuple[tuple[ModelRef | int, Value], ...]
+    action: SetTraffic | SetOptions
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class AlterEndpoints:
+    """``ALTER ENDPOINTS SET (memory = '4 GB')``: what is said of all endpoints together."""
+
+    options: tuple[Option, ...] = ()
     span: Span = at()
 
 
@@ -316,8 +199,44 @@ class RollbackEndpoint:
 
 
 @dataclass(frozen=True)
+class EvaluateEndpoint:
+    """``EVALUATE ENDPOINT e [BY column] [WITH (…)]``"""
+
+    endpoint: Ident
+    by: tuple[Ident, ...] = ()
+    options: tuple[Option, ...] = ()
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class CreateApiKey:
+    """``CREATE API KEY k FOR ENDPOINT e, f``; no ``endpoints``: FOR ALL ENDPOINTS."""
+
+    name: Ident
+    endpoints: tuple[Ident, ...] = ()
+    options: tuple[Option, ...] = ()
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class RotateApiKey:
+    """``ALTER API KEY k ROTATE [WITH (…)]``"""
+
+    name: Ident
+    options: tuple[Option, ...] = ()
+    span: Span = at()
+
+
+@dataclass(frozen=True)
+class DropApiKey:
+    name: Ident
+    if_exists: bool = False
+    span: Span = at()
+
+
+@dataclass(frozen=True)
 class Show:
-    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, versions, functions (DEPLOYED FUNCTIONS)."""
+    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, versions, functions, api_keys."""
 
     subject: str
     model: ModelRef | None = None  # SHOW VERSIONS OF m
@@ -412,6 +331,17 @@ class Export:
 
 
 @dataclass(frozen=True)
+class ExportEndpoint:
+    """``EXPORT ENDPOINT e TO 'folder' FORMAT docker WITH (…)``."""
+
+    endpoint: Ident
+    path: Given[str]
+    format: str | None = None
+    options: tuple[Option, ...] = ()
+    span: Span = at()
+
+
+@dataclass(frozen=True)
 class Import:
     model: ModelRef
     path: Given[str]
@@ -437,6 +367,7 @@ class DropResource:
     what: str
     name: Ident
     if_exists: bool = False
+    cascade: bool = False
     span: Span = at()
 
 
@@ -448,11 +379,18 @@ Node: TypeAlias = (
     | ExplainModel
     | ExplainPlan
     | Deploy
+    | DeployQuery
+    | RefreshEndpoint
     | Undeploy
     | DeployFunction
     | UndeployFunction
     | AlterEndpoint
+    | AlterEndpoints
     | RollbackEndpoint
+    | EvaluateEndpoint
+    | CreateApiKey
+    | RotateApiKey
+    | DropApiKey
     | Show
     | ShowLogs
     | ShowCreateModel
@@ -461,6 +399,7 @@ Node: TypeAlias = (
     | AlterModel
     | DropModel
     | Export
+    | ExportEndpoint
     | Import
     | CreateResource
     | DropResource
@@ -489,11 +428,18 @@ KINDS: dict[type, str] = {
     ExplainModel: "explain_model",
     ExplainPlan: "explain_plan",
     Deploy: "deploy",
+    DeployQuery: "deploy",
+    RefreshEndpoint: "refresh_endpoint",
     Undeploy: "undeploy",
     DeployFunction: "deploy",
     UndeployFunction: "undeploy",
     AlterEndpoint: "alter_endpoint",
+    AlterEndpoints: "alter_endpoints",
     RollbackEndpoint: "rollback_endpoint",
+    EvaluateEndpoint: "evaluate",
+    CreateApiKey: "create_api_key",
+    RotateApiKey: "alter_api_key",
+    DropApiKey: "drop_api_key",
     Show: "show",
     ShowLogs: "show",
     ShowCreateModel: "show",
@@ -502,6 +448,7 @@ KINDS: dict[type, str] = {
     AlterModel: "alter_model",
     DropModel: "drop_model",
     Export: "export",
+    ExportEndpoint: "export",
     Import: "import",
 }
 """The kind of each statement of ours; CREATE and DROP of a runner or connection are ``create_runner``, ``drop_connection``, …"""

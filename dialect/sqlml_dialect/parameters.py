@@ -13,6 +13,7 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+from sqlml_dialect.clause_nodes import Given, Limit, Placeholder, SplitRandom, SplitTime, Tune
 from sqlml_dialect.cursor import Cursor, describe
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.names import quote_string
@@ -20,18 +21,13 @@ from sqlml_dialect.nodes import (
     CancelJob,
     ExplainModel,
     Export,
-    Given,
+    ExportEndpoint,
     Import,
-    Limit,
     Node,
-    Placeholder,
     SetAlias,
     SetComment,
     Show,
     ShowLogs,
-    SplitRandom,
-    SplitTime,
-    Tune,
 )
 from sqlml_dialect.tokens import Kind, Token, scan
 from sqlml_dialect.values import duration_text, parse_duration, parse_number, parse_placeholder, parse_size, parse_value
@@ -199,6 +195,7 @@ _READERS: Mapping[tuple[type, str], Callable[[Cursor], Any]] = {
     (CancelJob, "job"): read_job,
     (Show, "like"): read_pattern,
     (Export, "path"): read_path,
+    (ExportEndpoint, "path"): read_path,
     (Import, "path"): read_path,
 }
 """The places of a statement, outside options and queries, that take a parameter, and the rule for what stands there."""

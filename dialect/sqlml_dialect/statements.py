@@ -6,18 +6,30 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sqlml_dialect import clauses
+from sqlml_dialect.clause_nodes import Given
 from sqlml_dialect.clauses import parse_clauses, teaching
 from sqlml_dialect.cursor import NAMES, Cursor, describe
+from sqlml_dialect.endpoint_statements import (
+    parse_alter_endpoint,
+    parse_alter_endpoints,
+    parse_create_key,
+    parse_deploy,
+    parse_deploy_query,
+    parse_drop_key,
+    parse_evaluate_endpoint,
+    parse_refresh,
+    parse_rollback,
+    parse_rotate_key,
+    parse_undeploy,
+    parse_undeploy_function,
+)
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.nodes import (
-    AlterEndpoint,
     AlterModel,
     CancelJob,
     Change,
     CompareModels,
     CreateResource,
-    Deploy,
-    DeployFunction,
     DescribeModel,
     DropModel,
     DropResource,
@@ -25,13 +37,11 @@ from sqlml_dialect.nodes import (
     ExplainModel,
     ExplainPlan,
     Export,
-    Given,
+    ExportEndpoint,
     Import,
-    ModelRef,
     Node,
     Predict,
     RenameTo,
-    RollbackEndpoint,
     SetAlias,
     SetComment,
     SetTag,
@@ -39,10 +49,7 @@ from sqlml_dialect.nodes import (
     ShowCreateModel,
     ShowLogs,
     Train,
-    Undeploy,
-    UndeployFunction,
     Unset,
-    Value,
 )
 from sqlml_dialect.parameters import parse_given, read_comment, read_job, read_pattern, read_version
 from sqlml_dialect.tokens import Kind, words
@@ -188,6 +195,16 @@ def parse_export(cursor: Cursor) -> Export:
     return Export(model, **found)
 
 
+def parse_export_endpoint(cursor: Cursor) -> ExportEndpoint:
+    """``EXPORT ENDPOINT e TO 'folder' [FORMAT f] [WITH (…)]``"""
+    cursor.expect("EXPORT", "ENDPOINT")
+    endpoint = cursor.ident("an endpoint's name")
+    found = parse_clauses(cursor, clauses.EXPORT_ENDPOINT_CLAUSES)
+    if "path" not in found:
+        cursor.fail("TO 'folder'")
+    return ExportEndpoint(endpoint, **found)
+
+
 def parse_import(cursor: Cursor) -> Import:
     """``IMPORT MODEL m FROM 'path' [WITH (…)]``"""
     cursor.expect("IMPORT", "MODEL")
@@ -198,66 +215,7 @@ def parse_import(cursor: Cursor) -> Import:
     return Import(model, **found)
 
 
-# --- endpoints, jobs, resources -----------------------------------------------------------------------------------------
-
-
-def parse_deploy(cursor: Cursor) -> Deploy | DeployFunction:
-    """``DEPLOY MODEL m [TO ENDPOINT e] [WITH (…)] [ON runner]`` or ``DEPLOY MODEL m TO DATABASE [c] [AS FUNCTION f]``"""
-    cursor.expect("DEPLOY", "MODEL")
-    model = cursor.model_ref()
-    found = parse_clauses(cursor, clauses.DEPLOY_CLAUSES)
-    place = found.pop("place", None)
-    if isinstance(place, clauses.ToDatabase):
-        _refuse_clause(cursor, ("WITH", "ON"), "TO DATABASE takes no {}", "as in TO DATABASE pg AS FUNCTION churn")
-        return DeployFunction(model, place.name, **found)
-    hint = f"write DEPLOY MODEL {model.text} TO DATABASE AS FUNCTION …"
-    _refuse_clause(cursor, ("AS",), "AS FUNCTION needs TO DATABASE", hint)
-    return Deploy(model, place, **found)
-
-
-def _refuse_clause(cursor: Cursor, words: tuple[str, ...], message: str, hint: str) -> None:
-    """Raise for a clause that was read and cannot stand beside the others."""
-    wrong = next((cursor.tokens[index] for index in cursor.openings if cursor.tokens[index].key in words), None)
-    if wrong is not None:
-        raise DialectError(message.format(wrong.key), cursor.text, (wrong.start, wrong.end), hint=hint)
-
-
-def parse_undeploy(cursor: Cursor) -> Undeploy:
-    """``UNDEPLOY ENDPOINT e``"""
-    cursor.expect("UNDEPLOY", "ENDPOINT")
-    return Undeploy(cursor.ident("an endpoint's name"))
-
-
-def parse_undeploy_function(cursor: Cursor) -> UndeployFunction:
-    """``UNDEPLOY FUNCTION f [FROM DATABASE [c]]``"""
-    cursor.expect("UNDEPLOY", "FUNCTION")
-    function = cursor.qualified_name("a function's name")
-    if not cursor.accept("FROM"):
-        return UndeployFunction(function)
-    cursor.expect("DATABASE")
-    return UndeployFunction(function, clauses.parse_connection(cursor))
-
-
-def parse_rollback(cursor: Cursor) -> RollbackEndpoint:
-    """``ROLLBACK ENDPOINT e``"""
-    cursor.expect("ROLLBACK", "ENDPOINT")
-    return RollbackEndpoint(cursor.ident("an endpoint's name"))
-
-
-def parse_alter_endpoint(cursor: Cursor) -> AlterEndpoint:
-    """``ALTER ENDPOINT e SET TRAFFIC (m@3 = 90, 1 = 10)``"""
-    cursor.expect("ALTER", "ENDPOINT")
-    endpoint = cursor.ident("an endpoint's name")
-    cursor.expect("SET", "TRAFFIC")
-    return AlterEndpoint(endpoint, cursor.in_parens(lambda: _parse_share(cursor)))
-
-
-def _parse_share(cursor: Cursor) -> tuple[ModelRef | int, Value]:
-    """``m@3 = 90`` or ``3 = 90``"""
-    bare = cursor.peek().kind is Kind.NUMBER
-    version = read_version(cursor) if bare else cursor.model_ref()
-    cursor.expect("=")
-    return version, parse_value(cursor)
+# --- jobs, resources -----------------------------------------------------------------------------------------------------
 
 
 def parse_cancel(cursor: Cursor) -> CancelJob:
@@ -299,7 +257,7 @@ def parse_drop_runner(cursor: Cursor) -> DropResource:
 
 
 def parse_drop_connection(cursor: Cursor) -> DropResource:
-    """``DROP CONNECTION [IF EXISTS] c``"""
+    """``DROP CONNECTION [IF EXISTS] c [CASCADE]``"""
     return _parse_drop(cursor)
 
 
@@ -308,17 +266,22 @@ def _parse_drop(cursor: Cursor) -> DropResource:
     cursor.expect("DROP")
     what = cursor.keyword().key.lower()
     if_exists = cursor.accept("IF", "EXISTS")
-    return DropResource(what, cursor.ident(f"the {what}'s name"), if_exists)
+    name = cursor.ident(f"the {what}'s name")
+    if what == "runner" and cursor.at_words("CASCADE"):
+        hint = "nothing hangs on a runner but the jobs that run on it: CANCEL JOB n ends one"
+        cursor.fail("the end of the statement", message="DROP RUNNER takes no CASCADE", hint=hint)
+    return DropResource(what, name, if_exists, cascade=cursor.accept("CASCADE"))
 
 
 # --- SHOW and EXPLAIN ---------------------------------------------------------------------------------------------------
 
 
 def parse_show(cursor: Cursor) -> Show:
-    """``SHOW MODELS [LIKE '…']``, ``SHOW DEPLOYED FUNCTIONS [LIKE '…']``"""
+    """``SHOW MODELS [LIKE '…']``, ``SHOW DEPLOYED FUNCTIONS [LIKE '…']``, ``SHOW API KEYS [LIKE '…']``"""
     cursor.expect("SHOW")
     cursor.accept("DEPLOYED")
-    return Show(cursor.keyword().key.lower(), like=_parse_like(cursor))
+    subject = "api_keys" if cursor.accept("API", "KEYS") else cursor.keyword().key.lower()
+    return Show(subject, like=_parse_like(cursor))
 
 
 def parse_show_versions(cursor: Cursor) -> Show:
@@ -386,14 +349,22 @@ _PLAN_FORMATS = ("TEXT", "JSON")
 STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("TRAIN", "MODEL"): parse_train,
     ("EVALUATE", "MODEL"): parse_evaluate,
+    ("EVALUATE", "ENDPOINT"): parse_evaluate_endpoint,
     ("COMPARE", "MODELS"): parse_compare,
     ("PREDICT", "MODEL"): parse_predict,
     ("EXPLAIN", "MODEL"): parse_explain_model,
     ("DEPLOY", "MODEL"): parse_deploy,
+    ("DEPLOY", "QUERY"): parse_deploy_query,
+    ("REFRESH", "ENDPOINT"): parse_refresh,
     ("UNDEPLOY", "ENDPOINT"): parse_undeploy,
     ("UNDEPLOY", "FUNCTION"): parse_undeploy_function,
     ("ALTER", "ENDPOINT"): parse_alter_endpoint,
+    ("ALTER", "ENDPOINTS"): parse_alter_endpoints,
     ("ROLLBACK", "ENDPOINT"): parse_rollback,
+    ("CREATE", "API", "KEY"): parse_create_key,
+    ("ALTER", "API", "KEY"): parse_rotate_key,
+    ("DROP", "API", "KEY"): parse_drop_key,
+    ("SHOW", "API", "KEYS"): parse_show,
     ("SHOW", "VERSIONS", "OF"): parse_show_versions,
     ("SHOW", "LOGS", "FOR"): parse_show_logs,
     ("SHOW", "CREATE", "MODEL"): parse_show_create,
@@ -405,6 +376,7 @@ STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("ALTER", "MODEL"): parse_alter_model,
     ("DROP", "MODEL"): parse_drop_model,
     ("EXPORT", "MODEL"): parse_export,
+    ("EXPORT", "ENDPOINT"): parse_export_endpoint,
     ("IMPORT", "MODEL"): parse_import,
     ("CREATE", "RUNNER"): parse_create_runner,
     ("CREATE", "CONNECTION"): parse_create_connection,
@@ -422,10 +394,17 @@ EXAMPLES: dict[Parse, str] = {
     parse_predict: "PREDICT MODEL churn INTO scores AS SELECT * FROM customers",
     parse_explain_model: "EXPLAIN MODEL churn TOP 5",
     parse_deploy: "DEPLOY MODEL churn TO ENDPOINT e",
+    parse_deploy_query: "DEPLOY QUERY e AS SELECT (PREDICT_PROBA(a, 'yes') + PREDICT_PROBA(b, 'yes')) / 2 AS p",
+    parse_refresh: "REFRESH ENDPOINT e",
     parse_undeploy: "UNDEPLOY ENDPOINT e",
     parse_undeploy_function: "UNDEPLOY FUNCTION churn FROM DATABASE pg",
     parse_alter_endpoint: "ALTER ENDPOINT e SET TRAFFIC (churn@3 = 90, churn@4 = 10)",
+    parse_alter_endpoints: "ALTER ENDPOINTS SET (memory = '4 GB')",
     parse_rollback: "ROLLBACK ENDPOINT e",
+    parse_evaluate_endpoint: "EVALUATE ENDPOINT e BY region",
+    parse_create_key: "CREATE API KEY shop FOR ENDPOINT e WITH (rate_limit = 50, expires = '90 days')",
+    parse_rotate_key: "ALTER API KEY shop ROTATE WITH (grace = '1 hour')",
+    parse_drop_key: "DROP API KEY shop",
     parse_show: "SHOW MODELS LIKE 'churn%'",
     parse_show_versions: "SHOW VERSIONS OF churn",
     parse_show_logs: "SHOW LOGS FOR JOB 3",
@@ -435,6 +414,7 @@ EXAMPLES: dict[Parse, str] = {
     parse_alter_model: "ALTER MODEL churn SET ALIAS champion = 3",
     parse_drop_model: "DROP MODEL churn@3",
     parse_export: "EXPORT MODEL churn TO 'churn.onnx' FORMAT onnx",
+    parse_export_endpoint: "EXPORT ENDPOINT e TO 'image' FORMAT docker",
     parse_import: "IMPORT MODEL churn FROM 'churn.onnx'",
     parse_create_runner: "CREATE RUNNER r TYPE process WITH (threads = 4)",
     parse_create_connection: "CREATE CONNECTION pg TYPE postgres WITH (url = 'postgresql://me@host/db', password_env = 'PGPASS')",
@@ -444,7 +424,7 @@ EXAMPLES: dict[Parse, str] = {
 }
 """How each statement is written: the hint of an error that has none of its own."""
 
-SHARED_VERBS = frozenset({"EXPLAIN", "ALTER", "ROLLBACK", "SHOW", "DESCRIBE", "DESC", "DROP", "EXPORT", "IMPORT", "CREATE"})
+SHARED_VERBS = words("EXPLAIN ALTER REFRESH ROLLBACK SHOW DESCRIBE DESC DROP EXPORT IMPORT CREATE")
 OWN_VERBS = {opening[0]: opening[1] for opening in reversed(STATEMENTS) if opening[0] not in SHARED_VERBS}  # the first counts
 SQL_VERBS = SHARED_VERBS | words(
     """

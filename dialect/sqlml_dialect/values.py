@@ -8,9 +8,9 @@ from datetime import timedelta
 from decimal import Decimal
 from math import isinf
 
+from sqlml_dialect.clause_nodes import Option, Placeholder, Struct, Value
 from sqlml_dialect.cursor import OPENING, Cursor, whole_number
 from sqlml_dialect.errors import DialectError
-from sqlml_dialect.nodes import Option, Placeholder, Struct, Value
 from sqlml_dialect.tokens import Kind, Token, string_value
 
 A_VALUE = "a number, 'text', TRUE, FALSE, NULL, INTERVAL '10 min', a list [1, 2], a struct {'a': 1} or a parameter"

@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlml.contracts import Event, Resources
 from sqlml.errors import JobCancelled, JobTimeout, NotSupportedError
-from sqlml.plan import JobSpec
+from sqlml.job_folder import LOG
+from sqlml.plan import JobSpec, PredictPlan, TrainPlan
+from sqlml_runners.checks import check_gpu
 from sqlml_runners.process import ProcessRunner
 from sqlml_runners.worker import EventWriter, error_of, run_job
 
@@ -25,11 +27,18 @@ class InlineRunner:
     kinds = frozenset({"train", "folds"})
     reads = False
 
-    def submit(self, spec: JobSpec) -> InlineJob:
-        if spec.plan.limits.memory:
+    def check(self, kind: str, plan: TrainPlan | PredictPlan, *, by_query: bool = False) -> None:
+        """A memory limit and a GPU that is not there are refused."""
+        if plan.limits.memory:
             raise NotSupportedError(
-                "the runner inline cannot hold a memory limit", hint="leave out LIMIT (MEMORY …), or take ON process"
+                "the runner inline cannot hold a memory limit",
+                hint="leave out LIMIT (MEMORY …), or take ON process",
+                about="limit",
             )
+        check_gpu(plan)
+
+    def submit(self, spec: JobSpec) -> InlineJob:
+        self.check(spec.kind, spec.plan, by_query=spec.by_query)
         return InlineJob(spec)
 
     def resources(self) -> Resources:
@@ -64,7 +73,7 @@ class InlineJob:
                 raised.append(error)
                 raise JobCancelled("cancelled") from None
 
-        with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
+        with (self._spec.folder / LOG).open("a", encoding="utf-8") as log:
             report = _Following(self._spec, log, follow, self._cancelled)
             run_job(self._spec, report)
             report.close()

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,9 +19,11 @@ from sqlml.algorithms.checkpoints import last_step
 from sqlml.algorithms.devices import visible_gpus
 from sqlml.contracts import Event, OptionSpec, Resources
 from sqlml.errors import Error, JobCancelled, JobCrashed, JobOutOfMemory, JobTimeout
-from sqlml.plan import JobSpec, Limits
+from sqlml.job_folder import DOCUMENT, EVENTS, LOG
+from sqlml.plan import JobSpec, Limits, PredictPlan, TrainPlan
+from sqlml_runners.checks import check_gpu
 from sqlml_runners.limits import MemoryLimit, limit_memory
-from sqlml_runners.worker import EVENTS, error_of
+from sqlml_runners.worker import Tail, error_of, last_lines
 
 POLL_SECONDS = 0.03
 GRACE_SECONDS = 1.0
@@ -49,10 +50,15 @@ class ProcessRunner:
         self.name = name
         self._given = options or {}
 
+    def check(self, kind: str, plan: TrainPlan | PredictPlan, *, by_query: bool = False) -> None:
+        """A GPU that is not there is refused."""
+        check_gpu(plan)
+
     def submit(self, spec: JobSpec) -> ProcessJob:
         """Start the job's process."""
+        self.check(spec.kind, spec.plan, by_query=spec.by_query)
         spec = self._limited(spec)
-        document = spec.folder / "job.json"
+        document = spec.folder / DOCUMENT
         document.write_text(json.dumps(spec.to_json(), ensure_ascii=False, default=str), encoding="utf-8")
         (spec.folder / EVENTS).touch()
         memory = spec.plan.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
@@ -73,9 +79,9 @@ class ProcessRunner:
 
 def _start(spec: JobSpec, memory: int) -> tuple[subprocess.Popen[bytes], MemoryLimit]:
     """A worker for the job whose document lies in its folder, within a limit of memory."""
-    with (spec.folder / "job.log").open("ab") as log:
+    with (spec.folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sqlml_runners.worker", str(spec.folder / "job.json")],
+            [sys.executable, "-m", "sqlml_runners.worker", str(spec.folder / DOCUMENT)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -123,7 +129,7 @@ class ProcessJob:
         done = False
         told: set[str] = set()
         with (self._spec.folder / EVENTS).open(encoding="utf-8") as events:
-            tail = _Tail(events.read)
+            tail = Tail(events.read)
             running = True
             while running:
                 running = self._running()
@@ -152,7 +158,7 @@ class ProcessJob:
         self._restarts += 1
         signal_name = signal.Signals(-status).name
         text = f"the job's process died ({signal_name}); it goes on from step {step}"
-        with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
+        with (self._spec.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(text + "\n")
         on_event({"event": "notice", "text": text})
         self._process, self._limit = _start(self._spec, self._memory)
@@ -183,11 +189,11 @@ class ProcessJob:
     def _died(self) -> Error:
         status = self._process.returncode
         how = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
-        log = self._spec.folder / "job.log"
+        log = self._spec.folder / LOG
         hint = f"its log: {log}"
         if status == -signal.SIGKILL:
             hint = f"somebody killed it, or the system had no memory left; {hint}"
-        return JobCrashed(f"the process of job {self._spec.id} died: {how}", hint=hint + _last_lines(log))
+        return JobCrashed(f"the process of job {self._spec.id} died: {how}", hint=hint + last_lines(log))
 
     def _kill(self) -> None:
         """End the whole process group: politely, then not."""
@@ -202,27 +208,6 @@ class ProcessJob:
             except subprocess.TimeoutExpired:
                 continue
             return
-
-
-class _Tail:
-    """Whole lines of a growing file, as events."""
-
-    def __init__(self, read: Callable[[], str]) -> None:
-        self._read = read
-        self._rest = ""
-
-    def events(self) -> list[Event]:
-        *lines, self._rest = (self._rest + self._read()).split("\n")
-        return [json.loads(line) for line in lines if line]
-
-    def skip(self) -> None:
-        """Forget a line that its writer did not live to end."""
-        self._rest = ""
-
-
-def _last_lines(log: Path, count: int = 5) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
-    return "".join(f"\n  {line}" for line in lines)
 
 
 def _environment(threads: int) -> dict[str, str]:

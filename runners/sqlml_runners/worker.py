@@ -2,8 +2,8 @@
 
 In: the job's document and Arrow files in its folder.  Out: a line of JSON per event in ``events.jsonl``, text in the log
 (standard output and error), and at the end ``result.json``; a training also leaves ``bundle/``, ``heldout.arrow`` and
-``sample.arrow``.  Standard input is a pipe held by whoever started the job: when it closes, that process is dead and this one
-ends.
+``sample.arrow``, a prediction ``predictions/*.parquet``.  Standard input is a pipe held by whoever started the job: when it
+closes, that process is dead and this one ends.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from sqlml import errors
+from sqlml.contracts import Event
 from sqlml.errors import Error, InternalError, JobOutOfMemory
-from sqlml.plan import JobSpec
-
-EVENTS = "events.jsonl"
-RESULT = "result.json"
+from sqlml.job_folder import EVENTS, RESULT
+from sqlml.plan import JobSpec, TrainPlan
 
 OWNER_DIED = 113
 """Exit status when the owner went away."""
@@ -72,12 +71,9 @@ def _ends_within_a_line(path: Path) -> bool:
 def run_job(spec: JobSpec, report: EventWriter) -> bool:
     """Carry out a job; True when it is done.  Every outcome is an event, none an exception."""
     try:
-        from sqlml.training import run_folds, run_training
-
-        outcome = run_folds(spec, report) if spec.kind == "folds" else run_training(spec, report)
-        write_atomically(spec.folder / RESULT, json.dumps(outcome.to_json(), ensure_ascii=False))
+        write_atomically(spec.folder / RESULT, json.dumps(_outcome(spec, report), ensure_ascii=False))
     except Error as error:
-        return _failed(report, type(error).__name__, error.message, error.hint)
+        return _failed(report, type(error).__name__, error.message, error.hint, error.about)
     except MemoryError:
         return _failed(report, JobOutOfMemory.__name__, "the job ran out of memory", None)
     except ModuleNotFoundError as error:
@@ -92,17 +88,50 @@ def run_job(spec: JobSpec, report: EventWriter) -> bool:
     return True
 
 
-def _failed(report: EventWriter, error: str, message: str, hint: str | None) -> bool:
+def _outcome(spec: JobSpec, report: EventWriter) -> dict[str, Any]:
+    """What the job leaves, as JSON."""
+    if spec.kind == "predict":
+        from sqlml_runners.scoring import run_prediction
+
+        return run_prediction(spec, report).to_json()
+    from sqlml.training import run_folds, run_training
+
+    return (run_folds(spec, report) if spec.kind == "folds" else run_training(spec, report)).to_json()
+
+
+def _failed(report: EventWriter, error: str, message: str, hint: str | None, about: str | None = None) -> bool:
     report.log(f"failed: {message}")
-    report.write({"event": "failed", "error": error, "message": message, "hint": hint})
+    report.write({"event": "failed", "error": error, "message": message, "hint": hint, "about": about})
     return False
 
 
 def error_of(failure: Mapping[str, Any]) -> Error:
     """The error that a ``failed`` event tells of."""
     cls = getattr(errors, str(failure["error"]), errors.JobError)
-    error: Error = cls(failure["message"], hint=failure.get("hint"))
+    error: Error = cls(failure["message"], hint=failure.get("hint"), about=failure.get("about"))
     return error
+
+
+class Tail:
+    """Whole lines of a growing file, as events."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
+        self._rest = ""
+
+    def events(self) -> list[Event]:
+        *lines, self._rest = (self._rest + self._read()).split("\n")
+        return [json.loads(line) for line in lines if line]
+
+    def skip(self) -> None:
+        """Forget a line that its writer did not live to end."""
+        self._rest = ""
+
+
+def last_lines(log: Path, count: int = 5) -> str:
+    """The end of a log, each line on a line of its own."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -118,9 +147,36 @@ def _end_with_owner() -> None:
     os._exit(OWNER_DIED)
 
 
+class _Absent:
+    """A finder of modules by which some are not installed."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in self._names:
+            raise ModuleNotFoundError(f"No module named {name!r} in a job", name=name)
+
+
+def _import_little(algorithm: str) -> None:
+    """Keep libraries from importing others that they merely look for: a second, and 150 MiB that would be there beside the rows.
+
+    pyarrow would ask pandas whether a list is one of its own; XGBoost imports scikit-learn for estimators that nobody asks this
+    process for.
+    """
+    sys.meta_path.insert(0, _Absent("pandas"))
+    if algorithm.startswith("xgboost"):
+        sys.meta_path.insert(0, _Absent("sklearn"))
+        import xgboost  # noqa: F401
+
+        del sys.meta_path[0]
+
+
 def main() -> int:
     threading.Thread(target=_end_with_owner, daemon=True).start()
     spec = JobSpec.from_json(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    if isinstance(spec.plan, TrainPlan):
+        _import_little(spec.plan.algorithm or "")
     report = EventWriter(spec.folder, sys.stdout)
     done = run_job(spec, report)
     report.close()

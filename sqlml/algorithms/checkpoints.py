@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-FITS = "fits"
+from sqlml.job_folder import FITS
+
 """Within a job's folder: what its fits keep while they run."""
 _NAME = "step-"
 

@@ -77,7 +77,7 @@ def choose_device(wanted: str, usable: int, why_none: str) -> str:
         else f"there {'is' if usable == 1 else 'are'} {count_of(usable, 'GPU')}"
     )
     hint = "'auto' takes a GPU where there is one and the CPU otherwise" + (f"; the first is 'cuda:{0}'" if usable else "")
-    raise BindError(f"device = '{wanted}': {here}", hint=hint)
+    raise BindError(f"device = '{wanted}': {here}", hint=hint, about=DEVICE.name)
 
 
 def torch_device(wanted: str) -> str:

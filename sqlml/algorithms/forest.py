@@ -30,7 +30,7 @@ class RandomForestClassifier:
     encoding = "codes"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = True
     doc = "a random forest for classes (XGBoost)"
@@ -59,7 +59,7 @@ class RandomForestRegressor:
     encoding = "codes"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = True
     doc = "a random forest for a number (XGBoost)"

@@ -59,7 +59,7 @@ class _Imported:
     encoding = "codes"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = False
     libraries: tuple[str, ...] = ("onnxruntime",)

@@ -33,7 +33,7 @@ class IsolationForest:
     encoding = "dense"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = False
     doc = "how unlike the other rows a row is, by an isolation forest (scikit-learn)"

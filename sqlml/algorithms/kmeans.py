@@ -27,7 +27,7 @@ class KMeans:
     encoding = "dense"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = True
     explains = True
     doc = "k-means clusters of standardised features (scikit-learn)"

@@ -32,7 +32,7 @@ class LogisticRegression:
     encoding = "dense"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = True
     explains = True
     doc = "logistic regression on standardised features (scikit-learn)"
@@ -81,7 +81,7 @@ class LinearRegression:
     encoding = "dense"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = True
     doc = "least squares on standardised features, plain, ridge, lasso or elastic net (scikit-learn)"
@@ -157,6 +157,10 @@ class LinearPredictor:
         """(n, outputs): the linear functions themselves."""
         margins: NDArray[np.float64] = x.astype(np.float64) @ self._coef.T + self._intercept
         return margins
+
+    @property
+    def is_regression(self) -> bool:
+        return self._state.task == Task.REGRESSION
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """float32 (n, k) → float64 (n, classes), or (n,) for a regression."""

@@ -26,10 +26,12 @@ HEADLINES: dict[Task, tuple[str, ...]] = {
     Task.PROJECTION: ("total_explained_variance_ratio", "reconstruction_error"),
     Task.ANOMALY: ("anomalies", "mean_score"),
     Task.TRANSFORM: (),
+    Task.GENERATION: (),
 }
 """What TRAIN shows of them."""
 
 _CLASSIFICATION = ("roc_auc", "log_loss", "accuracy", "precision", "recall", "f1", "pr_auc", "mcc", "balanced_accuracy")
+_LABELS = ("accuracy", "precision", "recall", "f1", "mcc", "balanced_accuracy")
 _REGRESSION = ("rmse", "mae", "r2", "medae", "mape", "explained_variance", "mse", "msle")
 _CLUSTERING = ("davies_bouldin", "silhouette", "mean_squared_distance")
 _PROJECTION = ("total_explained_variance_ratio", "reconstruction_error")
@@ -64,7 +66,7 @@ def measure(
         return projection_metrics(x, parameters or {}, weight) if x is not None else {}
     if task is Task.ANOMALY:
         return anomaly_metrics(raw, parameters or {}, weight, threshold)
-    if task is Task.TRANSFORM:
+    if task in (Task.TRANSFORM, Task.GENERATION):
         return {}
     return clustering_metrics(raw, x)
 
@@ -87,20 +89,39 @@ def classification_metrics(
     p = p / p.sum(1, keepdims=True)
     codes = np.arange(raw.shape[1])
     one = {"sample_weight": weight}
-    many = one | {"average": "binary" if two else "macro", "zero_division": 0.0}
     pick: dict[str, Callable[[], Any]] = {
         "roc_auc": lambda: _roc_auc(actual, p, weight),
         "log_loss": lambda: m.log_loss(actual, p, labels=codes, **one),
+        **_label_figures(actual, chosen, weight, two=two),
+        "pr_auc": lambda: _pr_auc(actual, p, weight),
+        "brier": lambda: m.brier_score_loss(actual, p[:, 1], pos_label=1, **one),
+    }
+    return {name: _figure(pick[name]) for name in names}
+
+
+def label_metrics(actual: NDArray[np.int64], chosen: NDArray[np.int64], *, two: bool) -> Metrics:
+    """Of labels alone, as codes (n,): what needs no probabilities.  ``two``: 0 and 1 are all there is, 1 is positive."""
+    if not len(actual):
+        return dict.fromkeys(_LABELS)
+    pick = _label_figures(actual, chosen, None, two=two)
+    return {name: _figure(pick[name]) for name in _LABELS}
+
+
+def _label_figures(
+    actual: NDArray[np.int64], chosen: NDArray[np.int64], weight: NDArray[np.float64] | None, *, two: bool
+) -> dict[str, Callable[[], Any]]:
+    from sklearn import metrics as m
+
+    one = {"sample_weight": weight}
+    many = one | {"average": "binary" if two else "macro", "zero_division": 0.0}
+    return {
         "accuracy": lambda: m.accuracy_score(actual, chosen, **one),
         "precision": lambda: m.precision_score(actual, chosen, **many),
         "recall": lambda: m.recall_score(actual, chosen, **many),
         "f1": lambda: m.f1_score(actual, chosen, **many),
-        "pr_auc": lambda: _pr_auc(actual, p, weight),
         "mcc": lambda: m.matthews_corrcoef(actual, chosen, **one),
         "balanced_accuracy": lambda: m.balanced_accuracy_score(actual, chosen, **one),
-        "brier": lambda: m.brier_score_loss(actual, p[:, 1], pos_label=1, **one),
     }
-    return {name: _figure(pick[name]) for name in names}
 
 
 def regression_metrics(actual: NDArray[np.float64], raw: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Metrics:

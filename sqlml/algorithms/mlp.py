@@ -45,8 +45,8 @@ class _Mlp:
     rounds: str | None = "max_epochs"
     warm_start = True
     explains = True
-    streams = True
-    libraries = ("torch",)
+    streams: float | None = 0.2
+    libraries = ("torch", "onnxruntime", "onnx")  # to fit; to predict and to be kept
     options = _OPTIONS
 
     def fit(self, data: TrainingData, spec: FitSpec, report: Report) -> MlpPredictor:

@@ -124,6 +124,7 @@ class _Training:
             raise TrainingDataError(
                 f"WARM START goes on with hidden = {hidden}, the model's own; the statement asks for {self.options['hidden']}",
                 hint="leave out hidden, or WARM START",
+                about="warm_start",
             )
         if [hidden, network.activation] != [self.options["hidden"], self.options["activation"]]:
             self.report.notice(f"hidden = {hidden} and activation = '{network.activation}', as in the model to go on from")

@@ -41,7 +41,7 @@ class NaiveBayes:
     encoding = "codes"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = True
     doc = "naive Bayes: features count independently of each other (scikit-learn's formulae)"

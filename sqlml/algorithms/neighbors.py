@@ -48,7 +48,7 @@ class _NearestNeighbors:
     encoding = "dense"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = False
     libraries = ("scikit-learn",)

@@ -71,7 +71,7 @@ def check_options(algorithm: Algorithm, given: Mapping[str, Any]) -> dict[str, A
         if spec is None:
             near = did_you_mean(name, resolved)
             known = f"it has: {', '.join(resolved)}"
-            raise BindError(f"{algorithm.name} has no option {name}", hint=f"{near}\n{known}" if near else known)
+            raise BindError(f"{algorithm.name} has no option {name}", hint=f"{near}\n{known}" if near else known, about=name)
         resolved[spec.name] = check_value(spec, value, algorithm.name)
     return resolved
 
@@ -82,7 +82,7 @@ def check_value(spec: OptionSpec, value: Any, owner: str) -> Any:
         return None
     plain = _convert(spec.type, value)
     if plain is None or not _within(spec, plain):
-        raise BindError(f"option {spec.name} of {owner} is {expectation(spec)} (got {got(value)})")
+        raise BindError(f"option {spec.name} of {owner} is {expectation(spec)} (got {got(value)})", about=spec.name)
     return plain
 
 

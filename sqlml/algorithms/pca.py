@@ -30,7 +30,7 @@ class Pca:
     encoding = "dense"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = False
     doc = "principal components of standardised features (scikit-learn)"

@@ -26,7 +26,7 @@ class TransformOnly:
     encoding = "codes"
     early_stopping: str | None = None
     rounds: str | None = None
-    streams = False
+    streams = None
     warm_start = False
     explains = False
     doc = "keeps the features of TRANSFORM, fitted, for other models"

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from sqlml.algorithms.arrays import save_arrays
 from sqlml.algorithms.devices import DEVICE, device_number, gpu_notice, used_memory, xgboost_device
 from sqlml.contracts import FeatureMatrix, FitSpec, OptionSpec, Report, TrainingData
 from sqlml.errors import TrainingDataError
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     import xgboost
     from numpy.typing import NDArray
 
+    from sqlml.algorithms.xgboost_kernel import BoosterKernel
+
 _FILE = "model.ubj"
+_PACKED = "trees.npz"
 
 TREE_OPTIONS = (
     OptionSpec("n_estimators", "int", 100, "number of boosting rounds", low=1),
@@ -73,7 +78,7 @@ class XgboostClassifier:
     encoding = "codes"
     early_stopping: str | None = "early_stopping_rounds"
     rounds: str | None = "n_estimators"
-    streams = False
+    streams: float | None = 0.0
     warm_start = True
     explains = True
     doc = "gradient-boosted trees for classes (XGBoost)"
@@ -106,7 +111,7 @@ class XgboostRegressor:
     encoding = "codes"
     early_stopping: str | None = "early_stopping_rounds"
     rounds: str | None = "n_estimators"
-    streams = False
+    streams: float | None = 0.0
     warm_start = True
     explains = True
     doc = "gradient-boosted trees for a number (XGBoost)"
@@ -132,13 +137,33 @@ class XgboostRegressor:
 
 
 class TreePredictor:
-    """A booster.  One thread for each call unless ``threads`` is raised: the callers are parallel themselves."""
+    """A booster.  One thread for each call unless ``threads`` is raised: the callers are parallel themselves.
 
-    def __init__(self, booster: xgboost.Booster) -> None:
-        self.booster = booster
-        self._objective = booster.attr("objective") or ""
-        self.threads = 1
+    It predicts by the native kernel where that was built, else by XGBoost; the answers are the same to a float32's last digits.
+    """
+
+    def __init__(self, booster: xgboost.Booster | Path, kernel: BoosterKernel | None = None) -> None:
+        """``booster`` may be its file, which is read when it is first needed, where the ``kernel`` is given."""
+        self._given = booster
+        self._threads = 1
         self.gpu_memory = 0  # bytes that training it took of a GPU; not kept
+        if kernel is not None:
+            self.kernel = kernel  # in the cached property's place
+            self._objective, self._outputs = kernel.objective, kernel.outputs
+        else:
+            self._objective = self.booster.attr("objective") or ""
+            self._outputs = int(self.booster.attr("outputs") or 1)
+
+    @cached_property
+    def booster(self) -> xgboost.Booster:
+        """XGBoost's own, for everything but predictions."""
+        if not isinstance(self._given, Path):
+            return self._given
+        import xgboost
+
+        booster = xgboost.Booster(params={"nthread": self._threads})
+        booster.load_model(self._given)
+        return booster
 
     @property
     def threads(self) -> int:
@@ -148,19 +173,25 @@ class TreePredictor:
     @threads.setter
     def threads(self, count: int) -> None:
         self._threads = count
-        self.booster.set_param({"nthread": count})
+        if "booster" in self.__dict__:
+            self.booster.set_param({"nthread": count})
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """float32 (n, k) → float64 (n, classes), or (n,) for a regression."""
         classes = self._objective.startswith(("binary:", "multi:"))
         if not len(x):
             return np.empty((0, self._outputs) if classes else 0)
-        raw = np.asarray(self.booster.inplace_predict(np.ascontiguousarray(x)), np.float64)
+        kernel = self.kernel
+        found = self.booster.inplace_predict(np.ascontiguousarray(x)) if kernel is None else kernel.predict(x, self._threads)
+        raw = np.asarray(found, np.float64)
         return np.column_stack([1.0 - raw, raw]) if self._objective.startswith("binary:") else raw
 
-    @property
-    def _outputs(self) -> int:
-        return int(self.booster.attr("outputs") or 1)
+    @cached_property
+    def kernel(self) -> BoosterKernel | None:
+        """The native kernel; None where it was not built, or does not know such trees."""
+        from sqlml.algorithms.xgboost_kernel import kernel_of
+
+        return kernel_of(self.booster)
 
     def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """(n, outputs, k + 1): exact TreeSHAP values in the margin, which is a logarithm for poisson, gamma and tweedie."""
@@ -206,12 +237,23 @@ class TreePredictor:
         return self.booster
 
     def save(self, folder: Path) -> None:
-        """Write ``model.ubj``, XGBoost's own UBJSON."""
+        """Write ``model.ubj``, XGBoost's own UBJSON; and beside it the trees as the kernel takes them, so that who only predicts
+        need not load XGBoost.
+        """
+        from sqlml.algorithms.xgboost_kernel import packed
+
         self.booster.save_model(folder / _FILE)
+        arrays = packed(self.booster, self._objective, self._outputs)
+        if arrays is not None:
+            save_arrays(folder / _PACKED, arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``model.ubj``."""
+        """Read the packed trees where they are there and can be used, else ``model.ubj``."""
+        from sqlml.algorithms.xgboost_kernel import unpacked
+
+        if (folder / _PACKED).exists() and (kernel := unpacked(folder / _PACKED)) is not None:
+            return cls(folder / _FILE, kernel)
         import xgboost
 
         booster = xgboost.Booster(params={"nthread": 1})
@@ -220,28 +262,9 @@ class TreePredictor:
 
     def onnx(self) -> bytes | None:
         """By onnxmltools, with the probabilities as the only output.  None where the converter refuses the model."""
-        from onnxmltools.convert import convert_xgboost
-        from onnxmltools.convert.common.data_types import FloatTensorType
+        from sqlml.algorithms.xgboost_onnx import trees_onnx
 
-        k = self.booster.num_features()
-        try:
-            graph = convert_xgboost(self.booster, name="model", initial_types=[("x", FloatTensorType([None, k]))])
-        except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-            return None  # whatever shape of model it does not know
-        if self._objective.startswith("multi:"):
-            _mend_classes(graph, self._outputs, self._trees_per_round())
-        wanted = [output for output in graph.graph.output if output.name != "label"]
-        del graph.graph.output[:]
-        graph.graph.output.extend(wanted)
-        return bytes(graph.SerializeToString(deterministic=True))
-
-
-def _mend_classes(graph: Any, classes: int, trees: int) -> None:
-    """Give each tree its class: the converter takes them to be in turn, and a round has all ``trees`` of a class together."""
-    for node in graph.graph.node:
-        named = {attribute.name: attribute for attribute in node.attribute}
-        if "class_treeids" in named:
-            named["class_ids"].ints[:] = [tree // trees % classes for tree in named["class_treeids"].ints]
+        return trees_onnx(self.booster, self._outputs if self._objective.startswith("multi:") else 0, self._trees_per_round())
 
 
 def boost(
@@ -258,6 +281,8 @@ def boost(
     ``metric`` decides when to stop; ``ranked`` is shown beside it where the held-out rows are few enough.
     """
     import xgboost
+
+    from sqlml.algorithms.xgboost_matrices import training_matrices
 
     start = spec.start.continued(data.features, str(params["objective"])) if isinstance(spec.start, TreePredictor) else None
 
@@ -280,7 +305,7 @@ def boost(
         callbacks.append(xgboost.callback.EarlyStopping(rounds=patience, metric_name=metric, data_name="valid"))
     try:
         # the trees so far answer exactly for plain rows only, not for binned ones
-        train, evals = _matrices(data, spec, binned=options["tree_method"] == "hist" and start is None)
+        train, evals = training_matrices(data, spec, binned=options["tree_method"] == "hist" and start is None)
         booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks, xgb_model=start)
     except xgboost.core.XGBoostError as error:
         raise TrainingDataError(f"xgboost: {_reason(error)}") from error
@@ -302,23 +327,6 @@ def _device(options: Mapping[str, Any]) -> str:
     """Where to train; splits of tree_method = 'exact' are found on the CPU alone."""
     wanted = str(options.get("device", "auto"))
     return "cpu" if wanted == "auto" and options["tree_method"] == "exact" else xgboost_device(wanted)
-
-
-def _matrices(data: TrainingData, spec: FitSpec, binned: bool) -> tuple[Any, list[tuple[Any, str]]]:
-    """The training rows and the named sets that are followed, in XGBoost's own form."""
-    import xgboost
-
-    types = ["c" if categorical else "q" for categorical in data.features.categorical]
-    common: dict[str, Any] = {"feature_types": types, "enable_categorical": True, "nthread": spec.threads}
-    make = xgboost.QuantileDMatrix if binned else xgboost.DMatrix
-    common |= {"max_bin": spec.options["max_bin"]} if binned else {}
-    train = make(data.features.x, data.y, weight=data.weight, **common)
-    more = {"ref": train} if binned else {}
-    evals = [(train, "train")]
-    for name, x, y in (("heldout", data.heldout_x, data.heldout_y), ("valid", data.valid_x, data.valid_y)):
-        if x is not None and len(x):
-            evals.append((make(x, y, **more, **common), name))
-    return train, evals
 
 
 def _follow(rounds: int, report: Report) -> Any:

@@ -65,7 +65,7 @@ class CallBinder:
         arguments = bind_arguments(self.source, call, version, lambda span: self.bind(span, inner))
         for name in self.missing.get(call.span, frozenset()):
             arguments[name] = made(self.source, "NULL", call.span)
-        output = self._asked(call, version)
+        output = asked_output(self.source, call, version)
         if self.item is not None and output is not None:
             item = self.item(call, version, output, arguments)
             if item is not None:
@@ -76,31 +76,6 @@ class CallBinder:
             return fill(self.source, self.call_sql(call.model, version, output, holes), tuple(arguments.values()), call.span)
         template = self.class_sql(self.call_sql(call.model, version, "probs", holes), hole(len(holes)))
         return fill(self.source, template, (*arguments.values(), *label), call.span)
-
-    def _asked(self, call: ModelCall, version: Version) -> str | None:
-        """What the call asks a version for, as a target names it; None: the probability of a class that each row names."""
-        match call.function:
-            case "predict_proba":
-                return self._proba(call, version)
-            case "predict_reasons":
-                check_explains(version, self.source, call.span)
-                return f"reasons:{_count(self.source, call)}"
-            case _:
-                return "predict"
-
-    def _proba(self, call: ModelCall, version: Version) -> str | None:
-        check_one_target(version, "PREDICT_PROBA", self.source, call.span)
-        if version.task is not Task.CLASSIFICATION:
-            raise BindError(
-                f"model {version.name} is a {version.task} model: it has no probabilities",
-                source=self.source,
-                span=call.span,
-                hint=f"PREDICT({call.model.text}) gives its prediction",
-            )
-        if call.extra is None:
-            return "probs"
-        index = _class_index(self.source, call, version)
-        return None if index is None else f"proba:{index}"
 
     def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
         """A call whose table is computed first."""
@@ -163,6 +138,33 @@ class CallBinder:
         """``(SELECT the query's columns, the prediction's columns FROM (query))``"""
         call = self.call_sql(ref, version, "full", self._all_inputs(version, span))
         return row_table(self.source, call, query, span)
+
+
+def asked_output(source: str, call: ModelCall, version: Version) -> str | None:
+    """What a call asks a version for, as a target names it; None: the probability of a class that each row names."""
+    match call.function:
+        case "predict_proba":
+            return _proba(source, call, version)
+        case "predict_reasons":
+            check_explains(version, source, call.span)
+            return f"reasons:{_count(source, call)}"
+        case _:
+            return "predict"
+
+
+def _proba(source: str, call: ModelCall, version: Version) -> str | None:
+    check_one_target(version, "PREDICT_PROBA", source, call.span)
+    if version.task is not Task.CLASSIFICATION:
+        raise BindError(
+            f"model {version.name} is a {version.task} model: it has no probabilities",
+            source=source,
+            span=call.span,
+            hint=f"PREDICT({call.model.text}) gives its prediction",
+        )
+    if call.extra is None:
+        return "probs"
+    index = _class_index(source, call, version)
+    return None if index is None else f"proba:{index}"
 
 
 def check_one_target(version: Version, what: str, source: str, span: Span) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlml_dialect import Option, Placeholder, Span, Struct
-from sqlml_dialect.nodes import Value
+from sqlml_dialect.clause_nodes import Value
 
 from sqlml.algorithms.options import check_value
 from sqlml.binder.parameters import Parameters

@@ -14,11 +14,15 @@ from sqlml.errors import BindError, ProgrammingError, parse_error
 
 @dataclass(frozen=True)
 class Parameters:
-    """The values given for one statement: a sequence for ``?`` and ``$1``, a mapping for ``$name``."""
+    """The values given for one statement: a sequence for ``?`` and ``$1``, a mapping for ``$name``.
+
+    ``foreign`` is a part of it whose parameters are not the statement's own: those of a query that is deployed.
+    """
 
     source: str
     statement: Span
     values: Sequence[Any] | Mapping[str, Any] = ()
+    foreign: Span = (0, 0)
 
     def value(self, placeholder: Placeholder) -> Any:
         """The value of one parameter.  ``BindError`` where it was not given."""
@@ -84,7 +88,8 @@ class Parameters:
         self._check_names({token.text[1:] for token in tokens})
 
     def _tokens(self, span: Span) -> list[Token]:
-        return [t for t in scan(self.source, *span) if t.kind is Kind.PARAM]
+        first, last = self.foreign
+        return [t for t in scan(self.source, *span) if t.kind is Kind.PARAM and not first <= t.start < last]
 
     def _check_count(self, needed: int) -> None:
         given = len(self.values)

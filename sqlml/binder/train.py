@@ -19,7 +19,7 @@ from sqlml.binder.tune import bind_tune
 from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, listing
 from sqlml.plan import Limits, SplitPlan, TrainPlan, TransformPlan
-from sqlml.registry import candidates
+from sqlml.registry import candidates, check_installed
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
 
 DEFAULT_RUNNER = "process"
@@ -120,9 +120,11 @@ def _check_refit(node: Train, option: Option, source: str) -> None:
 
 
 def _algorithms(node: Train, source: str) -> tuple[Algorithm, ...]:
-    """What USING may mean; without it the default's classifier and regressor."""
+    """What USING may mean; without it the default's classifier and regressor.  What they need is here before rows are read."""
     try:
-        return candidates(node.algorithm.name if node.algorithm else None)
+        able = candidates(node.algorithm.name if node.algorithm else None)
+        check_installed(library for algorithm in able for library in algorithm.libraries)
+        return able
     except BindError as error:
         raise (error.located(source, node.algorithm.span) if node.algorithm else error) from None
 
@@ -163,7 +165,7 @@ def _check_target(target: Column, able: Sequence[Algorithm], source: str, span: 
     if target.kind is None or target.kind in _UNLEARNABLE:
         raise BindError(
             f"the target {target.name} has the type {target.sql_type}, which cannot be predicted", source=source, span=span,
-            hint=f"turn it into a number or text in the query, as in SELECT …, epoch({target.name}) AS {target.name}",
+            hint=f"turn it into a number or text in the query, as in SELECT …, {_as_target(target)} AS {target.name}",
         )  # fmt: skip
     if all(algorithm.task is Task.REGRESSION for algorithm in able) and target.kind is not Kind.NUMBER:
         raise BindError(
@@ -172,6 +174,14 @@ def _check_target(target: Column, able: Sequence[Algorithm], source: str, span: 
             span=span,
             hint="take a classifier, such as xgboost_classifier, or a numeric target",
         )
+
+
+_MOMENTS = (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ)
+
+
+def _as_target(column: Column) -> str:
+    """A number or a text in place of what cannot be predicted, as most databases write it."""
+    return f"extract(epoch FROM {column.name})" if column.kind in _MOMENTS else f"CAST({column.name} AS text)"
 
 
 # --- rows and features --------------------------------------------------------------------------------------------------

@@ -104,6 +104,11 @@ class Head:
         return pa.array(self.classes, self.label_type)
 
     @cached_property
+    def class_values(self) -> list[Any]:
+        """The classes as plain values of the target's own type."""
+        return list(self._class_array.to_pylist())
+
+    @cached_property
     def threshold(self) -> float:
         """The anomaly score above which a row is an anomaly."""
         return float(self.predictor.parameters()["threshold"][0])

@@ -51,6 +51,7 @@ class Manifest:
     heads: tuple[HeadManifest, ...]
     example: Mapping[str, Any]  # one real row of inputs, JSON values
     transform: Mapping[str, Any] | None = None
+    language: Mapping[str, Any] | None = None  # of a language model: ``generation.Language.to_json()``; it has no heads
     files: Mapping[str, str] = field(default_factory=dict)  # relative path → SHA-256
     format: int = FORMAT
 
@@ -62,6 +63,8 @@ class Manifest:
             if path.is_file() and path.name != MANIFEST
         }
         document = asdict(self) | {"files": files}
+        if self.language is None:  # as it was before there were any
+            del document["language"]
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         return file_sha256(folder / MANIFEST)

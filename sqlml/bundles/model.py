@@ -23,6 +23,7 @@ from sqlml.errors import BindError, listing
 from sqlml.features.dataset import Values, canonical
 from sqlml.features.encode import FeatureEncoder
 from sqlml.features.transform import Transform
+from sqlml.generation.generator import OUTPUT, Generator, Language
 from sqlml.types import SQL_TYPE, Kind, Task, arrow_type, sql_type
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Model:
         self.heads = tuple(heads)
         self.inputs = manifest.inputs
         self.transform = None if manifest.transform is None else Transform.from_json(manifest.transform)
+        self.language = None if manifest.language is None else Language.from_json(manifest.language)
         if self.transform is None:
             self.features = tuple((i.name, i.kind) for i in self.inputs)
         else:
@@ -77,6 +79,8 @@ class Model:
         """The only head.  ``BindError`` for several targets, and for a model that only transforms."""
         if len(self.heads) == 1:
             return self.heads[0]
+        if self.language is not None:
+            raise BindError("the model writes texts: it predicts nothing else", hint="use PREDICT, or deploy it")
         if not self.heads:
             raise BindError("the model only transforms: it predicts nothing", hint="use PREDICT MODEL or ML.TRANSFORM")
         names = listing(head.target or "" for head in self.heads)
@@ -85,7 +89,18 @@ class Model:
     @property
     def task(self) -> Task:
         """What was learnt; of several targets that of the first."""
-        return self.heads[0].task if self.heads else Task.TRANSFORM
+        if self.heads:
+            return self.heads[0].task
+        return Task.TRANSFORM if self.language is None else Task.GENERATION
+
+    @cached_property
+    def generator(self) -> Generator:
+        """What writes texts.  ``BindError`` for any other model, ``MissingExtra`` where the package for tokenizers is missing."""
+        if self.language is None:
+            raise BindError(
+                "the model is no language model", hint="IMPORT MODEL m FROM 'folder' makes one of ONNX and a tokenizer"
+            )
+        return Generator.load(self.folder, self.language)
 
     @property
     def target(self) -> str | None:
@@ -112,6 +127,8 @@ class Model:
         """The Arrow type of ``predict``'s answers: of several targets, and of a transform, a struct."""
         if len(self.heads) == 1:
             return self.head.label_type
+        if self.language is not None:
+            return pa.string()
         if self.heads:
             return pa.struct([(head.target or "", head.label_type) for head in self.heads])
         return pa.struct([(name, arrow_type(kind)) for name, kind in self.features])
@@ -119,6 +136,8 @@ class Model:
     @cached_property
     def full_schema(self) -> pa.Schema:
         """The columns of ``full``: BigQuery's names."""
+        if self.language is not None:
+            return pa.schema([(OUTPUT, pa.string())])
         if not self.heads:
             return pa.schema([(name, arrow_type(kind)) for name, kind in self.features])
         return pa.schema([field for head in self.heads for field in head.added])
@@ -170,6 +189,8 @@ class Model:
     def predict(self, data: Data) -> pa.Array:
         """The answer for each row, in ``label_type``."""
         rows = self.prepare(data)
+        if self.language is not None:
+            return self._texts(rows)
         if len(self.heads) == 1:
             return self.head.labels(self.head.raw(rows.columns, rows.n))
         if self.heads:
@@ -190,11 +211,18 @@ class Model:
     def full(self, data: Data) -> pa.RecordBatch:
         """Everything that PREDICT MODEL adds to a row."""
         rows = self.prepare(data)
-        if self.heads:
+        if self.language is not None:
+            arrays = [self._texts(rows)]
+        elif self.heads:
             arrays = [array for head in self.heads for array in head.add(head.raw(rows.columns, rows.n))]
         else:
             arrays = [_whole(rows.columns[name]) for name, _ in self.features]
         return pa.RecordBatch.from_arrays(arrays, schema=self.full_schema)
+
+    def _texts(self, rows: Features) -> pa.Array:
+        """The likeliest text behind each prompt; NULL behind NULL."""
+        prompts = rows.columns[self.inputs[0].name].to_pylist()
+        return pa.array([None if prompt is None else self.generator.complete(prompt) for prompt in prompts], pa.string())
 
     # --- why ---
 

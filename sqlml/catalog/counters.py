@@ -1,4 +1,4 @@
-"""Numbers that only grow: what is polled to see a change, and the last version of a model that is gone."""
+"""Numbers: what only grows and is polled to see a change, the last version of a model that is gone, a size that was set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlml.catalog import tables as t
 
 ENDPOINTS, MODELS = "endpoints_revision", "models_revision"
+MEMORY = "memory of endpoints"
 
 
 def count_up(c: sa.Connection, name: str) -> None:
@@ -22,6 +23,13 @@ def count_up(c: sa.Connection, name: str) -> None:
 def read_counter(c: sa.Connection, name: str) -> int:
     """How often it was counted up."""
     return int(c.execute(sa.select(t.counters.c.value).where(t.counters.c.name == name)).scalar() or 0)
+
+
+def set_number(c: sa.Connection, name: str, value: int | None) -> None:
+    """Make a number what is given; None: there is none any more."""
+    c.execute(sa.delete(t.counters).where(t.counters.c.name == name))
+    if value is not None:
+        c.execute(sa.insert(t.counters).values(name=name, value=value))
 
 
 def last_version(c: sa.Connection, name: str) -> int:

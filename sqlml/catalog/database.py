@@ -6,7 +6,10 @@ failing half way, and a process that is killed leaves nothing behind but a log t
 
 from __future__ import annotations
 
+import os
+import re
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +20,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from sqlml.address import check_escaped, read_address
 from sqlml.errors import OperationalError
 from sqlml.registry import missing_extra
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test compares it with the files."""
 
 BUSY_SECONDS = 30
@@ -43,16 +47,20 @@ def open_database(url: str) -> sa.Engine:
 
 def parse_url(url: str) -> sa.URL:
     """A catalog's URL.  ``OperationalError`` where SQLAlchemy knows no such database, ``MissingExtra`` where its driver lacks."""
+    if url.lower().startswith("postgres"):
+        read_address(url)
     try:
         parsed = sa.make_url(url)
+        check_escaped(parsed.host, parsed.database, has_password=parsed.password is not None)
         parsed.get_dialect().import_dbapi()
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ValueError) as error:
+        reason = "its port is no number" if isinstance(error, ValueError) else str(error)
         raise OperationalError(
-            f"the catalog's URL cannot be used: {error}",
+            f"the catalog's URL cannot be used: {reason}",
             hint="a SQLAlchemy URL, such as sqlite:////folder/catalog.db or postgresql+psycopg://user@host/database",
-        ) from error
+        ) from None
     return parsed
 
 
@@ -83,15 +91,24 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+_NOBODY = re.compile(r"connection refused|could not connect|timed? ?out|failed to resolve|no such file", re.IGNORECASE)
+
+
 @contextmanager
 def _translated(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
+        said = str(error.orig if isinstance(error, DBAPIError) else error)
+        reason = re.sub(r"^connection failed: connection to server at .*? failed: (FATAL:\s+)?", "", said).partition("\n")[0]
+        needs = "its user must get in there, and may make and change tables"
+        if engine.dialect.name == "sqlite":
+            needs = "its folder must exist and be writable"
+        elif _NOBODY.search(said):
+            needs = "no server answers there: start it, or check host and port"
         raise OperationalError(
             f"the catalog {_shown(engine.url)} cannot be used: {reason}",
-            hint="its folder must exist and be writable; another catalog can be given with catalog=… (a SQLAlchemy URL)",
+            hint=f"{needs}; another catalog can be given with catalog=… (a SQLAlchemy URL)",
         ) from error
 
 
@@ -116,15 +133,20 @@ class Watch:
     def __init__(self, engine: sa.Engine) -> None:
         self._lock = threading.Lock()
         self._connection = engine.raw_connection() if engine.dialect.name == "sqlite" else None
+        self._path = unquote((engine.url.database or "").removeprefix("file:"))
 
     def moment(self) -> object:
         """Equal as long as nothing changes."""
         if self._connection is None:
             return object()
+        try:
+            status = os.stat(self._path)  # the connection would go on with a file that was deleted or replaced
+        except OSError:
+            return object()
         with self._lock:
             cursor = self._connection.cursor()
             try:
-                return cursor.execute("PRAGMA data_version").fetchone()
+                return cursor.execute("PRAGMA data_version").fetchone(), status.st_dev, status.st_ino
             finally:
                 cursor.close()
 
@@ -146,9 +168,22 @@ def _shown(url: sa.URL) -> str:
     return unquote(text.partition("?")[0]).replace("///file:", "///") if "///file:" in text else text
 
 
+_engines: weakref.WeakValueDictionary[str, sa.Engine] = weakref.WeakValueDictionary()
+_sharing = threading.Lock()
+
+
 def _engine(parsed: sa.URL) -> sa.Engine:
+    """SQLite's engines keep nothing open: all who use a file have one, with the texts that it has made of statements."""
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_pre_ping=True)
+    with _sharing:
+        found = _engines.get(str(parsed))
+        if found is None:
+            found = _engines[str(parsed)] = _sqlite_engine(parsed)
+        return found
+
+
+def _sqlite_engine(parsed: sa.URL) -> sa.Engine:
     # One connection per transaction: cheap with SQLite, safe across threads and forks, nothing kept open.
     engine = sa.create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sqlml.catalog import counters
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import reading, writing
+from sqlml.catalog.endpoints import drop_arms
 from sqlml.catalog.rows import now, user
 from sqlml.errors import BindError
 
@@ -93,8 +93,12 @@ def function_key(connection: str | None, schema: str, name: str) -> str:
 
 
 def undeploy_versions(c: sa.Connection, versions: Any, what: str, *, cascade: bool) -> None:
-    """Take versions from their endpoints and functions.  ``BindError`` where there are any and not ``cascade``."""
-    endpoints = c.execute(sa.select(t.endpoints.c.name).where(t.endpoints.c.version_id.in_(versions))).scalars().all()
+    """Take versions from their endpoints and functions.  ``BindError`` where there are any and not ``cascade``.
+
+    What else an endpoint serves goes on; one that only had these goes.
+    """
+    behind = t.endpoints.c.id.in_(sa.select(t.arms.c.endpoint_id).where(t.arms.c.version_id.in_(versions)))
+    endpoints = c.execute(sa.select(t.endpoints.c.name).where(behind).order_by(t.endpoints.c.key)).scalars().all()
     functions = _deployed_functions(c, versions)
     if (endpoints or functions) and not cascade:
         places = [f"at the endpoint {', '.join(endpoints)}"] if endpoints else []
@@ -102,8 +106,7 @@ def undeploy_versions(c: sa.Connection, versions: Any, what: str, *, cascade: bo
         first = f"UNDEPLOY ENDPOINT {endpoints[0]}" if endpoints else f"UNDEPLOY FUNCTION {' '.join(functions[0]).rstrip()}"
         raise BindError(f"model {what} is deployed {' and '.join(places)}", hint=f"{first} first, or DROP MODEL {what} CASCADE")
     if endpoints:
-        c.execute(sa.delete(t.endpoints).where(t.endpoints.c.version_id.in_(versions)))
-        counters.count_up(c, counters.ENDPOINTS)
+        drop_arms(c, endpoints, versions)
     c.execute(sa.delete(t.functions).where(t.functions.c.version_id.in_(versions)))
 
 

@@ -107,5 +107,5 @@ def _check_unused(c: sa.Connection, what: str, name: str, *, gone: bool = False)
         if functions:
             raise BindError(
                 f"models are deployed as functions in connection {name}: {listing(functions)}",
-                hint=f"UNDEPLOY FUNCTION {functions[0]} FROM DATABASE {name} first",
+                hint=f"UNDEPLOY FUNCTION {functions[0]} FROM DATABASE {name} first, or DROP CONNECTION {name} CASCADE",
             )

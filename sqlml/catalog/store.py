@@ -7,6 +7,7 @@ the version up: a process killed at any moment leaves no half-made version.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 from sqlml.bundles.model import Model
 from sqlml.catalog import counters, files, rows
 from sqlml.catalog import tables as t
+from sqlml.catalog.api_keys import ApiKeys
+from sqlml.catalog.claim import Claim, claim_of
 from sqlml.catalog.database import Watch, absolute_url, insert_all, insert_one, open_database, reading, writing
 from sqlml.catalog.endpoints import Endpoints
 from sqlml.catalog.functions import Functions, undeploy_versions
@@ -23,8 +26,9 @@ from sqlml.catalog.jobs import Job, Jobs
 from sqlml.catalog.resources import Resources
 from sqlml.catalog.rows import now, user
 from sqlml.contracts import FunctionSignature
-from sqlml.errors import BindError, UnknownModel, UnknownVersion, did_you_mean
+from sqlml.errors import BindError, OperationalError, UnknownModel, UnknownVersion, did_you_mean
 from sqlml.home import Home
+from sqlml.job_folder import BUNDLE
 from sqlml.plan import InputColumn, TargetColumn, TrainOutcome, TrainPlan
 from sqlml.types import Kind, Task
 
@@ -74,7 +78,17 @@ class Version:
         return FunctionSignature(tuple((i.name, i.kind) for i in self.inputs), self.result, self.added)
 
 
-class Catalog(Jobs, Endpoints, Resources, Functions):
+def _check_not_lost(home: Home) -> None:
+    """A new catalog beside bundles would say that there are no models, and take what is served out of service."""
+    if home.catalog.exists() or not home.catalog_mark.exists() or not home.bundles.is_dir() or not any(home.bundles.iterdir()):
+        return
+    raise OperationalError(
+        f"{home.catalog} is not there, and {home.bundles} has models",
+        hint="put the file back, or say where their catalog is: catalog=…; to begin anew move the folder bundles away",
+    )
+
+
+class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
     """The catalog of one home.  Safe to use from many threads and processes at once."""
 
     def __init__(self, home: Home, engine: sa.Engine, url: str) -> None:
@@ -86,15 +100,30 @@ class Catalog(Jobs, Endpoints, Resources, Functions):
 
     @classmethod
     def open(cls, home: Path, url: str | None = None) -> Catalog:
-        """Open, and make where it is not there yet.  ``OperationalError`` where that cannot be."""
+        """Open, and make where it is not there yet.  ``OperationalError`` where that cannot be, or where it has been lost."""
         place = Home(home)
+        if url is None:
+            _check_not_lost(place)
         address = absolute_url(url or place.catalog_url)
         place.create()
-        return cls(place, open_database(address), address)
+        engine = open_database(address)
+        if url is None and not place.catalog_mark.exists():
+            with suppress(OSError):  # a full disk: the next time
+                place.catalog_mark.write_text(f"The models of this folder are in {place.catalog.name}.\n", encoding="utf-8")
+        return cls(place, engine, address)
 
     def close(self) -> None:
         self._watch.close()
         self._engine.dispose()
+
+    def claim_serving(self, who: str) -> Claim:
+        """The claim to serve the endpoints, for the time of a ``with``; ``who``: as another server is to hear it."""
+        return claim_of(self._engine, self.url, self.home.folder, who)
+
+    def endpoints_revision(self) -> int:
+        """A number that grows with every change of an endpoint or of an API key; cheap to ask where nothing changed."""
+        revision: int = self._remembered("endpoints_revision", super().endpoints_revision)
+        return revision
 
     def _remembered(self, key: str, ask: Callable[[], Any]) -> Any:
         """An answer, asked again only when the catalog has changed."""
@@ -111,11 +140,11 @@ class Catalog(Jobs, Endpoints, Resources, Functions):
 
         ``origin`` says where an imported version came from.  A model that was renamed meanwhile gets it under its new name.
         """
-        model = Model.open(job.folder / "bundle", outcome.bundle_sha256)
+        model = Model.open(job.folder / BUNDLE, outcome.bundle_sha256)
         with writing(self._engine) as c:
             name = c.execute(sa.select(t.jobs.c.model).where(t.jobs.c.id == job.id)).scalar() or plan.model
             plan = replace(plan, model=name)
-            files.place_bundle(self.home, job.folder / "bundle", outcome.bundle_sha256)
+            files.place_bundle(self.home, job.folder / BUNDLE, outcome.bundle_sha256)
             model_id, number = _next_version(c, name)
             version_id = insert_one(c, t.versions, rows.version_row(plan, outcome, model, job.id, model_id, number, origin))
             insert_all(c, t.inputs, rows.input_rows(version_id, model.inputs, outcome.encodings))

@@ -171,7 +171,49 @@ endpoints = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String, nullable=False),
     Column("key", String, nullable=False, unique=True),
-    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("kind", String, nullable=False, server_default="model"),  # model, query
+    Column("options", JSON, nullable=False, server_default="{}"),  # of DEPLOY … WITH, checked
+    Column("definition", JSON),  # what a query's endpoint computes; None: of a model
+    Column("revision", Integer, nullable=False, server_default="1"),  # grows with each change, also over UNDEPLOY
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+arms = Table(
+    "arms",
+    metadata,
+    Column("endpoint_id", ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("role", String, nullable=False),  # serves, shadow; part: one of a query's models
+    Column("weight", Integer, nullable=False),  # percent of the traffic
+)
+
+endpoint_changes = Table(
+    "endpoint_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("endpoint", String, nullable=False),  # its name in lower case: the changes outlive it
+    Column("revision", Integer, nullable=False),  # that the change led to
+    Column("reason", Text, nullable=False),  # the statement's name, or why the server did it by itself
+    Column("state", JSON, nullable=False),  # kind, options, definition, arms after the change
+    Column("undone", Boolean, nullable=False),  # rolled back since: ROLLBACK goes to what was before
+    Column("owner", String, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("key", String, nullable=False, unique=True),  # the name in lower case
+    Column("hashes", JSON, nullable=False),  # SHA-256 of each secret that is valid, with its end (None: none); never a secret
+    Column("prefix", String, nullable=False),  # the first letters of the newest secret, to tell keys apart
+    Column("endpoints", JSON, nullable=False),  # names in lower case; empty: every endpoint
+    Column("rate_limit", Float),  # requests per second; None: no limit
+    Column("expires_at", DateTime),
     Column("owner", String, nullable=False),
     Column("created_at", DateTime, nullable=False),
 )
@@ -220,4 +262,6 @@ counters = Table(
     Column("name", String, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""``endpoints_revision`` counts changes of endpoints, ``models_revision`` of what names mean: one number to poll."""
+"""``endpoints_revision`` counts changes of endpoints, ``models_revision`` of what names mean: one number to poll.  Others: see
+``counters``.
+"""

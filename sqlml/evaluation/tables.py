@@ -19,7 +19,7 @@ from sqlml.evaluation.scores import Scores
 from sqlml.evaluation.subject import Subject
 from sqlml.features.target import label_type
 from sqlml.plan import TargetColumn
-from sqlml.types import Task, label_text
+from sqlml.types import UNMEASURED, Task, label_text
 
 Options: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
@@ -42,7 +42,7 @@ _FOUND = {
     Task.CLUSTERING: "finds clusters",
     Task.PROJECTION: "gives components",
     Task.ANOMALY: "finds anomalies",
-    Task.TRANSFORM: "only transforms",
+    **UNMEASURED,
 }
 
 
@@ -53,7 +53,7 @@ def fits_all(subject: Subject) -> Misfit | None:
 
 def fits_measured(subject: Subject) -> Misfit | None:
     """Whatever gives answers that can be measured."""
-    if subject.task is Task.TRANSFORM:
+    if subject.task in UNMEASURED:
         return Misfit("models that answer something", _FOUND[subject.task], "ML.FEATURE_INFO tells of its inputs")
     return None
 
@@ -62,7 +62,7 @@ def fits_classes(subject: Subject) -> Misfit | None:
     """Models of classes."""
     if subject.classified:
         return None
-    instead = None if subject.task is Task.TRANSFORM else "use ML.EVALUATE, or EVALUATE MODEL"
+    instead = None if subject.task in UNMEASURED else "use ML.EVALUATE, or EVALUATE MODEL"
     return Misfit("models of classes", _FOUND[subject.task], instead)
 
 
@@ -161,6 +161,7 @@ BIGQUERY: Mapping[Task, Mapping[str, str]] = {
     Task.PROJECTION: {"total_explained_variance_ratio": "total_explained_variance_ratio"},
     Task.ANOMALY: {"anomalies": "anomalies", "mean_score": "mean_score"},
     Task.TRANSFORM: {},
+    Task.GENERATION: {},
 }
 """BigQuery's name of each figure that ML.EVALUATE gives, in its order, and ours.  It has none for anomalies: there, ours."""
 

@@ -32,6 +32,8 @@ class Wishes:
     target: str | None = None
     classes: tuple[Any, ...] | None = None
     task: str | None = None
+    ends: tuple[str, ...] | None = None  # of a language model: the tokens that end a text
+    context: int | None = None  # … how many tokens it can read
 
     def names(self, found: Sequence[str] | None, count: int) -> tuple[str, ...]:
         """The names of ``count`` inputs: as told, else as the file has them, else f0, f1, …"""
@@ -112,7 +114,7 @@ def write_foreign(
         bundle_sha256=sha256,
         duration=0.0,
         peak_memory=0,
-        libraries=_libraries(algorithm.libraries),
+        libraries=library_versions(algorithm.libraries),
         host=platform.node(),
         encodings=dict(encoder.describe()),
         feature_info=(),
@@ -147,7 +149,8 @@ def renamed(plan: TrainPlan, model: str, statement: str) -> TrainPlan:
     return replace(plan, model=model, statement=plan.statement or statement)
 
 
-def _libraries(names: Sequence[str]) -> Mapping[str, str]:
+def library_versions(names: Sequence[str]) -> Mapping[str, str]:
+    """The versions of packages that are installed, whichever build of each."""
     found = {}
     for name in names:
         for package in (name, f"{name}-cpu", f"{name}-gpu"):

@@ -25,7 +25,7 @@ _LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 def read_onnx(path: Path, folder: Path, wishes: Wishes) -> Card:
     """Write a bundle of an ONNX file.  ``BundleError`` for a damaged file, ``NotSupportedError`` for what cannot be used."""
     graph = path.read_bytes()
-    labels = _check_graph(path, graph)
+    labels = check_graph(path, graph)
     session = open_session(graph)
     names, ports = _inputs(path, session, wishes)
     ports, classes = _answer(path, session, ports, len(names), labels, wishes)
@@ -37,10 +37,10 @@ def read_onnx(path: Path, folder: Path, wishes: Wishes) -> Card:
 # --- what is in it ----------------------------------------------------------------------------------------------------
 
 
-def _check_graph(path: Path, graph: bytes) -> list[Any]:
+def check_graph(path: Path, graph: bytes) -> list[Any]:
     """Refuse what reaches outside the file; the labels that its classifiers name."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(graph)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlml.algorithms.boosters import read_forest
 from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, BundleError, DataError, NotSupportedError, listing
 from sqlml.exports.blame import about
-from sqlml.exports.boosters import read_forest
 from sqlml.exports.bundle import Card
 from sqlml.exports.foreign import Wishes, category_code, number_code, write_foreign
 from sqlml.features.encode import ColumnCode

@@ -9,6 +9,7 @@ from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.bundles.head import Head
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, NotSupportedError, listing
+from sqlml.types import UNMEASURED
 
 _XGBOOST = (".json", ".ubj")
 
@@ -20,7 +21,7 @@ def check_native(model: Model, path: Path) -> Head:
         what = (
             f"the model has several targets ({targets}), each with a file of its own"
             if model.heads
-            else "the model only transforms"
+            else f"the model {UNMEASURED[model.task]}"
         )
         raise NotSupportedError(what, hint="FORMAT bundle keeps it whole")
     head = model.heads[0]

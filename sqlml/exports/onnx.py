@@ -16,7 +16,7 @@ from sqlml.bundles.head import Head
 from sqlml.bundles.model import Model
 from sqlml.errors import InternalError, NotSupportedError, listing
 from sqlml.features.encode import CODES, ColumnCode
-from sqlml.types import Kind, Task
+from sqlml.types import UNMEASURED, Kind, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def check_onnx(model: Model) -> Head:
         what = (
             f"the model has several targets ({targets}), each with a graph of its own"
             if model.heads
-            else "the model only transforms"
+            else f"the model {UNMEASURED[model.task]}"
         )
         raise NotSupportedError(what, hint="FORMAT bundle keeps it whole")
     return model.heads[0]

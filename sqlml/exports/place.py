@@ -24,6 +24,10 @@ _REASONS = {
 }
 
 
+MARKS = ("version.json", "frozen.json", "image/frozen.json")
+"""Files by which the folders of exports are known: a bundle's, an endpoint's, that of an endpoint with manifests."""
+
+
 @contextmanager
 def draft(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A path to write a file or a folder to; what lies there at the end of the block takes its place at ``path``.
@@ -57,8 +61,18 @@ def check_place(path: Path, *, overwrite: bool) -> None:
             raise BindError(f"cannot write {path}: {folder} is a file, not a folder", hint="give another path")
         if path.exists() and not overwrite:
             raise _taken(path)
+        if path.is_dir() and not _is_export(path):
+            raise BindError(
+                f"{path} is a folder that no EXPORT has written: it is not replaced",
+                hint="give another path, or remove it yourself",
+            )
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether an export may take the place of a folder: it is empty, or one has written it."""
+    return any((folder / mark).is_file() for mark in MARKS) or not any(folder.iterdir())
 
 
 def write_error(path: Path, error: OSError) -> OperationalError:

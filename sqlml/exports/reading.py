@@ -28,7 +28,9 @@ from sqlml.errors import BindError, BundleError, Error, OperationalError
 from sqlml.exports.blame import about, option_of
 from sqlml.exports.bundle import Card, is_bundle, read_bundle
 from sqlml.exports.foreign import Wishes
+from sqlml.exports.foreign_language import check_language_model, is_language_model, read_language_model
 from sqlml.exports.place import write_error
+from sqlml.job_folder import BUNDLE, LOG
 from sqlml.plan import TrainOutcome, TrainPlan
 
 SECONDS = 600.0
@@ -41,7 +43,7 @@ _DAMAGED = "the file is damaged, or no model"
 
 
 def read_apart(path: Path, folder: Path, wishes: Wishes, alive: Callable[[], None] = lambda: None) -> Card:
-    """Read ``path`` into ``folder / "bundle"`` in a child process.  Raises what it raised, or says that it came down.
+    """Read ``path`` into ``folder / BUNDLE`` in a child process.  Raises what it raised, or says that it came down.
 
     ``alive`` is called again and again meanwhile; what it raises ends the child.
     """
@@ -57,7 +59,7 @@ def read_apart(path: Path, folder: Path, wishes: Wishes, alive: Callable[[], Non
         str(folder / REQUEST),
     ]  # -P: no json.py of the folder it is in
     with (
-        (folder / "job.log").open("ab") as log,
+        (folder / LOG).open("ab") as log,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True) as child,
     ):
         try:
@@ -120,7 +122,9 @@ def check_source(path: Path) -> None:
 
 
 def read_model(path: Path, folder: Path, wishes: Wishes) -> Card:
-    """Read a bundle, an ONNX file or an XGBoost file into ``folder``, which is made, and try it on rows made for it."""
+    """Read a bundle, a language model's folder, an ONNX file or an XGBoost file into ``folder``, which is made, and try it."""
+    if is_language_model(path):
+        return read_language_model(path, folder, wishes)
     if is_bundle(path):
         given = [name for name, value in asdict(wishes).items() if value is not None]
         if given:
@@ -134,6 +138,10 @@ def read_model(path: Path, folder: Path, wishes: Wishes) -> Card:
 
 
 def _read_foreign(path: Path, folder: Path, wishes: Wishes) -> Card:
+    own = next((name for name in ("ends", "context") if getattr(wishes, name) is not None), None)
+    if own is not None:
+        apart = BindError(f"the option {own} is of language models", hint="import the folder with the graph and tokenizer.json")
+        raise about(own, apart)
     with path.open("rb") as file:
         head = file.read(64).lstrip()
     if path.suffix.lower() in (".json", ".ubj") or head[:1] == b"{":
@@ -152,9 +160,9 @@ def _read_foreign(path: Path, folder: Path, wishes: Wishes) -> Card:
 
 def _try(path: Path, folder: Path, card: Card) -> None:
     """Load it and predict, so that what is wrong comes out now; trees are checked node by node."""
+    from sqlml.algorithms.boosters import read_forest
     from sqlml.algorithms.xgboost import TreePredictor
     from sqlml.bundles.model import Model
-    from sqlml.exports.boosters import read_forest
     from sqlml.exports.samples import sample_rows
 
     try:
@@ -162,7 +170,9 @@ def _try(path: Path, folder: Path, card: Card) -> None:
         for head in model.heads:
             if isinstance(head.predictor, TreePredictor):
                 read_forest(head.predictor.booster)
-        model.full(sample_rows(model))
+        if model.language is not None:
+            check_language_model(folder)
+        model.full(sample_rows(model).slice(0, 1) if model.language else sample_rows(model))
     except Error:
         raise
     except Exception as error:  # whatever a damaged file makes a library raise
@@ -191,7 +201,7 @@ def main(request: Path) -> None:
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document["wishes"].items()}
     wishes = Wishes(**given)
     try:
-        card = read_model(path, folder / "bundle", wishes)
+        card = read_model(path, folder / BUNDLE, wishes)
         answer = {
             "name": card.name,
             "created_at": card.created_at,

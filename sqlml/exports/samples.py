@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from sqlml.algorithms.boosters import read_forest
 from sqlml.algorithms.xgboost import TreePredictor
-from sqlml.exports.boosters import read_forest
 from sqlml.plan import InputColumn
 from sqlml.types import Kind, arrow_type
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from sqlglot import exp
 
+from sqlml.algorithms.boosters import LOG, LOGIT, SURE, read_forest
 from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.bundles.head import Head
 from sqlml.bundles.model import Model
 from sqlml.errors import NotSupportedError
-from sqlml.exports.boosters import LOG, LOGIT, SURE, read_forest
 from sqlml.exports.sql_build import (
     Stages,
     check_dialect,
@@ -34,7 +34,7 @@ from sqlml.exports.sql_linear import components_sql, distances_sql, linear_sql, 
 from sqlml.exports.sql_transform import transform_sql
 from sqlml.exports.sql_trees import margins_sql
 from sqlml.features.encode import CODES
-from sqlml.types import SQL_TYPE, Kind, Task
+from sqlml.types import SQL_TYPE, UNMEASURED, Kind, Task
 
 TABLE = "rows_to_predict"
 DIALECT = "duckdb"
@@ -73,7 +73,7 @@ def model_query(
 ) -> exp.Select:
     """The query as a tree."""
     if not model.heads:
-        raise NotSupportedError("the model only transforms: it has no answer to export", hint="FORMAT bundle keeps it")
+        raise NotSupportedError(f"the model {UNMEASURED[model.task]}: it has no answer to export", hint="FORMAT bundle keeps it")
     inputs = [i.name for i in model.inputs]
     stages = Stages(table, inputs if keep is None else keep, inputs)
     source = _source(model, stages, dialect)
@@ -159,7 +159,7 @@ def _trees(
     if head.task is Task.CLASSIFICATION:
         return _classes(head, margins, stages, several, SURE, _MOST_FLOAT)
     value = double(column(margins[0]))
-    if forest.objective in LOGIT and forest.objective != "binary:logitraw":
+    if forest.objective in LOGIT:
         value = sigmoid(value, _MOST_FLOAT)
     elif forest.objective in LOG:
         value = exp_call(value)

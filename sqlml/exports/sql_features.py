@@ -34,6 +34,8 @@ from sqlml.types import Kind
 
 _LARGEST = float(np.finfo(np.float32).max)
 _TIMES = (Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ)
+_INFINITE = ("duckdb", "postgres")
+"""Databases in which a day can be infinite: it counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def feature_columns(groups: Sequence[Group]) -> list[str]:
 
 def _clean(code: ColumnCode, value: exp.Expression, dialect: str) -> exp.Expression:
     """An input in the form that its parts are read from."""
+    if code.kind in _TIMES and dialect in _INFINITE:
+        value = when([(exp.Anonymous(this="isfinite", expressions=[value.copy()]), value)])
     if code.kind is Kind.NUMBER:
         return without_nan(double(value), dialect)
     if code.kind is Kind.BOOLEAN:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlglot import exp
 
+from sqlml.algorithms.boosters import Forest, Tree
 from sqlml.errors import NotSupportedError
 from sqlml.exports.blame import about
-from sqlml.exports.boosters import Forest, Tree
 from sqlml.exports.sql_build import Stages, chain, column, integer, is_null, number, single, when
 
 if TYPE_CHECKING:

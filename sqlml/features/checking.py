@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlml_dialect.fitted import name_span
@@ -11,10 +12,31 @@ from sqlml.errors import BindError, did_you_mean
 from sqlml.features.database import functions, parse_expression
 from sqlml.features.fitted import FUNCTIONS
 
-_AGAIN = (
-    "TRANSFORM runs again at every prediction, also where there is no database, so it can only use the database's own functions"
+
+@dataclass(frozen=True)
+class Wording:
+    """How to speak of the expressions of one clause: hints for what it cannot have."""
+
+    place: str
+    own_functions: str
+    same: str  # for what changes from one time to the next
+    query: str  # for a sub-query
+    rows: str  # for an aggregate or a window
+    parameter: str
+
+
+TRANSFORM_WORDS = Wording(
+    place="TRANSFORM",
+    own_functions="TRANSFORM runs again at every prediction, also where there is no database, so it can only use the database's "
+    "own functions",
+    same="TRANSFORM runs again at every prediction, and the same row must always get the same features; compute it in the query "
+    "behind AS, as a column",
+    query="TRANSFORM runs again at every prediction, also where there is no database, so it can only use the database's own "
+    "functions; join in the query behind AS instead",
+    rows="a feature is computed from one row; what is learnt from all training rows is an ML function with OVER (), such as "
+    "ML.STANDARD_SCALER(x) OVER ()",
+    parameter="write the value itself: it becomes part of the model",
 )
-_SAME = "TRANSFORM runs again at every prediction, and the same row must always get the same features"
 
 
 class TransformError(BindError):
@@ -53,21 +75,22 @@ def _rebuild(message: str, item: int, source: str | None, span: tuple[int, int] 
     return TransformError(message, item=item, source=source, span=span, hint=hint)
 
 
-def check_expression(text: str, sql: str, resolve: Callable[[Sequence[str]], None]) -> None:
-    """Refuse what TRANSFORM cannot have; ``resolve`` is told every reference that is no parameter of a lambda.
+def check_expression(text: str, sql: str, resolve: Callable[[Sequence[str]], None], wording: Wording = TRANSFORM_WORDS) -> None:
+    """Refuse what the expression of a row cannot have; ``resolve`` is told every reference that is no parameter of a lambda.
 
     ``text`` is how ``sql`` was written.  Raises ``TransformError`` with a place in it, ``ComputeError`` where ``sql`` is no
     expression.
     """
-    _Checker(text, resolve).walk(parse_expression(sql), frozenset())
+    _Checker(text, resolve, wording).walk(parse_expression(sql), frozenset())
 
 
 class _Checker:
     """One walk over an expression's tree."""
 
-    def __init__(self, text: str, resolve: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, text: str, resolve: Callable[[Sequence[str]], None], wording: Wording) -> None:
         self.text = text
         self.resolve = resolve
+        self.wording = wording
 
     def walk(self, node: Any, bound: frozenset[str]) -> None:
         """``bound`` are the parameters of the lambdas around."""
@@ -92,36 +115,28 @@ class _Checker:
     def _refuse(self, kind: str | None, node: Mapping[str, Any]) -> None:
         if kind == "WINDOW":
             name = str(node.get("function_name", "")).lower()
-            raise self._error(
-                f"{name}() OVER looks at several rows", name, "a feature is computed from one row: use ML.… OVER ()"
-            )
+            raise self._error(f"{name}() OVER looks at several rows", name, self.wording.rows)
         if kind == "SUBQUERY":
-            raise TransformError("a sub-query cannot stand in TRANSFORM", hint=f"{_AGAIN}; join in the query behind AS instead")
+            raise TransformError(f"a sub-query cannot stand in {self.wording.place}", hint=self.wording.query)
         if kind == "STAR":
             raise TransformError("columns cannot be chosen by a pattern here", hint="write * by itself, or name the columns")
         if kind == "PARAMETER":
-            raise TransformError(
-                "a parameter cannot stand in TRANSFORM", hint="write the value itself: it becomes part of the model"
-            )
+            raise TransformError(f"a parameter cannot stand in {self.wording.place}", hint=self.wording.parameter)
         if kind == "FUNCTION" and not node.get("is_operator"):
-            self._check_function(str(node["function_name"]).lower(), node)
+            self._check_function(str(node["function_name"]).lower().replace("count_star", "count"), node)
 
     def _check_function(self, name: str, node: Mapping[str, Any]) -> None:
         known = functions()
         if name == "unnest":
             raise self._error("unnest makes several rows of one", name, "use list functions: list_sum(l), l[1], len(l)")
         if name in known.aggregate:
-            raise self._error(
-                f"{name}() is an aggregate: it looks at several rows",
-                name,
-                "a feature is computed from one row; what is learnt from all training rows is an ML function with OVER (), "
-                "such as ML.STANDARD_SCALER(x) OVER ()",
-            )
+            raise self._error(f"{name}() is an aggregate: it looks at several rows", name, self.wording.rows)
         if name in known.changing or (name == "age" and len(node["arguments"]) == 1):
-            raise changing(self.text, name)
+            raise changing(self.text, name, self.wording)
         if name not in known.scalar:
             near = did_you_mean(name, known.scalar) or did_you_mean(f"ml.{name}", [f"ML.{n}" for n in FUNCTIONS])
-            raise self._error(f"there is no function {name}", name, _AGAIN if near is None else f"{near}\n{_AGAIN}")
+            own = self.wording.own_functions
+            raise self._error(f"there is no function {name}", name, own if near is None else f"{near}\n{own}")
 
     def _error(self, message: str, name: str, hint: str) -> TransformError:
         return TransformError(message, span=name_span(self.text, name), hint=hint)
@@ -139,7 +154,6 @@ def _names_in(node: Any) -> Iterator[str]:
             yield from _names_in(part)
 
 
-def changing(text: str, name: str) -> TransformError:
+def changing(text: str, name: str, wording: Wording = TRANSFORM_WORDS) -> TransformError:
     """The error for what gives another value each time."""
-    hint = f"{_SAME}; compute it in the query behind AS, as a column"
-    return TransformError(f"{name} gives another value each time", span=name_span(text, name), hint=hint)
+    return TransformError(f"{name} gives another value each time", span=name_span(text, name), hint=wording.same)

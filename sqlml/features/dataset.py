@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,31 +38,48 @@ class Dataset:
     """Rows as they came, and the order in which to read them.
 
     ``order`` (n,) holds row numbers of ``table``: the i-th row in canonical order is ``table[order[i]]``.
+    ``mapped`` is the file that the table's buffers lie in, where it is one.
     """
 
     table: pa.Table
     kinds: Mapping[str, Kind]
     order: NDArray[np.int64]
     fingerprint: str
+    mapped: mmap.mmap | None = None
+
+    def release(self) -> None:
+        """Give back what was read of the file, which stays in the system's cache while there is room, and what Arrow keeps."""
+        pa.default_memory_pool().release_unused()
+        if self.mapped is not None and hasattr(self.mapped, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def column(self, name: str) -> Values:
-        """A column in the Arrow type of its kind, rows as they came."""
+        """A column in the Arrow type of its kind, rows as they came.  What was read before is released."""
+        self.release()
         return canonical(self.table.column(name), self.kinds[name])
 
     def rows(self, start: int, length: int) -> dict[str, Values]:
-        """Every column of some rows, from row number ``start`` on, rows as they came."""
+        """Every column of some rows, from row number ``start`` on, rows as they came.  What was read before is released."""
+        self.release()
         part = self.table.slice(start, length)
         return {name: canonical(part.column(name), kind) for name, kind in self.kinds.items()}
 
 
 def read_arrow(path: Path) -> pa.Table:
     """The table in an Arrow IPC file or stream; its buffers stay in the file until they are touched."""
-    source = pa.memory_map(str(path))
+    return _read_mapped(_map(path))
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _read_mapped(mapped: mmap.mmap) -> pa.Table:
     try:
-        return pa.ipc.open_file(source).read_all()
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
     except pa.ArrowInvalid:
-        source.seek(0)
-        return pa.ipc.open_stream(source).read_all()
+        return pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all()
 
 
 def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 0) -> Dataset:
@@ -69,7 +87,8 @@ def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 
 
     A kind of None stands for what the Arrow type says.  ``TrainingDataError`` where a column is missing or cannot be used.
     """
-    table = read_arrow(path)
+    mapped = _map(path)
+    table = _read_mapped(mapped)
     absent = [name for name in columns if name not in table.column_names]
     if absent:
         raise TrainingDataError(f"the rows have no column {', '.join(absent)} (they have: {', '.join(table.column_names)})")
@@ -79,7 +98,9 @@ def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 
     order = np.argsort(hashes, kind="stable")
     digest = hashlib.sha256(json.dumps([[n, k.value] for n, k in kinds.items()], ensure_ascii=False).encode())
     digest.update(np.ascontiguousarray(hashes[order]).data)
-    return Dataset(table, kinds, order, digest.hexdigest())
+    data = Dataset(table, kinds, order, digest.hexdigest(), mapped)
+    data.release()
+    return data
 
 
 def canonical(values: Values, kind: Kind) -> Values:
@@ -87,10 +108,12 @@ def canonical(values: Values, kind: Kind) -> Values:
 
     A moment for a model of local times is what the clock shows in the time zone that its type bears (the session's, where a
     database tells it), as in the databases' own casts; Arrow's would take UTC's.
-    Raises ``pyarrow.ArrowInvalid`` or ``ArrowNotImplementedError`` for
+    An infinite date or moment, which has no year, is NULL.  Raises ``pyarrow.ArrowInvalid`` or ``ArrowNotImplementedError`` for
     values that cannot be read as that kind.
     """
     want = arrow_type(kind)
+    if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
+        values = _finite(values)
     if values.type == want:
         return values
     if isinstance(values.type, pa.DictionaryType):
@@ -99,8 +122,18 @@ def canonical(values: Values, kind: Kind) -> Values:
         values = pc.cast(values, values.type.storage_type)
     if kind is Kind.TIMESTAMP and pa.types.is_timestamp(values.type) and values.type.tz:
         values = pc.local_timestamp(values)
-    values = pc.cast(values, want, safe=False)
-    return values
+    return pc.cast(values, want, safe=False)
+
+
+def _finite(values: Values) -> Values:
+    """Dates or moments with NULL for ``infinity`` and ``-infinity``: the ends of their numbers, in DuckDB and PostgreSQL."""
+    whole = pa.int32() if pa.types.is_date32(values.type) else pa.int64()
+    last = 2 ** (whole.bit_width - 1) - 1
+    numbers = pc.cast(values, whole)
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is None or (ends["max"] < last and ends["min"] > -last):
+        return values
+    return pc.if_else(pc.less(pc.abs(pc.max_element_wise(numbers, -last)), last), values, pa.scalar(None, values.type))
 
 
 def _own_kind(table: pa.Table, name: str) -> Kind:

@@ -135,44 +135,54 @@ def _step(document: Mapping[str, Any]) -> Select | Call | Nested:
         return Call(**fields)
     if document["step"] == "nested":
         return Nested(**fields)
-    select = Select(tuple(Given(**g) for g in fields["given"]), tuple(Expression(**e) for e in fields["expressions"]))
-    _check_select(select)
+    return read_select_step(fields, "the model's TRANSFORM")
+
+
+class _Tampered(Exception):
+    """SQL that planning would not have let through."""
+
+
+def read_select_step(document: Mapping[str, Any], what: str) -> Select:
+    """A SELECT out of JSON, checked as it was when it was planned: a file may hold anything.
+
+    ``BundleError`` says that ``what`` cannot be used.
+    """
+    select = Select(tuple(Given(**g) for g in document["given"]), tuple(Expression(**e) for e in document["expressions"]))
+    try:
+        _check_select(select)
+    except _Tampered as error:
+        raise BundleError(
+            f"{what} cannot be used: {error}", hint="do not trust these files; make them again from what they were made of"
+        ) from None
     return select
 
 
 def _check_select(select: Select) -> None:
-    """The checks that its expressions and types passed when they were planned, once more: a file may hold anything."""
     for sql_type in (*(g.kind_type for g in select.given), *(g.cast for g in select.given if g.cast is not None)):
         _check_type(sql_type)
     known = {g.name.lower() for g in select.given}
 
     def resolve(names: Sequence[str]) -> None:
         if names[0].lower() not in known:
-            raise _tampered(f"there is no column {names[0]}")
+            raise _Tampered(f"there is no column {names[0]}")
 
     for expression in select.expressions:
         try:
             check_expression(expression.sql, expression.sql, resolve)
         except (TransformError, ComputeError) as error:
-            raise _tampered(f"{expression.sql}: {error.args[0]}") from None
+            raise _Tampered(f"{expression.sql}: {error.args[0]}") from None
         if expression.slot is not None:
             _check_type(expression.sql_type)
         known.add(expression.name.lower())
     try:
         check_query(select.sql)
     except ComputeError as error:
-        raise _tampered(str(error)) from None
+        raise _Tampered(str(error)) from None
 
 
 def _check_type(sql_type: str) -> None:
     if known_type(sql_type) is None:
-        raise _tampered(f"there is no type {sql_type}")
-
-
-def _tampered(why: str) -> BundleError:
-    return BundleError(
-        f"the model's TRANSFORM cannot be used: {why}", hint="do not trust these files; train the model, or export it, again"
-    )
+        raise _Tampered(f"there is no type {sql_type}")
 
 
 def with_state(call: Call, state: Mapping[str, Any]) -> Call:

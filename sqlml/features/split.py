@@ -67,6 +67,7 @@ def read_marks(column: str, values: Values) -> NDArray[np.int64]:
         raise TrainingDataError(
             f"SPLIT BY {column} does not understand {listing(sorted(_shown(value) for value in wrong))}",
             hint="true or 1: held out, false or 0: training; or the words 'train', 'validation' and 'test'",
+            about="split",
         )
     codes = pc.index_in(values, value_set=distinct).to_numpy(zero_copy_only=False).astype(np.int64)
     marks = np.array([mark for _, mark in meaning], np.int64)

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import DataError, TrainingDataError, count_of
-from sqlml.features import database
 from sqlml.features.dataset import Values, canonical
 from sqlml.features.fitted import STEPS
 from sqlml.features.fitted.base import Apply
 from sqlml.features.program import Call, Nested, Output, Program, Select, with_state
+from sqlml.features.selects import run_select
 from sqlml.features.transform_plan import TransformError, compile_transform, plan_transform
 from sqlml.plan import InputColumn, TransformPlan
 from sqlml.types import Kind, arrow_type
@@ -98,7 +98,7 @@ class Transform:
                 found = inner.apply({name: values(slot) for name, slot in step.inputs.items()}, len(rows))
                 env |= {f"n:{step.number}:{name}": array for name, array in found.items()}
             else:
-                env |= _select(step, values, len(rows), TrainingDataError)
+                env |= run_select(step, values, len(rows), TrainingDataError)
             steps.append(step)
         return cls(replace(program, steps=tuple(steps)))
 
@@ -116,7 +116,7 @@ class Transform:
                 found = self._nested[step.number].apply({name: values(slot) for name, slot in step.inputs.items()}, n)
                 env |= {f"n:{step.number}:{name}": array for name, array in found.items()}
             else:
-                env |= _select(step, values, n, DataError)
+                env |= run_select(step, values, n, DataError)
         return {output.name: _output(output, values(output.slot)) for output in self._program.outputs}
 
     def describe(self) -> tuple[tuple[str, str], ...]:
@@ -192,6 +192,7 @@ def _fit_call(call: Call, values: Values, n: int) -> Call:
         raise TrainingDataError(
             f"ML.{call.function} gives {count_of(width, 'number')} for each of {count_of(n, 'row')}: {size}",
             hint="give a smaller top_k, or a larger frequency_threshold",
+            about="transform",
         )
     return with_state(call, state)
 
@@ -215,48 +216,9 @@ def _whole(values: Values) -> pa.Array:
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
 
-# --- SELECTs ----------------------------------------------------------------------------------------------------------
+# --- outputs ----------------------------------------------------------------------------------------------------------
 
-_PLAIN = (pa.float64(), pa.int64(), pa.bool_(), pa.string(), pa.date32(), pa.list_(pa.float64()), pa.list_(pa.string()))
-"""The types whose values pass through Python and back unchanged."""
 _ARROW = {kind: arrow_type(kind) for kind in Kind}
-_FEW = 8
-"""So few rows come back faster as Python values."""
-
-
-def _passes(arrow: pa.DataType) -> bool:
-    return all(_passes(inner.type) for inner in arrow) if pa.types.is_struct(arrow) else arrow in _PLAIN
-
-
-def _select(step: Select, values: Callable[[str], Values], n: int, error: type[DataError]) -> dict[str, Values]:
-    """What a SELECT computes for n rows, by slot."""
-    columns = {f"c{i}": values(g.slot) for i, g in enumerate(step.given)} or {"c": pa.nulls(n, pa.int8())}
-    rows = pa.table(columns)
-    slots = [e.slot or "" for e in step.wanted]
-    try:
-        if 0 < n <= _FEW and step.types:
-            found = _select_few(step, rows, slots)
-            if found is not None:
-                return found
-        table = database.select(step.sql, rows)
-        if not step.types and all(_passes(field.type) for field in table.schema):
-            step.types[:] = [field.type for field in table.schema]  # at once: other threads may do the same
-    except database.ComputeError as failure:
-        message = str(failure).split("\n")[0].split(": ", 1)[-1]
-        raise error(
-            f"TRANSFORM cannot compute a row: {message}",
-            hint="TRY_CAST(… AS …) and TRY(…) give NULL where a value cannot be computed",
-        ) from None
-    return dict(zip(slots, table.columns, strict=True))
-
-
-def _select_few(step: Select, rows: pa.Table, slots: list[str]) -> dict[str, Values] | None:
-    """The same for a few rows.  None where a value does not pass through Python: a date beyond its years."""
-    try:
-        columns = zip(*database.select_rows(step.sql, rows), strict=True)
-        return {slot: pa.array(column, arrow) for slot, column, arrow in zip(slots, columns, step.types, strict=True)}
-    except (OverflowError, ValueError, TypeError):
-        return None
 
 
 def _output(output: Output, values: Values) -> Values:

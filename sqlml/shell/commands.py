@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlml.errors import ProgrammingError, did_you_mean
-from sqlml.shell.run import run_statement
+from sqlml.shell.run import Result, run_statement
 
 if TYPE_CHECKING:
     from sqlml.dbapi import Connection
@@ -66,10 +67,39 @@ def _tables(connection: Connection, output: Output, argument: str) -> None:
         output.result(run_statement(connection, _TABLES[connection.dialect]))
     elif argument.partition("@")[0].lower() in {name.partition("@")[0].lower() for name in connection.names().models}:
         _models(connection, output, argument)
+    elif _place_of(connection, argument) is not None:
+        output.result(_described(connection, argument))
     elif connection.dialect == "postgres":
-        output.result(run_statement(connection, _COLUMNS, [argument]))
+        found = run_statement(connection, _COLUMNS, [argument])
+        output.result(found if found.table is not None and found.table.num_rows else _described(connection, argument))
     else:
         output.result(run_statement(connection, f"DESCRIBE {argument}"))
+
+
+def _place_of(connection: Connection, name: str) -> str | None:
+    """The connection whose table a name means.  ``ProgrammingError`` for a connection's name alone."""
+    names = connection.names()
+    known = {place.lower(): place for place in (*names.runners, *names.connections)}
+    first, dot, _ = name.partition(".")
+    place = known.get(first.strip('"').lower())
+    if place is not None and not dot and name.lower() not in {table.lower() for table in names.tables}:
+        raise ProgrammingError(f"{place} is a connection", hint=f"\\d {place}.customers shows a table of it")
+    return place if dot else None
+
+
+def _described(connection: Connection, name: str) -> Result:
+    """The columns of a table by those of a query of it; where there is none, its database's own error says so."""
+    import pyarrow as pa
+
+    started = time.perf_counter()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {name} WHERE 1 = 0")  # noqa: S608 - typed by whoever asks
+        columns = list(cursor.description or ())
+    table = pa.table({
+        "column_name": pa.array([column.name for column in columns], pa.string()),
+        "column_type": pa.array([column.type_code for column in columns], pa.string()),
+    })  # fmt: skip
+    return Result(table, -1, None, "sql", time.perf_counter() - started)
 
 
 def _models(connection: Connection, output: Output, argument: str) -> None:
@@ -119,8 +149,10 @@ A statement ends with a semicolon and may take many lines.
   EXPLAIN MODEL m;                         what it goes by; with AS SELECT …, row by row
   SELECT *, PREDICT(m) FROM t;             its answers, anywhere in a query
   PREDICT MODEL m INTO u AS SELECT …;      its answers, into a table
-  DEPLOY MODEL m;                          its answers, over HTTP
-  SHOW MODELS;                             also VERSIONS OF m, RUNS, JOBS, ENDPOINTS, ALGORITHMS, RUNNERS, CONNECTIONS
+  DEPLOY MODEL m;                          its answers, over HTTP; WITH (traffic = 10) a part of them
+  DEPLOY QUERY e AS SELECT …;              an answer of several models, with rows looked up by key
+  EVALUATE ENDPOINT m;                     how good they were, by INSERT INTO sqlml.feedback
+  SHOW MODELS;                             also VERSIONS OF m, RUNS, JOBS, ENDPOINTS, API KEYS, ALGORITHMS, RUNNERS
 Everything else is the database's own SQL.  Tab completes, Ctrl-C cancels what runs, Ctrl-D leaves.
 """
 

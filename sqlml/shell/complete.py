@@ -116,6 +116,8 @@ def place_of(tokens: Sequence[Token]) -> Place:
         return Place("features" if opening > 0 and keys[opening - 1] == "TRANSFORM" else "functions")
     if opening > 0 and keys[opening - 1] == "WITH" and first in words.CLAUSES:
         return _option_place(tokens, keys, opening)
+    if (found := _endpoint_place(tokens, keys, opening)) is not None:
+        return found
     compared = first == "COMPARE" and (last == "MODELS" or (last == "," and opening < 0))
     if compared or (last == "FROM" and before == "START"):
         return Place("models")
@@ -138,11 +140,23 @@ def place_of(tokens: Sequence[Token]) -> Place:
     if last in _BEFORE_COLUMN or (opening > 0 and keys[opening - 1] in ("EXCLUDE", "TARGET", "KEY") and last in ("(", ",")):
         return Place("columns")
     in_clauses = first in words.CLAUSES and len(keys) > 2 and opening < 0 and "AS" not in keys
-    if first == "CREATE":
+    if first == "CREATE" and keys[1] != "API":
         in_clauses = in_clauses and bool(_created(keys)) and last not in ("CONNECTION", "RUNNER", "EXISTS")
     if in_clauses and last == "ON":
         return Place("runners")
-    return Place("clauses", first) if in_clauses else Place("expression")
+    both = " ".join(keys[:2])
+    return Place("clauses", both if both in words.CLAUSES else first) if in_clauses else Place("expression")
+
+
+def _endpoint_place(tokens: Sequence[Token], keys: Sequence[str], opening: int) -> Place | None:
+    """The places of ALTER ENDPOINT … SET (…) and of API keys; None elsewhere."""
+    if keys[:2] in (["ALTER", "ENDPOINT"], ["ALTER", "ENDPOINTS"]) and opening > 0:
+        if keys[opening - 1] == "TRAFFIC":
+            return Place("models") if keys[-1] in ("(", ",") else Place("nothing")
+        return _option_place(tokens, keys, opening)
+    if keys[1:] == ["API", "KEY"]:
+        return Place("nothing" if keys[0] == "CREATE" else "api_keys")
+    return None
 
 
 def _created(keys: Sequence[str]) -> str:
@@ -153,11 +167,15 @@ def _created(keys: Sequence[str]) -> str:
 
 
 def _option_place(tokens: Sequence[Token], keys: Sequence[str], opening: int) -> Place:
-    """A name or a value within WITH ( … ); ``detail`` is the algorithm (or ``runner:process``), or that and the option."""
+    """A name or a value within WITH ( … ); ``detail`` is the algorithm (or ``runner:process``, ``endpoint:SET``), or that and
+    the option.
+    """
     word = "TYPE" if keys[0] == "CREATE" else "USING"
     using = keys.index(word) if word in keys else -1
     algorithm = tokens[using + 1].text if 0 <= using < len(tokens) - 1 else ""
     algorithm = f"{_created(keys)}:{algorithm}" if keys[0] == "CREATE" else algorithm
+    if keys[0] == "DEPLOY" or keys[1] in ("ENDPOINT", "API"):
+        algorithm = f"endpoint:{' '.join(keys[:2]) if keys[0] != 'DEPLOY' else 'DEPLOY'}"
     if keys[-1] == "=" and len(keys) - 2 > opening:
         return Place("values", f"{algorithm}.{tokens[-2].text}")
     return Place("options", algorithm) if keys[-1] in ("(", ",") else Place("nothing")
@@ -181,6 +199,7 @@ def candidates(place: Place, names: Names) -> list[Candidate]:
         "shown": (words.SHOWN, ""),
         "models": (map(_model_sql, names.models), "model"),
         "endpoints": (map(name_sql, names.endpoints), "endpoint"),
+        "api_keys": (map(name_sql, names.api_keys), "API key"),
         "columns": (map(name_sql, names.columns), "column"),
         "connections": (map(name_sql, names.connections), "connection"),
         "functions": (words.ML_TABLES, "function"),
@@ -237,7 +256,7 @@ def _registered(what: str) -> list[Candidate]:
 def _types(what: str) -> list[Candidate]:
     """What a connection or a runner can be."""
     from sqlml.registry import names
-    from sqlml.statements.connections import connection_types
+    from sqlml.statements.named_connections import connection_types
 
     return [Candidate(name, f"type of {what}") for name in (connection_types() if what == "connection" else names("runner_type"))]
 
@@ -250,17 +269,36 @@ def _fitted() -> list[Candidate]:
 
 
 def _options(algorithm: str) -> tuple[OptionSpec, ...]:
-    """The options of an algorithm, or of ``connection:postgres``; none where it is unknown or its library is missing."""
+    """The options of an algorithm, of ``connection:postgres``, or of ``endpoint:DEPLOY``; none where it is unknown or its library
+    is missing.
+    """
     from sqlml.registry import get, get_algorithm
-    from sqlml.statements.connections import connection_options
+    from sqlml.statements.named_connections import connection_options
 
     what, colon, name = algorithm.partition(":")
+    if what == "endpoint":
+        return _endpoint_options(name)
     try:
         if what == "connection":
             return connection_options(name) or ()
         return tuple(get("runner_type", name).options) if colon else get_algorithm(algorithm).options
     except Error:
         return ()
+
+
+def _endpoint_options(statement: str) -> tuple[OptionSpec, ...]:
+    """The options of a statement about endpoints, by its first two words (``DEPLOY`` alone)."""
+    from sqlml.endpoint_options import DEPLOY_OPTIONS, KEPT_OPTIONS, SERVER_OPTIONS
+    from sqlml.statements import api_keys, evaluate_endpoint
+
+    return {
+        "DEPLOY": DEPLOY_OPTIONS,
+        "ALTER ENDPOINT": KEPT_OPTIONS,
+        "ALTER ENDPOINTS": SERVER_OPTIONS,
+        "EVALUATE ENDPOINT": evaluate_endpoint.OPTIONS,
+        "CREATE API": api_keys.KEY_OPTIONS,
+        "ALTER API": api_keys.ROTATE_OPTIONS,
+    }.get(statement, ())
 
 
 def _option(option: OptionSpec) -> Candidate:

@@ -4,6 +4,7 @@
     sqlml fmt [--check] FILE…
     sqlml serve DATABASE …
     sqlml stop DATABASE
+    sqlml passwd FILE NAME
 
 argparse rather than click: ``-c`` and ``-f`` run in the order in which they were given, and nothing has to be imported.
 """
@@ -30,16 +31,17 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 DESCRIPTION = "A SQL shell with models in it: TRAIN, EVALUATE, PREDICT and DEPLOY beside everything DuckDB knows."
 EPILOG = """\
 sqlml fmt FILE…         lay out files of SQL in place; --check only says which would change
-sqlml serve DATABASE    run the endpoints' server of a database here, in the foreground
-sqlml stop DATABASE     stop the server that DEPLOY started
+sqlml serve DATABASE    serve a database to PostgreSQL's clients, and its endpoints over HTTP, in the foreground
+sqlml stop DATABASE     stop that, or the server that DEPLOY started
+sqlml passwd FILE NAME  add a user of sqlml serve --users FILE, or change a password
 
-Without DATABASE everything is in memory.  Without -c and -f, SQL comes from the keyboard, or from
-standard input: echo 'SHOW MODELS' | sqlml bank.duckdb
+Without DATABASE everything is in memory.  A file that sqlml serve has open is worked on through it.
+Without -c and -f, SQL comes from the keyboard, or from standard input: echo 'SHOW MODELS' | sqlml bank.duckdb
 csv, json and markdown print the rows and nothing else, each statement's apart: csv and markdown with an
 empty line between two results, json one document (a list of objects) after the other, as jq reads them.
 json keeps every digit of a number; NaN and the infinities, which JSON does not have, become null.
 
-A database file that is called fmt, serve or stop is opened as ./fmt, ./serve or ./stop.
+A database file that is called fmt, serve, stop or passwd is opened as ./fmt, ./serve, ./stop or ./passwd.
 An error in a file is told as road.sql:12:5: statement 4: error: …, line and column counted in the file.
 Exit status: 0, 1 after an error (the first one stops), 2 for wrong usage, 130 after Ctrl-C.
 """
@@ -48,7 +50,7 @@ Exit status: 0, 1 after an error (the first one stops), 2 for wrong usage, 130 a
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console entry; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    verbs = {"fmt": _fmt, "serve": _serve, "stop": _stop}
+    verbs = {"fmt": _fmt, "serve": _serve, "stop": _stop, "passwd": _passwd}
     run = verbs.get(words[0]) if words else None
     _prepare_streams()
     try:
@@ -191,36 +193,133 @@ def _fmt(words: Sequence[str]) -> int:
 
 
 def _serve(words: Sequence[str]) -> int:
-    """``sqlml serve DATABASE``: this process becomes the endpoints' server."""
-    parser = argparse.ArgumentParser(prog="sqlml serve", description="Serve the endpoints of a database, in the foreground.")
-    parser.add_argument("database", metavar="DATABASE")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="the port (default: 8080 where it is free, else any)")
-    parser.add_argument("--catalog", metavar="URL", help="the models are in this catalog (a SQLAlchemy URL)")
-    options = parser.parse_args(words)
+    """``sqlml serve DATABASE``: the database for PostgreSQL's clients, and its endpoints, in the foreground."""
+    options = _serve_parser().parse_args(words)
+    from sqlml.registry import SERVER, load
+
+    if "://" in options.database:
+        return _serve_http(options)
+    from sqlml.home import catalog_url, home_of
+
+    home = home_of(options.database, options.catalog)
+    url = load(SERVER)(home, catalog_url(options.database, options.catalog)).url() if home.is_dir() else None
+    if url is not None:
+        return _served_already(options, url)
+    from sqlml.wire.serve import run_serve
+    from sqlml.wire.server import WireOptions
+
+    names = ("database", "catalog", "host", "port", "users", "max_connections")
+    given = {name: getattr(options, name) for name in names}
+    return run_serve(WireOptions(**given, certificate=options.tls_cert, key=options.tls_key), _http_arguments(options))
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    from pathlib import Path
+
+    parser = argparse.ArgumentParser(
+        prog="sqlml serve",
+        description="Serve a database to PostgreSQL's clients (psql, BI tools, drivers), over HTTP (POST /sql) and to other "
+        "processes that open it with sqlml; and its endpoints over HTTP.",
+        epilog="A database that is itself a PostgreSQL server (a URL) needs no other: then the endpoints alone are served.",
+    )
+    add = parser.add_argument
+    add("database", metavar="DATABASE", help="a DuckDB file, made where there is none")
+    add("--host", default="127.0.0.1", help="the address to listen at (default: this machine only)")
+    add("--port", type=_port, default=5433, help="the port for PostgreSQL's clients and POST /sql (default: 5433)")
+    add("--http-host", metavar="HOST", help="the address of the endpoints (default: this machine only)")
+    add("--http-port", type=_port, metavar="PORT", help="the port of the endpoints (default: 8080 where it is free, else any)")
+    add(
+        "--users", type=Path, metavar="FILE", help="who may come in, with passwords (sqlml passwd FILE NAME); else everybody here"
+    )
+    add(
+        "--memory", type=int, metavar="BYTES", help="of the endpoints' models, all workers together (default: half the machine's)"
+    )
+    add("--grpc-port", type=_port, metavar="PORT", help="speak gRPC to the endpoints' callers, too, at this port (0: a free one)")
+    add("--open-metrics", action="store_true", help="the endpoints' figures for callers on other machines, without a key")
+    add("--tls-cert", type=Path, metavar="FILE", help="speak TLS and https: the certificate, and those that signed it (PEM)")
+    add("--tls-key", type=Path, metavar="FILE", help="the private key of the certificate (PEM)")
+    add("--max-connections", type=int, default=250, metavar="N", help="the most clients at once (default: 250)")
+    add("--catalog", metavar="URL", help="the models are in this catalog (a SQLAlchemy URL)")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _http_arguments(options: argparse.Namespace) -> list[str]:
+    given = {
+        "--host": options.http_host,
+        "--port": options.http_port,
+        "--tls-cert": options.tls_cert,
+        "--tls-key": options.tls_key,
+        "--grpc-port": options.grpc_port,
+        "--memory": options.memory,
+    }
+    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return [*words, *["--open-metrics"] * options.open_metrics]
+
+
+def _serve_http(options: argparse.Namespace) -> int:
+    """The endpoints alone."""
     home = _existing_home(options.database, options.catalog)
     if home is None:
         return 1
-    from sqlml.home import CATALOG_VARIABLE
+    from sqlml.home import CATALOG_VARIABLE, catalog_url
     from sqlml.registry import SERVER, load
 
-    url = load(SERVER)(home, options.catalog).url()
+    catalog = catalog_url(options.database, options.catalog)
+    url = load(SERVER)(home, catalog).url()
     if url is not None:
         return _served_already(options, url)
-    command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(home), "--foreground"]
-    given = {"--host": options.host, "--port": options.port}
-    if options.catalog:
-        os.environ[CATALOG_VARIABLE] = options.catalog
-    command += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    command = [sys.executable, "-m", "sqlml_runners.serving", "--home", str(home), "--foreground", *_http_arguments(options)]
+    if catalog:
+        os.environ[CATALOG_VARIABLE] = catalog
     os.execv(sys.executable, command)  # noqa: S606 - signals reach it
 
 
+def _passwd(words: Sequence[str]) -> int:
+    """``sqlml passwd FILE NAME``: adds a user to a file, or changes a password."""
+    parser = argparse.ArgumentParser(
+        prog="sqlml passwd", description="Add a user of sqlml serve --users FILE, or change a password."
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("name", metavar="NAME")
+    options = parser.parse_args(words)
+    import getpass
+    from pathlib import Path
+
+    from sqlml.errors import Error
+    from sqlml.shell.output import Output
+    from sqlml.wire.users import write_user
+
+    asks = sys.stdin.isatty()
+    password = getpass.getpass(f"password of {options.name}: ") if asks else sys.stdin.readline().rstrip("\n")
+    if asks and getpass.getpass("again: ") != password:
+        Output().error("the two passwords differ: nothing was changed")
+        return 1
+    if not password:
+        Output().error(
+            "no password was given: nothing was changed\n  type one, or send one line: echo … | sqlml passwd FILE NAME"
+        )
+        return 1
+    try:
+        write_user(Path(options.file), options.name, password)
+    except (Error, OSError) as error:
+        return _failed(error, Output())
+    return 0
+
+
 def _served_already(options: argparse.Namespace, url: str) -> int:
+    from sqlml.home import without_password
     from sqlml.shell.output import Output
 
-    catalog = f" --catalog {options.catalog}" if options.catalog else ""
-    stop = f"sqlml stop {options.database}{catalog}"
-    Output().error(f"the endpoints of {options.database} are served already at {url}\n  stop that server first: {stop}")
+    database = without_password(options.database)
+    catalog = f" --catalog {without_password(options.catalog)}" if options.catalog else ""
+    stop = f"sqlml stop {database}{catalog}"
+    Output().error(f"the endpoints of {database} are served already at {url}\n  stop that server first: {stop}")
     return 1
 
 
@@ -233,22 +332,29 @@ def _stop(words: Sequence[str]) -> int:
     home = _existing_home(options.database, options.catalog)
     if home is None:
         return 1
+    from sqlml.home import catalog_url
     from sqlml.registry import SERVER, load
 
-    stopped = load(SERVER)(home, options.catalog).stop()
+    stopped = load(SERVER)(home, catalog_url(options.database, options.catalog)).stop()
     sys.stdout.write("stopped\n" if stopped else "no server was running\n")
     return 0
 
 
 def _existing_home(database: str, catalog: str | None) -> Path | None:
     """The models' folder of a database; says so where there is none."""
-    from sqlml.home import home_of
+    from sqlml.errors import Error
+    from sqlml.home import home_of, without_password
     from sqlml.shell.output import Output
 
-    home = home_of(database, catalog)
+    try:
+        home = home_of(database, catalog)
+    except Error as error:
+        _failed(error, Output())
+        return None
     if home.is_dir():
         return home
-    Output().error(f"{database} has no models: there is no folder {home}\n  train one first: sqlml {database}")
+    shown = without_password(database)
+    Output().error(f"{shown} has no models: there is no folder {home}\n  train one first: sqlml {shown}")
     return None
 
 

@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 BAR_WIDTH = 34
 
 
+def step_text(event: Mapping[str, Any]) -> str:
+    """What an event ``step`` tells beside its number: metrics, or rows a second."""
+    rate = event.get("rows_per_second")
+    return metrics_text(event.get("metrics") or {}) if rate is None else f"{_rounded(rate)} rows/s"
+
+
+def _rounded(number: float) -> str:
+    """Two or three digits: ``950``, ``12 k``, ``1.24 M``."""
+    for size, sign in ((1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{sign}"
+    return f"{number:.0f}"
+
+
 def metrics_text(metrics: Mapping[str, float]) -> str:
     """The held-out metrics where there are any, else the training part's: ``logloss 0.281  roc_auc 0.797``."""
     for prefix in ("heldout_", "valid_", "train_", ""):
@@ -37,7 +51,7 @@ class LiveProgress:
             live, task = self._bar()
             live.reset(task, description=str(event["name"]), total=None, metrics="", counter="", eta="")
         elif event["event"] == "step":
-            self._step(int(event["step"]), int(event["total"]), event.get("metrics") or {})
+            self._step(int(event["step"]), int(event["total"]), step_text(event))
 
     def close(self) -> None:
         """Take the bar away."""
@@ -54,9 +68,9 @@ class LiveProgress:
         self._notice(text)
         self._live[0].start()
 
-    def _step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+    def _step(self, step: int, total: int, text: str) -> None:
         live, task = self._bar()
-        live.update(task, total=total, completed=step, counter=f"{step:,}/{total:,}", metrics=metrics_text(metrics))
+        live.update(task, total=total, completed=step, counter=f"{step:,}/{total:,}", metrics=text)
         left = live.tasks[0].time_remaining
         live.update(task, eta="" if left is None or step >= total else f"eta {_eta(left)}")
 

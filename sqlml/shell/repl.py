@@ -124,7 +124,8 @@ def banner(connection: Connection) -> str:
         return f"sqlml {version} · in memory, gone when you leave · \\? for help"
     new = " (new)" if connection.is_new else ""
     models = f" · models in {_short(Path(connection.models_home))}" if connection.models_home else ""
-    return f"sqlml {version} · {_shown(connection.database)}{new}{models} · \\? for help"
+    through = f" · through {connection.through}" if connection.through else ""
+    return f"sqlml {version} · {_shown(connection.database)}{new}{models}{through} · \\? for help"
 
 
 def _shown(database: str) -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from sqlml_dialect import (
     Calls,
     DialectError,
     ModelCall,
     ModelRef,
-    QualifiedName,
     Query,
     Span,
     find_calls,
@@ -27,18 +25,21 @@ from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 from sqlml_dialect.tokens import Kind, scan
 
 from sqlml.binder.calls import CallBinder, view_call_sql
-from sqlml.binder.connections import RemoteTable, Tables, find_tables, is_query
 from sqlml.binder.models import resolve_model
+from sqlml.binder.remote_tables import RemoteTable, Tables, alias_of, find_tables, is_query
 from sqlml.binder.select_items import is_select_item, item_sql, items_of
 from sqlml.binder.table_calls import Computed, TablePiece, table_piece
 from sqlml.binder.text import Sql, number_parameters, verbatim
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Engine, Stream, Target
-from sqlml.errors import BindError, NotSupportedError, did_you_mean, listing, parse_error
-from sqlml.statements.home import calls_functions
+from sqlml.contracts import Notice, Target
+from sqlml.errors import BindError, NotSupportedError, ProgrammingError, did_you_mean, listing, parse_error
+from sqlml.statements.connection_table import ConnectionTable
+from sqlml.statements.lent_tables import LentTables
+from sqlml.statements.log_relations import FileRelation
 from sqlml.statements.missing import all_calls
-from sqlml.statements.places import ConnectionTable, Places, alias_of, changes_hint
+from sqlml.statements.own_database import calls_functions
+from sqlml.statements.places import Places, changes_hint
 from sqlml.statements.relations import Relation
 from sqlml.statements.schema import RelationTable
 from sqlml.statements.scoring import Runs
@@ -50,6 +51,10 @@ _KEPT = re.compile(
     re.IGNORECASE,
 )
 PREPARED = "prepared statement"
+_GIVES_ITEMS = ("postgres", "spark")
+"""Engines that take a name in double quotes for nothing but a name (SQLite makes a text of one that it does not know)."""
+_NUMBERS_VALUES = ("postgres",)
+"""Engines that take ``$1``: an item's arguments stand in the order of the model's inputs, not in that of the values."""
 ROWS_ALIAS = "__sqlml_rows"
 _FOLLOW = frozenset({"view", "macro", "function"})
 """What keeps a query and runs it again later; all but PREPARE, which does not outlive the connection, follow a model's alias."""
@@ -58,8 +63,9 @@ _FOLLOW = frozenset({"view", "macro", "function"})
 class Binding(ABC):
     """Binds the queries of one connection.
 
-    ``schema`` is the name of our schema in the database.  ``notice`` gets what the person should know.  ``relations`` are those
-    that the database itself cannot show live: they are copied to it for the statement that reads them.
+    ``places`` is where they may run, ``schema`` the name of our schema in the database.  ``notice`` gets what the person should
+    know.  ``relations`` are those that the database itself cannot show live: they are copied to it for the statement that reads
+    them.
     """
 
     def __init__(
@@ -68,21 +74,30 @@ class Binding(ABC):
         catalog: Catalog,
         target: Target,
         schema: str,
-        notice: Callable[[str], None],
-        relations: Mapping[str, Relation] | None = None,
+        notice: Notice,
+        relations: Mapping[str, Relation | FileRelation] | None = None,
     ) -> None:
-        self._places = places
+        self.places = places
         self._engine = places.home
         self._catalog = catalog
         self._target = target
         self._schema = schema
         self._notice = notice
         self._relations = relations or {}
+        self._lent = LentTables(self._engine)
         self._tables = TableFunctions(catalog, self._runs())
-        self._views = ViewFunctions(self._engine, catalog, schema, self.call) if calls_functions(self._engine) else None
+        calls = self._engine if calls_functions(self._engine) else None
+        self.inside = calls is not None
+        """Whether the database calls models from inside its queries."""
+        self._views = None if calls is None else ViewFunctions(calls, catalog, schema, self.call)
         if self._views is not None:
             self._views.restore()
         self._hidden: set[str] = set()  # model names that are the database's own functions
+
+    @property
+    def schema(self) -> str:
+        """The name of our schema in the database."""
+        return self._schema
 
     @abstractmethod
     def _runs(self) -> Runs:
@@ -95,7 +110,8 @@ class Binding(ABC):
         if not models and not may_have_calls(text):
             return Calls()
         lowered = text.lower()
-        skip = {name for name in (*BUILTINS, *TABLE_FUNCTIONS, *models) if name in lowered and self._is_databases(name)}
+        names = (name for name in (*BUILTINS, *TABLE_FUNCTIONS, *models) if name in lowered and _may_be_called(name, lowered))
+        skip = {name for name in names if self._is_databases(name)}
         try:
             self._tell_hidden(text, skip.intersection(models))
             return find_calls(text, [m for m in models if m not in skip], span[0], skip=skip)
@@ -126,11 +142,6 @@ class Binding(ABC):
         lowered = text.lower()
         return [name.lower() for name in self._catalog.model_names() if name.lower() in lowered]
 
-    @property
-    def inside(self) -> bool:
-        """Whether the database calls models from inside its queries."""
-        return calls_functions(self._engine)
-
     def scores_inside(self, sql: Sql) -> bool:
         """Whether a query's rows can be scored where they are."""
         return sql.at is None and self.inside
@@ -138,19 +149,56 @@ class Binding(ABC):
     def bind(self, source: str, span: Span, missing: Mapping[Span, frozenset[str]] | None = None) -> Sql:
         """A stretch of the source as SQL for the database that its tables are in."""
         found = self.find(source, span)
-        tables = self._places.tables(source, span)
-        place = None if found.calls else self._places.runs_there(source, span, tables)
+        tables = self.places.tables(source, span)
+        place = None if found.calls else self.places.runs_there(source, span, tables)
         if place is not None:
-            return self._places.remote_sql(source, span, tables, place)
+            return self.places.remote_sql(source, span, tables, place)
         brought = self._brought(source, span, tables)
         if not found.calls and not brought:
             return verbatim(source, span)
         binder = self._binder(source, self._kept_by(source, span), missing, span, brought)
         return number_parameters(binder.bind(span, found), span)
 
+    def bind_there(self, source: str, span: Span, parameters: Any = ()) -> Sql | None:
+        """A query over one connection's tables whose calls are whole columns of its result, as SQL for that connection.
+
+        Its database then gives the rows that the query asks for, and no others are brought; this side answers the calls.  None
+        where that cannot be: bound as ever, the query works at home or says what is wrong with it.  ``parameters`` are the
+        values that it will be run with.
+        """
+        tables = self.places.tables(source, span)
+        at = self.places.runs_there(source, span, tables)
+        if at is None:
+            return None
+        found = self.find(source, span)
+        if not found.calls or not all(_is_plain_item(source, span, call) for call in found.calls):
+            return None
+        engine = self.places.engine(at)
+        if engine.name not in _GIVES_ITEMS:
+            return None
+        if engine.name not in _NUMBERS_VALUES and any(token.kind is Kind.PARAM for token in scan(source, *span)):
+            return None
+
+        def item(call: ModelCall, version: Version, output: str, arguments: Mapping[str, Sql]) -> Sql:
+            inputs = {column.name: arguments[column.name] for column in version.inputs}
+            return item_sql(source, call.span, inputs, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
+
+        def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+            raise NotSupportedError(f"{engine.name} cannot look up the class that each row names")
+
+        named = self.places.pieces_there(tables, at)
+        binder = CallBinder(source, lambda ref: resolve_model(self._catalog, ref, source), call_sql, item=item, tables=named)
+        try:
+            sql = replace(binder.bind(span, found), at=at)
+            sql = number_parameters(sql, span) if parameters else sql  # without values a ? is PostgreSQL's operator
+            engine.describe(sql.text, parameters)
+        except (ProgrammingError, NotSupportedError):
+            return None
+        return sql
+
     def _brought(self, source: str, span: Span, tables: Tables) -> tuple[TablePiece, ...]:
         """The pieces that stand for tables copied into the database for the statement: of connections, of the catalog."""
-        found: list[tuple[RemoteTable, Computed]] = [(table, ConnectionTable(table, self._places)) for table in tables.remote]
+        found: list[tuple[RemoteTable, Computed]] = [(t, ConnectionTable(t, self.places, source)) for t in tables.remote]
         if self._relations and self._schema in source[slice(*span)].lower():
             for table in find_tables(source, span, {self._schema: self._schema}).remote:
                 found.append((table, RelationTable(self._relation(table, source))))
@@ -168,7 +216,11 @@ class Binding(ABC):
             )  # fmt: skip
         return tuple(table_piece(f"__sqlml_{uuid.uuid4().hex[:12]}", made, t.span, alias_of(t)) for t, made in found)
 
-    def _relation(self, table: RemoteTable, source: str) -> Relation:
+    def copied_relation(self, name: str) -> Relation | FileRelation | None:
+        """A relation of ours that the database does not show live; None where it does."""
+        return self._relations.get(name)
+
+    def _relation(self, table: RemoteTable, source: str) -> Relation | FileRelation:
         name = table.parts[-1].lower()
         if name not in self._relations:
             hint = did_you_mean(name, self._relations) or f"there are: {listing(self._relations, 40)}"
@@ -182,54 +234,14 @@ class Binding(ABC):
                 f"{self._engine.name} cannot compute a model's answer inside this query", source=sql.source, span=sql.span,
                 hint="PREDICT MODEL m INTO t AS … puts it into a table first",
             )  # fmt: skip
-        engine = self._places.engine(sql.at)
+        engine = self.places.engine(sql.at)
         columns = ", ".join(engine.quote(name) for name in names)
         rows = engine.sample_clause(*sample) if sample else f" AS {ROWS_ALIAS}"
         return sql.wrapped(f"SELECT {columns} FROM (", f"\n){rows}")  # noqa: S608
 
-    def engine_name(self, sql: Sql) -> str:
-        """The name of the database where a query runs."""
-        return self._places.engine(sql.at).name
-
-    def named_connection(self, text: str) -> str | None:
-        """The connection whose name stands before a dot in a text, if any does."""
-        lowered = text.lower()
-        return next((name for key, name in self._places.known().items() if f"{key}." in lowered), None)
-
-    def engine(self, connection: str | None) -> Engine:
-        """The engine of a connection, or that of home."""
-        return self._places.engine(connection)
-
     def estimate_rows(self, sql: Sql, parameters: Any = ()) -> int | None:
         """How many rows the database expects; None where a table of ours, computed first, is part of the query."""
-        return None if tables_of(sql) else self._places.engine(sql.at).estimate_rows(sql.text, parameters)
-
-    def in_transaction(self) -> bool:
-        """Whether the connection's own database has a transaction open."""
-        return self._engine.transaction() is not None
-
-    def place_of(self, table: QualifiedName) -> tuple[str | None, tuple[str, ...]]:
-        """The connection that a table is of (None: home), and its name there."""
-        return self._places.table(table)
-
-    def is_home(self, table: QualifiedName) -> bool:
-        """Whether a table is in a database that calls models from inside its queries, and so can be written by one."""
-        return self.inside and self._places.table(table)[0] is None
-
-    def table_rows(self, table: QualifiedName) -> int | None:
-        """How many rows a table has, wherever it is; None where there is none."""
-        place, parts = self._places.table(table)
-        return self._places.engine(place).table_rows(parts)
-
-    def write(self, table: QualifiedName, stream: Stream, mode: str, source: str | None = None) -> int:
-        """Write a result of ``source`` (None: home) into a table, wherever that is; how many rows there were.
-
-        In the database that they come from, columns keep the types that they have there.
-        """
-        place, parts = self._places.table(table)
-        schema = stream.schema if place == source else _without_types(stream.schema)
-        with closing(stream.batches) as batches:  # where the write fails, what is read must not stay open
-            return self._places.engine(place).write(parts, schema, batches, mode)
+        return None if tables_of(sql) else self.places.engine(sql.at).estimate_rows(sql.text, parameters)
 
     def predict_table(
         self, source: str, ref: ModelRef, version: Version, query: Query, missing: frozenset[str] = frozenset()
@@ -285,10 +297,11 @@ class Binding(ABC):
                 if kept_by is None and is_query(source, span) and is_select_item(source, span, call.span):
                     inputs = {column.name: arguments[column.name] for column in version.inputs}
                     return item_sql(source, call.span, inputs, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
-                hint = (
+                instead = (
                     f"as a column of the outermost SELECT, by itself, it is computed here; "
                     f"else PREDICT MODEL {version.name} INTO t AS …"
                 )
+                hint = f"{error.hint}\n{instead}" if error.hint else instead
                 raise NotSupportedError(error.message, source=source, span=call.span, hint=hint) from None
             return None
 
@@ -313,10 +326,14 @@ class Binding(ABC):
         return match["made"].lower() if match["made"] else PREPARED
 
 
-def _without_types(schema: pa.Schema) -> pa.Schema:
-    for index, field in enumerate(schema):
-        schema = schema.set(index, field.remove_metadata())
-    return schema
+def _may_be_called(name: str, text: str) -> bool:
+    """Whether a bracket, or a comment before one, may follow a name, so that most names are not asked of the database."""
+    return re.search(rf'{re.escape(name)}(?!\w)[@\w."]*\s*(?:\(|/\*|--)', text) is not None
+
+
+def _is_plain_item(source: str, span: Span, call: ModelCall) -> bool:
+    """Whether a call is a column of the query's result by itself, with no other call inside."""
+    return not call.inner and not call.function.startswith("ml.") and is_select_item(source, span, call.span)
 
 
 def _keeps_expressions(words: list[str]) -> str | None:

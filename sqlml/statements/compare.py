@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,17 @@ from sqlml.binder.models import resolve_model
 from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Version
+from sqlml.contracts import Notice
 from sqlml.errors import BindError, listing
 from sqlml.evaluation.functions import THRESHOLD
 from sqlml.evaluation.scores import Measured
 from sqlml.statements.describe import parse_train
+from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
 from sqlml.statements.scoring import measured_heldout, measured_query, subject_of
 from sqlml.training.goals import GOALS
-from sqlml.types import Task, label_text
+from sqlml.types import UNMEASURED, Task, label_text
 
 ABSENT = "–"
 """What a version shows where it has no such feature, option or figure."""
@@ -39,9 +41,12 @@ class _Line:
     note: str | None = None
 
 
-def run_compare(
-    node: CompareModels, parameters: Parameters, queries: Queries, catalog: Catalog, notice: Callable[[str], None]
-) -> Result:
+def compare_handlers(queries: Queries, catalog: Catalog, notice: Notice) -> Handlers:
+    """COMPARE MODELS."""
+    return {CompareModels: Handler(lambda n, p: run_compare(n, p, queries, catalog, notice))}
+
+
+def run_compare(node: CompareModels, parameters: Parameters, queries: Queries, catalog: Catalog, notice: Notice) -> Result:
     """A row for each figure, then one for everything in which the versions differ; a column for each version.
 
     Without a query the figures are those of the rows that each version held out, with a notice where these are not the same
@@ -69,8 +74,10 @@ def bind_compare(node: CompareModels, parameters: Parameters, catalog: Catalog) 
     versions = tuple(resolve_model(catalog, ref, source) for ref in node.models)
     first = versions[0]
     for ref, version in zip(node.models, versions, strict=True):
-        if version.task is Task.TRANSFORM:
-            raise BindError(f"{version.name} only transforms: there is nothing to measure", source=source, span=ref.span)
+        if version.task in UNMEASURED:
+            raise BindError(
+                f"{version.name} {UNMEASURED[version.task]}: there is nothing to measure", source=source, span=ref.span
+            )
     for index, (ref, version) in enumerate(zip(node.models[1:], versions[1:], strict=True), 1):
         if version.task is not first.task or _targets(version) != _targets(first):
             raise BindError(

@@ -14,18 +14,30 @@ from sqlml_dialect import DeployFunction, Ident, QualifiedName, UndeployFunction
 from sqlml.binder.models import resolve_model
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, DatabaseFunction, Version
-from sqlml.contracts import Engine, Installer, StoredFunction
-from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean
+from sqlml.contracts import Engine, Installer, Notice, StoredFunction
+from sqlml.errors import BindError, DatabaseError, Error, NotSupportedError, did_you_mean
 from sqlml.registry import get, names
+from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.own_database import calls_functions
 from sqlml.statements.result import Result, rows_result
 
 EngineOf = Callable[[str | None], Engine]
 """The engine of a connection, by its name; of the home's own database for None."""
 
-Notice = Callable[[str], None]
-
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COLUMNS = (("function", "string"), ("version", "string"), ("database", "string"), ("arguments", "string"))
+
+
+def function_handlers(catalog: Catalog, engine_of: EngineOf, notice: Notice) -> Handlers:
+    """DEPLOY … TO DATABASE and UNDEPLOY FUNCTION."""
+    return {
+        DeployFunction: Handler(
+            lambda n, p: run_deploy_function(n, p.source, catalog, engine_of, notice),
+            writes=always,
+            lasts=lambda node: "be deployed from",
+        ),
+        UndeployFunction: Handler(lambda n, p: run_undeploy_function(n, p.source, catalog, engine_of, notice), writes=always),
+    }
 
 
 def run_deploy_function(node: DeployFunction, source: str, catalog: Catalog, engine_of: EngineOf, notice: Notice) -> Result:
@@ -37,8 +49,8 @@ def run_deploy_function(node: DeployFunction, source: str, catalog: Catalog, eng
     before = _deployed(catalog, place, name[-1])
     try:
         made = installer.install(name, _model(version), version.signature, comment_of(version))
-    except (BindError, NotSupportedError) as error:
-        raise error.located(source, (node.function or node.model).span) from None
+    except DatabaseError as error:
+        raise error.pointed(source, (node.function or node.model).span) from None
     schema, plain = made[0].name
     try:
         catalog.record_function(place, schema, plain, version.uid, [function.text for function in made])
@@ -81,12 +93,26 @@ def run_undeploy_function(node: UndeployFunction, source: str, catalog: Catalog,
 
 def remove_function(function: DatabaseFunction, catalog: Catalog, engine_of: EngineOf, notice: Notice) -> None:
     """Remove a function from its database, and forget it; what is not ours any more stays."""
-    installer = installer_of(engine_of(function.connection))
+    _remove(function, installer_of(engine_of(function.connection)), notice)
+    catalog.forget_function(function.connection, function.schema, function.name)
+
+
+def remove_or_forget(function: DatabaseFunction, catalog: Catalog, engine_of: EngineOf, notice: Notice) -> None:
+    """The same for CASCADE: in a database that cannot be reached the function stays, and is forgotten all the same."""
+    try:
+        installer = installer_of(engine_of(function.connection))
+    except Error as error:
+        notice(f"{error.message}: {function.text} may be there still, and is forgotten")
+    else:
+        _remove(function, installer, notice)
+    catalog.forget_function(function.connection, function.schema, function.name)
+
+
+def _remove(function: DatabaseFunction, installer: Installer, notice: Notice) -> None:
     try:
         installer.remove((function.schema, function.name))
     except BindError as error:
         notice(f"{error.message}: {function.text} is forgotten")
-    catalog.forget_function(function.connection, function.schema, function.name)
 
 
 def installer_of(engine: Engine) -> Installer:
@@ -125,8 +151,8 @@ def function_engine(database: Ident | None, at: Any, source: str, engine_of: Eng
     types = names("installer")
     if engine.name not in types:
         which = f"connection {database.name}" if database else "this database"
-        hint = f"name a connection of type {' or '.join(types)}: TO DATABASE c"
-        if engine.calls_python:
+        hint = f"name a connection of type {' or '.join(types)}, as in TO DATABASE pg"
+        if calls_functions(engine):
             hint = f"here PREDICT(m) calls a model that is not deployed; {hint}"
         message = f"models can be deployed as functions of {' and '.join(types)} databases only: {which} is of type {engine.name}"
         raise NotSupportedError(message, source=source, span=place.span, hint=hint)

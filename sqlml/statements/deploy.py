@@ -1,79 +1,195 @@
-"""DEPLOY and UNDEPLOY: versions behind endpoints."""
+"""DEPLOY, UNDEPLOY, ALTER and ROLLBACK of endpoints: versions behind them, with their shares of the traffic."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from sqlml_dialect import Deploy, Undeploy
+from sqlml_dialect import AlterEndpoint, AlterEndpoints, Deploy, RollbackEndpoint, Undeploy
 
-from sqlml.binder.models import check_name, resolve_model
-from sqlml.catalog import Catalog, Version
-from sqlml.contracts import EndpointServer, Event
-from sqlml.errors import BindError, NotSupportedError, not_yet
-from sqlml.home import rows_url
+from sqlml.binder.parameters import Parameters
+from sqlml.catalog import Catalog, Endpoint, Version
+from sqlml.catalog.shares import SERVES
+from sqlml.contracts import EndpointServer, Notice, OnEvent
+from sqlml.errors import BindError, listing
+from sqlml.home import generate_url, rows_url
+from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_alter_endpoints, bind_deploy, find_endpoint
+from sqlml.statements.endpoint_copies import copies_of, remove_copies
+from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.refresh_schedule import forget_failure
 from sqlml.statements.result import Result, rows_result
+from sqlml.types import Task
 
+_MEMORY_COLUMNS = [("option", "string"), ("value", "int64"), ("before", "int64")]
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0
 
 
-def run_deploy(
-    node: Deploy,
-    source: str,
-    catalog: Catalog,
-    server: EndpointServer,
-    on_event: Callable[[Event], None],
-    cancelled: Callable[[], bool],
-) -> Result:
+@dataclass(frozen=True)
+class Serving:
+    """What a statement about endpoints works with."""
+
+    catalog: Catalog
+    server: EndpointServer
+    on_event: OnEvent
+    notice: Notice
+    cancelled: Callable[[], bool]
+
+
+def endpoint_handlers(serving: Serving) -> Handlers:
+    """DEPLOY, UNDEPLOY, ALTER and ROLLBACK of endpoints."""
+    return {
+        Deploy: Handler(lambda n, p: run_deploy(n, p, serving), writes=always, lasts=lambda node: "be deployed from"),
+        Undeploy: Handler(lambda n, p: run_undeploy(n, p.source, serving.catalog, serving.server), writes=always),
+        AlterEndpoint: Handler(lambda n, p: run_alter_endpoint(n, p, serving), writes=always),
+        AlterEndpoints: Handler(lambda n, p: run_alter_endpoints(n, p, serving.catalog), writes=always),
+        RollbackEndpoint: Handler(lambda n, p: run_rollback(n, p.source, serving), writes=always),
+    }
+
+
+def run_deploy(node: Deploy, parameters: Parameters, serving: Serving) -> Result:
     """Put a version behind an endpoint, start the server where none runs, and wait until the model is warm."""
-    if node.options:
-        option = node.options[0].name
-        raise not_yet(f"DEPLOY … WITH ({option.name} = …)", source, option.span)
-    if node.runner is not None:
-        raise NotSupportedError("DEPLOY … ON: this version serves on this machine only", source=source, span=node.runner.span)
-    version = resolve_model(catalog, node.model, source)
-    endpoint = node.endpoint.name if node.endpoint else version.model
-    check_name(endpoint, source, node.endpoint.span if node.endpoint else node.model.span, "an endpoint")
-    before = {e.name.lower(): e for e in catalog.endpoints()}.get(endpoint.lower())
-    on_event({"event": "stage", "name": "starting the server"})
-    server.ensure()
+    change = bind_deploy(node, parameters, serving.catalog)
+    serving.on_event({"event": "stage", "name": "starting the server"})
+    serving.server.ensure()
+    url = _apply(change, serving)
+    version = change.versions[change.shares[-1].uid]
+    return _result(serving.catalog, change.endpoint, url, footer=_try_it(url, change.endpoint, version) if url else None)
+
+
+def run_alter_endpoint(node: AlterEndpoint, parameters: Parameters, serving: Serving) -> Result:
+    """Divide the traffic anew, or set options; where the server runs, it serves so when the statement is over."""
+    change = bind_alter(node, parameters, serving.catalog)
+    url = _apply(change, serving)
+    return _result(serving.catalog, change.endpoint, url)
+
+
+def run_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: Catalog) -> Result:
+    """Say what all endpoints together may take; a running server keeps to it within the second."""
+    change = bind_alter_endpoints(node, parameters, catalog)
+    catalog.set_endpoints_memory(change.memory)
+    return rows_result([{"option": "memory", "value": change.memory, "before": change.before}], _MEMORY_COLUMNS)
+
+
+def run_rollback(node: RollbackEndpoint, source: str, serving: Serving) -> Result:
+    """Make an endpoint what it was before its last change; a version that is tried out leaves with it."""
+    catalog = serving.catalog
+    before = find_endpoint(catalog, node.endpoint, source)
     try:
-        catalog.deploy(endpoint, version)
-        on_event({"event": "stage", "name": "loading the model"})
-        url = server.wait_ready(endpoint, version.version, READY_SECONDS, cancelled)
+        catalog.rollback_endpoint(before.name)
+    except BindError as error:
+        raise error.located(source, node.endpoint.span) from None
+    try:
+        url = wait_for(before.name, _revision(catalog, before.name), serving)
     except BaseException:
-        _restore(catalog, endpoint, before.uid if before else None)
+        _put_back(catalog, before)
         raise
-    row = {"endpoint": endpoint, "version": version.name, "url": url, "state": "ready"}
-    columns = [("endpoint", "string"), ("version", "string"), ("url", "string"), ("state", "string")]
-    return rows_result([row], columns, footer=_try_it(url, endpoint, version))
+    return _result(catalog, before.name, url)
 
 
-def _restore(catalog: Catalog, endpoint: str, uid: str | None) -> None:
-    """The version could not be served, or nobody waits for it: what was behind the endpoint before is behind it again."""
-    if uid is None and endpoint.lower() not in {e.name.lower() for e in catalog.endpoints()}:
+def _apply(change: EndpointChange, serving: Serving) -> str | None:
+    """Write a change and wait until the server serves it; its URL, None where no server runs.
+
+    If it cannot, or nobody waits for it, what was there before is there again.
+    """
+    before = change.before
+    for text in change.notices:
+        serving.notice(text)
+    _tell_if_locked(change, serving)
+    revision = serving.catalog.put_endpoint(
+        change.endpoint, change.shares, options=change.options, reason=change.reason, of=change.revision,
+        kind=before.kind if before else "model", definition=before.definition if before else None,
+    )  # fmt: skip
+    try:
+        return wait_for(change.endpoint, revision, serving)
+    except BaseException:
+        restore(serving.catalog, change.endpoint, change.before, change.reason, revision)
+        raise
+
+
+def wait_for(endpoint: str, revision: int, serving: Serving) -> str | None:
+    """Wait until the server serves a revision; the endpoint's URL, None where no server runs."""
+    if serving.server.url() is None:
+        return None
+    serving.on_event({"event": "stage", "name": "loading the model"})
+    return serving.server.wait_ready(endpoint, revision, READY_SECONDS, serving.cancelled)
+
+
+def _revision(catalog: Catalog, endpoint: str) -> int:
+    found = catalog.endpoint(endpoint)
+    return found.revision if found else 0
+
+
+def restore(catalog: Catalog, endpoint: str, before: Endpoint | None, reason: str, revision: int) -> None:
+    """Take back a change that led to a revision, unless another came after it.  ``before``: what was there."""
+    if _revision(catalog, endpoint) != revision:
         return
-    if uid is None:
+    if before is None:
         catalog.undeploy(endpoint)
     else:
-        catalog.deploy(endpoint, catalog.by_uid(uid))
+        catalog.rollback_endpoint(endpoint, f"{reason} failed", of=revision)
+
+
+def _put_back(catalog: Catalog, before: Endpoint) -> None:
+    """A rollback could not be served: what was there is there again."""
+    catalog.put_endpoint(
+        before.name, before.shares, options=before.options, reason="ROLLBACK failed", kind=before.kind,
+        definition=before.definition,
+    )  # fmt: skip
+
+
+def _tell_if_locked(change: EndpointChange, serving: Serving) -> None:
+    """Say that nobody has a key, where one is needed from now on."""
+    before = change.before.options if change.before else {}
+    if change.options.get("auth") != "key":
+        named = [key.name for key in serving.catalog.api_keys() if change.endpoint.lower() in key.endpoints]
+        if named and change.before is None:
+            serving.notice(
+                f"endpoint {change.endpoint} answers without a key, though there are some for it ({listing(named)}): "
+                f"ALTER ENDPOINT {change.endpoint} SET (auth = 'key')"
+            )
+        return
+    if before.get("auth") == "key":
+        return
+    if any(key.opens(change.endpoint) for key in serving.catalog.api_keys()):
+        return
+    serving.notice(f"no API key opens endpoint {change.endpoint} yet: CREATE API KEY name FOR ENDPOINT {change.endpoint}")
+
+
+def _result(catalog: Catalog, endpoint: str, url: str | None, footer: str | None = None) -> Result:
+    """A row for each version; a shadow has no share of the traffic."""
+    found = catalog.endpoint(endpoint)
+    shared: dict[str, Any] = {"endpoint": endpoint, "url": url, "state": "ready" if url else "stopped"}
+    rows = [
+        shared | {"version": arm.name, "traffic": arm.weight if arm.role == SERVES else None}
+        for arm in (found.arms if found else ())
+    ]
+    columns = [("endpoint", "string"), ("version", "string"), ("traffic", "int64"), ("url", "string"), ("state", "string")]
+    return rows_result(rows, columns, footer=footer)
 
 
 def _try_it(url: str, endpoint: str, version: Version) -> str:
-    address = rows_url(url.partition("/v2/")[0], endpoint)
-    body = json.dumps({"rows": [dict(version.example)]}, ensure_ascii=False).replace("'", "'\\''")
+    base = url.partition("/v2/")[0]
+    writes = version.task is Task.GENERATION
+    address = generate_url(base, endpoint) if writes else rows_url(base, endpoint)
+    asked = dict(version.example) if writes else {"rows": [dict(version.example)]}
+    body = json.dumps(asked, ensure_ascii=False).replace("'", "'\\''")
     return f"try: curl -s {address} -d '{body}'"
 
 
 def run_undeploy(node: Undeploy, source: str, catalog: Catalog, server: EndpointServer) -> Result:
-    """Take an endpoint away; with the last one a detached server goes too."""
+    """Take an endpoint away, and its copies of tables; with the last one a detached server goes too."""
+    copies = copies_of(catalog, node.endpoint.name)
     try:
         catalog.undeploy(node.endpoint.name)
     except BindError as error:
         raise error.located(source, node.endpoint.span) from None
     _wait_gone(node.endpoint.name, server)
+    remove_copies(catalog, copies)
+    forget_failure(catalog.home, node.endpoint.name)
     return Result()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from sqlml.binder.models import resolve_model
 from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Event, JobHandle, OptionSpec
+from sqlml.contracts import Follow, OnEvent, OptionSpec
 from sqlml.errors import BindError, count_of, did_you_mean, listing
 from sqlml.evaluation.functions import THRESHOLD
 from sqlml.evaluation.scores import Measured, Scores
 from sqlml.evaluation.subject import Subject
 from sqlml.statements.folds import run_folds
+from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
 from sqlml.statements.scoring import (
@@ -29,7 +30,7 @@ from sqlml.statements.scoring import (
     subject_of,
     table_result,
 )
-from sqlml.types import Task
+from sqlml.types import UNMEASURED, Task
 
 OPTIONS = (
     THRESHOLD,
@@ -39,13 +40,23 @@ MOST_SLICES = 1_000
 """EVALUATE … BY gives so many rows at most."""
 
 
+def evaluate_handlers(queries: Queries, catalog: Catalog, on_event: OnEvent, follow: Follow) -> Handlers:
+    """EVALUATE; its folds are a job of the catalog."""
+    return {
+        Evaluate: Handler(
+            lambda n, p: run_evaluate(n, p, queries, catalog, on_event, follow),
+            writes=lambda node: any(option.name.name.lower() == "folds" for option in node.options),
+        ),
+    }
+
+
 def run_evaluate(
     node: Evaluate,
     parameters: Parameters,
     queries: Queries,
     catalog: Catalog,
-    on_event: Callable[[Event], None] = lambda event: None,
-    follow: Callable[[JobHandle | None], None] = lambda job: None,
+    on_event: OnEvent = lambda event: None,
+    follow: Follow = lambda job: None,
 ) -> Result:
     """One row of figures; of several targets, and of slices, a row each.  ``follow`` is told the job of cross-validation."""
     version = resolve_model(catalog, node.model, parameters.source)
@@ -59,7 +70,7 @@ def run_evaluate(
         figures = catalog.metrics(version.uid, "heldout")
         return _result(version, [({}, None, version.heldout_rows, figures)], _heldout_note(version, version.heldout_rows))
     measured = _measure(node, subject, parameters, queries, catalog, version)
-    slices = _slices(node, measured.kept, parameters.source) if node.by else [({}, None)]
+    slices = find_slices(node.by, measured.kept, parameters.source) if node.by else [({}, None)]
     rows = [_row(values, head, picked, threshold) for values, picked in slices for head in measured.heads]
     if node.query is None:
         return _result(version, rows, _heldout_note(version, measured.rows), measured.kept.schema)
@@ -68,9 +79,11 @@ def run_evaluate(
 
 
 def _check_task(node: Evaluate, version: Version, source: str) -> None:
-    if version.task is Task.TRANSFORM:
+    if version.task in UNMEASURED:
         raise BindError(
-            f"{version.name} only transforms: it answers nothing that could be measured", source=source, span=node.model.span
+            f"{version.name} {UNMEASURED[version.task]}: it answers nothing that could be measured",
+            source=source,
+            span=node.model.span,
         )
 
 
@@ -133,7 +146,7 @@ def _kept_column(by: Ident, kept: Sequence[str], version: Version, source: str) 
 # --- slices ------------------------------------------------------------------------------------------------------------
 
 
-def _slices(node: Evaluate, kept: pa.Table, source: str) -> list[tuple[dict[str, Any], Any]]:
+def find_slices(by: Sequence[Ident], kept: pa.Table, source: str) -> list[tuple[dict[str, Any], Any]]:
     """The different values of the slice columns, ascending, NULL last, each with the numbers of its rows."""
     names = kept.column_names
     plain = pa.table([_storable(kept[name]) for name in names], names=[f"c{i}" for i in range(len(names))])
@@ -144,11 +157,11 @@ def _slices(node: Evaluate, kept: pa.Table, source: str) -> list[tuple[dict[str,
         grouped = grouped.sort_by([(key, "ascending") for key in keys])
     except (pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise BindError(
-            f"rows cannot be told apart by {listing(names)}: {str(error).splitlines()[0]}", source=source, span=node.by[0].span
+            f"rows cannot be told apart by {listing(names)}: {str(error).splitlines()[0]}", source=source, span=by[0].span
         ) from None
     if grouped.num_rows > MOST_SLICES:
         raise BindError(
-            f"{listing(names)} has {grouped.num_rows:,} different values: too many slices", source=source, span=node.by[0].span,
+            f"{listing(names)} has {grouped.num_rows:,} different values: too many slices", source=source, span=by[0].span,
             hint=f"take a column of {MOST_SLICES:,} values at most, or group them in the query",
         )  # fmt: skip
     rows = grouped["row_list"].to_pylist()

@@ -17,8 +17,9 @@ from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Stream
 from sqlml.errors import BindError, listing
 from sqlml.registry import get_algorithm, names
+from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.missing import missing_columns_error
-from sqlml.statements.predict import check_added, check_into, run_into, stream_into
+from sqlml.statements.predict import check_added, check_into, run_into, stream_into, used_inputs
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
 from sqlml.statements.scored import fast_model, scored
@@ -26,6 +27,11 @@ from sqlml.types import Task
 
 DEFAULT_TOP = 5
 REASONS = "reasons"
+
+
+def explain_handlers(queries: Queries, catalog: Catalog) -> Handlers:
+    """EXPLAIN MODEL."""
+    return {ExplainModel: Handler(lambda n, p: run_explain_model(n, p, queries, catalog))}
 
 
 def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
@@ -36,9 +42,9 @@ def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queri
     inner = queries.bind(parameters.source, node.query.span)
     if queries.scores_inside(inner):
         return run_into(explain_sql(node, version, parameters, queries), node.into, node.query.span, parameters, queries)
-    stream = queries.run(inner, parameters.within(node.query.span))
-    top = node.top or DEFAULT_TOP
-    return stream_into(scored(stream, fast_model(version), version.inputs, partial(_reasons, top)), node.into, queries)
+    stream = queries.run(inner, parameters.within(node.query.span), used_inputs(node.into, version, inner, queries))
+    rows = scored(stream, fast_model(version), version.inputs, partial(_reasons, node.top or DEFAULT_TOP))
+    return stream_into(rows, node.into, queries, parameters.source, inner.at)
 
 
 def _reasons(top: int, model: Any, rows: pa.StructArray) -> pa.RecordBatch:
@@ -81,6 +87,8 @@ def _check_explains(version: Version, source: str, span: Span, *, with_rows: boo
             f"{version.name} only transforms: it predicts nothing that could be explained", source=source, span=span,
             hint=f"DESCRIBE MODEL {version.name} shows how each column is made",
         )  # fmt: skip
+    if version.task is Task.GENERATION:
+        raise BindError(f"{version.name} writes texts, and cannot tell what they go by", source=source, span=span)
     own = [get_algorithm(name) for name in version.algorithm.split(", ")]  # of several targets, each has its own
     if all(algorithm.explains for algorithm in own) or (version.task is Task.PROJECTION and not with_rows):
         return
@@ -106,7 +114,7 @@ def _explain_globally(node: ExplainModel, version: Version, parameters: Paramete
     result = rows_result(rows, [("target", "string"), *columns] if several else columns, _importance_note(version.task))
     if node.into is None or result.columns is None or result.batches is None:
         return result
-    return stream_into(Stream(result.columns, result.schema, result.batches), node.into, queries)
+    return stream_into(Stream(result.columns, result.schema, result.batches), node.into, queries, parameters.source)
 
 
 def _importance_note(task: Task) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlml_dialect import Export, Import, Option, Span
+from sqlml_dialect import Export, ExportEndpoint, Import, Option, Span
 from sqlml_dialect.tokens import Kind, scan
 
 from sqlml.algorithms.options import check_value, got
@@ -14,7 +14,7 @@ from sqlml.binder.models import check_new_name, resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Event, OptionSpec
+from sqlml.contracts import OnEvent, OptionSpec
 from sqlml.errors import (
     BindError,
     Error,
@@ -28,12 +28,14 @@ from sqlml.exports.foreign import TASKS, Wishes, renamed
 from sqlml.exports.place import check_place, draft, size_of
 from sqlml.exports.reading import read_apart
 from sqlml.registry import missing_extra
+from sqlml.statements.export_endpoint import run_export_endpoint
+from sqlml.statements.handler import Handler, Handlers, always
 from sqlml.statements.job_run import job_run
 from sqlml.statements.result import Result, rows_result
 
 FORMATS = ("bundle", "onnx", "native", "sql")
 
-_LISTS = ("inputs", "classes", "keep")
+_LISTS = ("inputs", "classes", "keep", "ends")
 _OVERWRITE = OptionSpec("overwrite", "bool", False, "replace what is there")
 _EXPORT: Mapping[str, tuple[OptionSpec, ...]] = {
     "bundle": (_OVERWRITE,),
@@ -61,6 +63,8 @@ _IMPORT = (
     OptionSpec("target", "str", None, "the name of what is predicted"),
     OptionSpec("classes", "list", None, "names of the classes, in the order of the probabilities"),
     OptionSpec("task", "str", None, "what the answer is, where the file does not tell", choices=TASKS),
+    OptionSpec("ends", "list", None, "of a language model: the tokens that end a text"),
+    OptionSpec("context", "int", None, "of a language model: how many tokens it can read", low=2),
 )
 _ENDINGS = {
     (".tar",): "bundle",
@@ -72,6 +76,15 @@ _ENDINGS = {
 
 
 # --- EXPORT -----------------------------------------------------------------------------------------------------------
+
+
+def file_handlers(catalog: Catalog, on_event: OnEvent) -> Handlers:
+    """EXPORT and IMPORT MODEL, EXPORT ENDPOINT."""
+    return {
+        Export: Handler(lambda n, p: run_export(n, p, catalog)),
+        ExportEndpoint: Handler(lambda n, p: run_export_endpoint(n, p, catalog)),
+        Import: Handler(lambda n, p: run_import(n, p, catalog, on_event), writes=always),
+    }
 
 
 def run_export(node: Export, parameters: Parameters, catalog: Catalog) -> Result:
@@ -207,7 +220,7 @@ _WRITERS: Mapping[str, Callable[[Model, Version, Catalog, Path, Path, Mapping[st
 # --- IMPORT -----------------------------------------------------------------------------------------------------------
 
 
-def run_import(node: Import, parameters: Parameters, catalog: Catalog, on_event: Callable[[Event], None]) -> Result:
+def run_import(node: Import, parameters: Parameters, catalog: Catalog, on_event: OnEvent) -> Result:
     """Make a file the next version of a model: all of it, or nothing."""
     source = parameters.source
     name = check_new_name(node.model, source)

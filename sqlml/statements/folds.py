@@ -17,7 +17,7 @@ from sqlml.binder.parameters import Parameters
 from sqlml.binder.train import DEFAULT_RUNNER
 from sqlml.catalog import Catalog, Version
 from sqlml.catalog.files import remove_job_rows
-from sqlml.contracts import Event, JobHandle
+from sqlml.contracts import Follow, Notice, OnEvent
 from sqlml.errors import BindError, DataError, NotSupportedError
 from sqlml.evaluation.history import best_trial
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan, TrainPlan
@@ -25,7 +25,7 @@ from sqlml.statements.job_run import extract_rows, job_run, read_result, run_job
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
-from sqlml.statements.runners import open_runner
+from sqlml.statements.runners import check_job, open_runner
 from sqlml.statements.scoring import subject_of, table_result
 
 
@@ -36,8 +36,8 @@ def run_folds(
     parameters: Parameters,
     queries: Queries,
     catalog: Catalog,
-    on_event: Callable[[Event], None],
-    follow: Callable[[JobHandle | None], None],
+    on_event: OnEvent,
+    follow: Follow,
 ) -> Result:
     """Cross-validation: figures alone; no version comes of it.  The parts are seeded as the version's split was."""
     if options.get("threshold") is not None:
@@ -50,6 +50,7 @@ def run_folds(
     _check_columns(query, own, version, plan, queries)
     runner = open_runner(catalog, plan.runner)
     try:
+        check_job(runner, "folds", plan)
         with job_run(catalog, "folds", plan.model, parameters.source[slice(*parameters.statement)], plan.runner) as job:
             on_event({"event": "stage", "name": "reading"})
             extract_rows(query, plan, own, queries, job)
@@ -62,7 +63,7 @@ def run_folds(
     return _result(version, outcome)
 
 
-def _plan(version: Version, folds: int, catalog: Catalog, on_event: Callable[[Event], None]) -> TrainPlan:
+def _plan(version: Version, folds: int, catalog: Catalog, on_event: OnEvent) -> TrainPlan:
     """The version's plan, to be carried out on each fold with the options that TUNE found, and from the beginning.
 
     Of an imported version the runner is not the one that a stranger chose.
@@ -87,7 +88,7 @@ def _plan(version: Version, folds: int, catalog: Catalog, on_event: Callable[[Ev
     return plan
 
 
-def _runner(version: Version, plan: TrainPlan, catalog: Catalog, notice: Callable[[str], None]) -> str:
+def _runner(version: Version, plan: TrainPlan, catalog: Catalog, notice: Notice) -> str:
     """The version's own runner, where it is there and can carry out folds; never one that a stranger chose."""
     if version.origin is not None:
         return DEFAULT_RUNNER

@@ -6,7 +6,7 @@ start_job → extract_rows → run_job → read_result; whatever goes wrong on t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from sqlml.binder.text import Sql
 from sqlml.binder.train import needed_columns
 from sqlml.catalog import Catalog, Job
 from sqlml.catalog.files import remove_job_data
-from sqlml.contracts import Event, JobHandle, Runner, Stream
+from sqlml.contracts import Follow, OnEvent, Runner, Stream
 from sqlml.errors import BundleError, Cancelled, DataError, NotSupportedError, OperationalError, ProgrammingError
+from sqlml.job_folder import RESULT, TRAIN_ROWS
 from sqlml.plan import JobSpec, TrainPlan
 from sqlml.statements.queries import Queries
-
-ROWS, VALIDATION_ROWS, RESULT = "train.arrow", "validation.arrow", "result.json"
+from sqlml.statements.runners import runs_where
 
 
 @contextmanager
@@ -54,9 +54,9 @@ def extraction_sql(query: Query, plan: TrainPlan, source: str, queries: Queries)
     return queries.projected(queries.bind(source, query.span), needed_columns(plan), sample)
 
 
-def own_query(sql: Sql, values: Any, runner: Runner) -> str | None:
-    """The query as the runner runs it itself; None where its rows must be taken to it."""
-    if not runner.reads or sql.at is None or sql.at.lower() != runner.name.lower():
+def own_query(sql: Sql, values: Any, runner: Runner, catalog: Catalog) -> str | None:
+    """The query as the runner runs it itself, in a place that is its own; None where its rows must be taken to it."""
+    if not runs_where(catalog, sql.at, runner):
         return None
     if values:
         raise NotSupportedError(
@@ -66,7 +66,9 @@ def own_query(sql: Sql, values: Any, runner: Runner) -> str | None:
     return sql.text
 
 
-def extract_rows(query: Query, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job, name: str = ROWS) -> None:
+def extract_rows(
+    query: Query, plan: TrainPlan, parameters: Parameters, queries: Queries, job: Job, name: str = TRAIN_ROWS
+) -> None:
     """The rows of a query as an Arrow file in the job's folder, batch by batch."""
     stream = queries.run(extraction_sql(query, plan, parameters.source, queries), parameters.within(query.span))
     write_rows(stream, job.folder / name)
@@ -86,7 +88,7 @@ def write_rows(stream: Stream, path: Path) -> None:
         raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error
 
 
-def run_job(runner: Runner, spec: JobSpec, on_event: Callable[[Event], None], follow: Callable[[JobHandle | None], None]) -> None:
+def run_job(runner: Runner, spec: JobSpec, on_event: OnEvent, follow: Follow) -> None:
     """Run a job to its end.  ``follow`` is told the job while it runs, so that another thread can cancel it."""
     handle = runner.submit(spec)
     try:

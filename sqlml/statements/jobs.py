@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -20,14 +19,16 @@ from sqlml_dialect import CancelJob, Span, Train
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Job
 from sqlml.catalog.files import remove_job_data
-from sqlml.contracts import Event
+from sqlml.contracts import Follow, OnEvent, SessionRunner
 from sqlml.errors import BindError, Cancelled, Error, NotSupportedError, OperationalError
 from sqlml.home import CATALOG_VARIABLE
+from sqlml.job_folder import DOCUMENT, EVENTS, LOG
+from sqlml.statements.handler import Handler, Handlers, always
 from sqlml.statements.job_run import job_run
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result, rows_result
 from sqlml.statements.runners import open_runner
-from sqlml.statements.train import located, plan_train, prepare_job
+from sqlml.statements.train import located, plan_train, prepare_job, run_train
 
 FOLLOWER = "sqlml.follower"
 WORKER = "sqlml_runners.worker"
@@ -37,11 +38,24 @@ CANCEL_SECONDS = 20.0
 COLUMNS = (("job", "int64"), ("model", "string"), ("state", "string"))
 
 
-def run_train_async(
-    node: Train, parameters: Parameters, queries: Queries, catalog: Catalog, on_event: Callable[[Event], None]
-) -> Result:
+def train_handlers(
+    queries: Queries, catalog: Catalog, on_event: OnEvent, follow: Follow, interrupted: Callable[[], bool]
+) -> Handlers:
+    """TRAIN, here or ASYNC, and CANCEL JOB."""
+
+    def train(node: Train, parameters: Parameters) -> Result:
+        if node.asynchronous:
+            return run_train_async(node, parameters, queries, catalog, on_event)
+        return run_train(node, parameters, queries, catalog, on_event, follow)
+
+    return {
+        Train: Handler(train, writes=always, lasts=lambda node: "train ASYNC" if node.asynchronous else None),
+        CancelJob: Handler(lambda n, p: run_cancel_job(n, p.source, catalog, interrupted), writes=always),
+    }
+
+
+def run_train_async(node: Train, parameters: Parameters, queries: Queries, catalog: Catalog, on_event: OnEvent) -> Result:
     """Take the rows out of the database, hand the job to a process of its own, and return at once."""
-    node = replace(node, asynchronous=False)
     plan = plan_train(node, parameters, queries, catalog)
     if plan.runner == "inline":
         raise NotSupportedError(
@@ -49,9 +63,13 @@ def run_train_async(
             span=node.runner.span if node.runner else node.model.span, hint="leave out one of the two",
         )  # fmt: skip
     queries.tell_if_hidden(plan.model)
+    runner = open_runner(catalog, plan.runner)
+    detached = runner.detached() if isinstance(runner, SessionRunner) else None
+    if detached is not None:
+        on_event({"event": "notice", "text": f"ASYNC: {detached}"})
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
-            prepare_job(node, plan, parameters, queries, job, on_event, open_runner(catalog, plan.runner))
+            prepare_job(node, plan, parameters, queries, catalog, job, on_event, runner, detached=detached)
             _start_follower(catalog, job)
     except Error as error:
         raise located(error, node, parameters.source) from None
@@ -63,7 +81,7 @@ def _start_follower(catalog: Catalog, job: Job) -> None:
     """Start the process that follows the job, and make it the job's owner."""
     command = [sys.executable, "-m", FOLLOWER, str(catalog.home.folder.absolute()), str(job.id)]
     environment = dict(os.environ) | {CATALOG_VARIABLE: catalog.url}
-    with (job.folder / "job.log").open("ab") as log:
+    with (job.folder / LOG).open("ab") as log:
         child = subprocess.Popen(
             command,
             cwd=catalog.home.folder,
@@ -151,7 +169,7 @@ def _stop(job: Mapping[str, Any], node: CancelJob, source: str, catalog: Catalog
 
 def _worker(session: psutil.Process, catalog: Catalog, number: int) -> psutil.Process | None:
     """The process of a job that its session waits for."""
-    document = str(catalog.home.jobs / str(number) / "job.json")
+    document = str(catalog.home.jobs / str(number) / DOCUMENT)
     for child in session.children():
         arguments = child.cmdline()
         if WORKER in arguments and arguments[-1] == document:
@@ -162,7 +180,7 @@ def _worker(session: psutil.Process, catalog: Catalog, number: int) -> psutil.Pr
 def _end_worker(worker: psutil.Process, number: int, catalog: Catalog, interrupted: Callable[[], bool]) -> None:
     """Say in the job's events why it ends, then end it: its session reads that, gives up, and writes the job's row."""
     why = {"event": "failed", "error": "JobCancelled", "message": f"cancelled by CANCEL JOB {number}", "hint": None}
-    with (catalog.home.jobs / str(number) / "events.jsonl").open("a", encoding="utf-8") as events:
+    with (catalog.home.jobs / str(number) / EVENTS).open("a", encoding="utf-8") as events:
         events.write(json.dumps(why) + "\n")
     with suppress(psutil.Error):
         worker.terminate()

@@ -8,22 +8,23 @@ from sqlml_dialect import Calls, ModelCall, Span, name_sql
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Engine
+from sqlml.contracts import HomeEngine
 from sqlml.errors import BindError, Error, listing
 
 
 def explain_missing(
     error: Error,
     source: str,
-    span: Span,
     found: Calls,
-    engine: Engine,
+    engine: HomeEngine,
     catalog: Catalog,
     bind_error: Callable[[Mapping[Span, frozenset[str]]], Error | None],
+    scope: Callable[[Span], tuple[str, ...]],
 ) -> Error:
     """An error about a column that a call of ours takes from the scope, as the list of all that lack; any other as it is.
 
-    ``bind_error`` binds the statement with some inputs taken as NULL, and gives the next error, or None where it binds.
+    ``bind_error`` binds the statement with some inputs taken as NULL, and gives the next error, or None where it binds; ``scope``
+    gives the columns that a place can name.
     """
     calls = {call.span: call for call in all_calls(found)}
     missing: dict[Span, frozenset[str]] = {}
@@ -40,8 +41,7 @@ def explain_missing(
         return error
     place, names = next(iter(missing.items()))
     version = resolve_model(catalog, calls[place].model, source)
-    have = engine.scope(source[span[0] : place[0]], source[place[1] : span[1]])
-    return missing_columns_error(source, place, version, names, have)
+    return missing_columns_error(source, place, version, names, scope(place))
 
 
 def _input_name(source: str, call: ModelCall, column: str, catalog: Catalog) -> str | None:

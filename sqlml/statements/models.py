@@ -14,7 +14,10 @@ from sqlml.binder.calls import parse_macro_name
 from sqlml.binder.models import check_name, resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, DatabaseFunction
+from sqlml.contracts import HomeEngine, Notice
 from sqlml.errors import BindError, Error, UnknownModel, UnknownVersion, listing
+from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.own_database import calls_functions
 from sqlml.statements.result import Result
 from sqlml.types import label_text
 
@@ -22,8 +25,18 @@ ViewsCalling = Callable[[str], Sequence[str]]
 """Model's name → the views of the database that call it."""
 
 
+def model_handlers(
+    catalog: Catalog, views_calling: ViewsCalling, remove: Callable[[DatabaseFunction], None], notice: Notice
+) -> Handlers:
+    """ALTER and DROP MODEL."""
+    return {
+        AlterModel: Handler(lambda n, p: run_alter_model(n, p, catalog, views_calling, notice), writes=always),
+        DropModel: Handler(lambda n, p: run_drop_model(n, p.source, catalog, remove), writes=always),
+    }
+
+
 def run_alter_model(
-    node: AlterModel, parameters: Parameters, catalog: Catalog, views_calling: ViewsCalling, notice: Callable[[str], None]
+    node: AlterModel, parameters: Parameters, catalog: Catalog, views_calling: ViewsCalling, notice: Notice
 ) -> Result:
     """Aliases, tags, comment and name of a model; tags and comment of one of its versions."""
     source, name, action = parameters.source, node.model.name.text, node.action
@@ -67,7 +80,7 @@ def _rename(
     source: str,
     catalog: Catalog,
     views_calling: ViewsCalling,
-    notice: Callable[[str], None],
+    notice: Notice,
 ) -> None:
     old, new = node.model.name.text, action.name.text
     check_name(new, source, action.name.span, "a model")
@@ -129,6 +142,11 @@ def find_views(views: Sequence[tuple[str, str]], model: str) -> list[str]:
         if model.lower() in called:
             found.append(view)
     return found
+
+
+def views_calling(engine: HomeEngine, schema: str, model: str) -> list[str]:
+    """The views of a database that call a model; ``schema`` is ours, through which they do."""
+    return find_views(engine.views_with(f"{name_sql(schema)}.main."), model) if calls_functions(engine) else []
 
 
 def run_drop_model(node: DropModel, source: str, catalog: Catalog, remove: Callable[[DatabaseFunction], None]) -> Result:

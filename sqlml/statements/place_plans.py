@@ -11,8 +11,8 @@ from sqlml_dialect import CreateResource, DeployFunction, DropResource, Undeploy
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog
-from sqlml.contracts import Engine
-from sqlml.errors import BindError, NotSupportedError
+from sqlml.contracts import HomeEngine
+from sqlml.errors import BindError, NotSupportedError, listing
 from sqlml.statements.database_functions import (
     EngineOf,
     deployed_function,
@@ -22,29 +22,32 @@ from sqlml.statements.database_functions import (
     name_of,
     plan_version,
 )
-from sqlml.statements.resources import bind_resource, check_built_in, masked
+from sqlml.statements.places import Places
+from sqlml.statements.resources import bind_resource, check_built_in, deployed_there, masked
 from sqlml.statements.tree import PlanNode
 
 PlaceNode = CreateResource | DropResource | DeployFunction | UndeployFunction
 
 
-def plan_place(node: PlaceNode, parameters: Parameters, catalog: Catalog, engine_of: EngineOf) -> PlanNode:
-    """What one of these statements would do; raises what is wrong with it."""
+def plan_place(node: PlaceNode, parameters: Parameters, catalog: Catalog, places: Places, schema: str) -> PlanNode:
+    """What one of these statements would do; raises what is wrong with it.  ``schema`` is that of our relations."""
     match node:
         case CreateResource():
-            return plan_create_resource(node, parameters, catalog, engine_of(None))
+            return plan_create_resource(node, parameters, catalog, places.home, schema)
         case DropResource():
             return plan_drop_resource(node, parameters.source, catalog)
         case DeployFunction():
-            return plan_deploy_function(node, parameters.source, catalog, engine_of)
+            return plan_deploy_function(node, parameters.source, catalog, places.engine)
         case UndeployFunction():
-            return plan_undeploy_function(node, parameters.source, catalog, engine_of)
+            return plan_undeploy_function(node, parameters.source, catalog, places.engine)
 
 
-def plan_create_resource(node: CreateResource, parameters: Parameters, catalog: Catalog, home: Engine) -> PlanNode:
+def plan_create_resource(
+    node: CreateResource, parameters: Parameters, catalog: Catalog, home: HomeEngine, schema: str
+) -> PlanNode:
     """What CREATE would keep; raises what is wrong with it."""
     parameters = replace(parameters, source=masked(node, parameters.source))
-    options = bind_resource(node, parameters, catalog, home)
+    options = bind_resource(node, parameters, catalog, home, schema)
     now = catalog.find_resource(node.what, node.name.name)
     fields = {"name": node.name.name, "type": node.type.name.lower(), "options": options, "now": now.type if now else None}
     return PlanNode(f"create_{node.what}", fields, (), f"CREATE {node.what.upper()} {node.name.name}: nothing is opened")
@@ -59,9 +62,16 @@ def plan_drop_resource(node: DropResource, source: str, catalog: Catalog) -> Pla
             catalog.resource(node.what, node.name.name)
         except BindError as error:
             raise error.located(source, node.name.span) from None
-    functions = [f.text for f in catalog.functions() if node.what == "connection" and f.connection == node.name.name.lower()]
-    fields = {"name": node.name.name, "type": found.type if found else None, "functions": functions, "refused": bool(functions)}
-    return PlanNode(f"drop_{node.what}", fields, (), f"DROP {node.what.upper()} {node.name.name}")
+    functions = [function.text for function in deployed_there(node, catalog)]
+    refused = bool(functions) and not node.cascade
+    fields: Mapping[str, Any] = {
+        "name": node.name.name,
+        "type": found.type if found else None,
+        "functions": functions,
+        "refused": refused,
+    }
+    verdict = f": refused, since models are deployed there: {listing(functions)}" if refused else ""
+    return PlanNode(f"drop_{node.what}", fields, (), f"DROP {node.what.upper()} {node.name.name}{verdict}")
 
 
 def plan_deploy_function(node: DeployFunction, source: str, catalog: Catalog, engine_of: EngineOf) -> PlanNode:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, closing, suppress
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
-from sqlml_dialect import QualifiedName, Span, quote_identifier
+from sqlml_dialect import QualifiedName, Span
+from sqlml_dialect.tokens import name_value, scan, words
 
-from sqlml.binder.connections import RemoteTable, Tables, begins_with_from, find_tables, is_query
+from sqlml.binder.remote_tables import Tables, begins_with_from, explains_query, find_tables, is_query, table_text
 from sqlml.binder.text import Piece, Sql
-from sqlml.contracts import Engine
-from sqlml.errors import BindError, Error, did_you_mean
+from sqlml.contracts import Engine, ExactEngine, HomeEngine, Notice, Stream, TellingEngine, WritableEngine
+from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean
+from sqlml.statements.own_database import calls_functions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+EXPLAINS = ("duckdb", "postgres", "spark")
+"""Engines that take EXPLAIN before a query."""
+_BODY = words("SELECT WITH VALUES SET WHERE")
 
 
 class Places:
@@ -27,16 +34,17 @@ class Places:
 
     def __init__(
         self,
-        home: Engine,
+        home: HomeEngine,
         known: Callable[[], Mapping[str, str]] = dict,
         open_engine: Callable[[str], Engine] | None = None,
-        notice: Callable[[str], None] = lambda text: None,
+        notice: Notice = lambda text: None,
     ) -> None:
         self.home = home
         self.known = known
         self._open_engine = open_engine
         self._notice = notice
         self._engines: dict[str, Engine] = {}
+        _listen(home, notice)
 
     def engine(self, name: str | None) -> Engine:
         """The engine of a connection, or that of home.  ``BindError`` where there is no connection of the name."""
@@ -51,9 +59,17 @@ class Places:
             raise BindError(f"unknown connection {name}", hint=hint)
         if key not in self._engines:
             self._engines[key] = self._open_engine(known[key])
+            _listen(self._engines[key], self._notice)
             if self._engines[key].notice:
                 self._notice(f"{known[key]}: {self._engines[key].notice}")
         return self._engines[key]
+
+    def run(self, sql: Sql, text: str, parameters: Any, used: Collection[str] | None = None) -> Stream:
+        """Run a query in its place.  ``used``, what a model reads, is given for rows that go back there: see ``ExactEngine``."""
+        engine = self.engine(sql.at)
+        if used is not None and isinstance(engine, ExactEngine):
+            return engine.run_exact(text, parameters, used=used)
+        return engine.run(text, parameters)
 
     def forget(self, name: str) -> None:
         """Close a connection's engine: its options have changed, or it is gone."""
@@ -75,6 +91,53 @@ class Places:
         parts = name.parts[1:] if connection else name.parts
         return connection, tuple(part.name if part.quoted else fold(part.name) for part in parts)
 
+    def engine_name(self, sql: Sql) -> str:
+        """The name of the database where a query runs."""
+        return self.engine(sql.at).name
+
+    def changed(self, text: str) -> str | None:
+        """The connection whose table a statement that is no query would change or look at: its name stands before its query."""
+        known = self.known()
+        tokens = takewhile(lambda token: token.key not in _BODY, scan(text))
+        named = (name_value(token).lower() for token, dot in pairwise(tokens) if dot.text == ".")
+        return next((known[name] for name in named if name in known), None)
+
+    def table_rows(self, table: QualifiedName) -> int | None:
+        """How many rows a table has, wherever it is; None where there is none."""
+        place, parts = self.table(table)
+        return self.engine(place).table_rows(parts)
+
+    def into_sql(self, table: QualifiedName, mode: str) -> str | None:
+        """What stands before a SELECT that calls models so that its rows go into a table, in one statement of the database.
+
+        None where the table is elsewhere, or the database cannot call models from inside its queries.
+        """
+        place, parts = self.table(table)
+        return self.home.into_sql(parts, mode) if place is None and calls_functions(self.home) else None
+
+    def write(self, table: QualifiedName, stream: Stream, mode: str, source: str | None = None) -> int:
+        """Write a result of ``source`` (None: home) into a table, wherever that is; how many rows there were.
+
+        In the database that they come from, columns keep the types that they have there.
+        """
+        place, parts = self.table(table)
+        schema = stream.schema if place == source else _without_types(stream.schema)
+        with closing(stream.batches) as batches:  # where the write fails, what is read must not stay open
+            return self._writable(place).write(parts, schema, batches, mode)
+
+    def check_writable(self, table: QualifiedName) -> None:
+        """``NotSupportedError`` for a table of a connection that only reads."""
+        self._writable(self.table(table)[0])
+
+    def _writable(self, place: str | None) -> WritableEngine:
+        engine = self.engine(place)
+        if not isinstance(engine, WritableEngine):
+            raise NotSupportedError(
+                f"the {engine.dialect} database behind {place} can only be read from",
+                hint="write at home, or to a connection of TYPE postgres or spark",
+            )
+        return engine
+
     def remote_sql(self, source: str, span: Span, tables: Tables, connection: str) -> Sql:
         """A query whose tables are all of one connection, in the words of its database: the connection's name is taken off."""
         quote = self.engine(connection).quote
@@ -82,14 +145,21 @@ class Places:
         position = span[0]
         for table in tables.remote:
             pieces.append(Piece(source[position : table.span[0]], (position, table.span[0]), verbatim=True))
-            pieces.append(Piece(_written(table, quote), table.span))
+            pieces.append(Piece(table_text(table, quote), table.span))
             position = table.span[1]
         pieces.append(Piece(source[position : span[1]], (position, span[1]), verbatim=True))
         return Sql(source, tuple(piece for piece in pieces if piece.text), connection)
 
+    def pieces_there(self, tables: Tables, connection: str) -> tuple[Piece, ...]:
+        """The tables of a query by the names that they have in their database."""
+        quote = self.engine(connection).quote
+        return tuple(Piece(table_text(table, quote), table.span) for table in tables.remote)
+
     def runs_there(self, source: str, span: Span, tables: Tables) -> str | None:
-        """The connection that a stretch of text can run in as a whole."""
-        return tables.only if tables.only and is_query(source, span) else None
+        """The connection that a stretch of text can run in as a whole: a query, or EXPLAIN of one where its database has that."""
+        if tables.only is None or is_query(source, span):
+            return tables.only
+        return tables.only if explains_query(source, span) and self.engine(tables.only).name in EXPLAINS else None
 
     def interrupt(self) -> None:
         """Stop what runs, wherever it does; from any thread."""
@@ -106,44 +176,20 @@ class Places:
             self._engines = {}
 
 
-def _written(table: RemoteTable, quote: Callable[[str], str]) -> str:
-    """A name as it was written; a database with other quotes than SQL's gets its own."""
-    if quote("x") == quote_identifier("x"):
-        return ".".join(table.written)
-    return ".".join(quote(part) for part in table.parts)
+def _without_types(schema: pa.Schema) -> pa.Schema:
+    for index, field in enumerate(schema):
+        schema = schema.set(index, field.remove_metadata())
+    return schema
 
 
-@dataclass(frozen=True)
-class ConnectionTable:
-    """A whole table of a connection, for a query that runs at home."""
-
-    table: RemoteTable
-    places: Places
-
-    def empty(self, parameters: Any) -> pa.Table:
-        """Its columns."""
-        return self._reader(" LIMIT 0").read_all()
-
-    def compute(self, parameters: Any) -> pa.RecordBatchReader:
-        """Its rows, as they come."""
-        return self._reader("")
-
-    def _reader(self, limit: str) -> pa.RecordBatchReader:
-        import pyarrow as pa
-
-        engine = self._engine()
-        stream = engine.run(f"SELECT * FROM {_written(self.table, engine.quote)}{limit}")  # noqa: S608
-        return pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
-
-    def _engine(self) -> Engine:
-        return self.places.engine(self.table.connection)
+def _listen(engine: Engine, notice: Notice) -> None:
+    if isinstance(engine, TellingEngine):
+        engine.listen(notice)
 
 
 def changes_hint(connection: str) -> str:
     """What to do instead of changing a connection's tables from here."""
-    return f"PREDICT MODEL … INTO {connection}.… writes there; what else changes its tables is for that database itself to run"
-
-
-def alias_of(table: RemoteTable) -> str:
-    """The name that a table has in its query, unless the query gives it another."""
-    return "" if table.aliased else f" AS {quote_identifier(table.parts[-1])}"
+    return (
+        f"what changes tables of {connection} is for that database itself to run; "
+        f"PREDICT MODEL … INTO {connection}.… writes to one of type postgres or spark"
+    )

@@ -12,15 +12,21 @@ The nodes of the JSON form and their fields, beside ``node`` and ``children``:
       tuning       method, trials, metric, maximize, space
       job          kind, runner, asynchronous, seconds, memory, threads, sample_rows
     predict        model, version, adds, runner
-    evaluate       model, version, by
+    evaluate       model, version, by; of an endpoint: endpoint, versions, by, options
     explain_model  model, version, top, reads
     compare        models
       query        engine, query (as written), sql (as sent), estimated_rows
       heldout      rows, split
       scoring      model, version, algorithm, function, where, inputs: a model that the statement or its query calls
       into         table, mode, rows_there_now
-    deploy, undeploy, create_runner, create_connection, drop_runner, drop_connection,
-    alter_model, drop_model, export, import, cancel_job, show: what would be there after, and what is there now
+    deploy         of a query: endpoint, models, parameters, answers, options; then its steps in order
+      look_up      table, keys (column → what it is compared with), columns, rows_to_copy
+      ask          model, inputs (name → where its values come from), answers
+      compute      sql, reads, by
+    deploy, undeploy, alter_endpoint, alter_endpoints, rollback_endpoint, refresh_endpoint, create_api_key,
+    alter_api_key, drop_api_key, create_runner, create_connection,
+    drop_runner, drop_connection, alter_model, drop_model, export, import, cancel_job, show: what would be
+    there after, and what is there now
     run            with ANALYZE: seconds, rows; of TRAIN also version, heldout_rows, peak_memory;  stage: name, seconds
 """
 
@@ -37,24 +43,25 @@ from sqlml_dialect import (
     AlterModel,
     CancelJob,
     CompareModels,
-    Deploy,
+    DeployQuery,
     DescribeModel,
     DropModel,
     Evaluate,
     ExplainModel,
     ExplainPlan,
     Export,
+    ExportEndpoint,
     Import,
     Node,
     Predict,
     Query,
+    RefreshEndpoint,
     RenameTo,
     SetAlias,
     Show,
     ShowCreateModel,
     ShowLogs,
     Train,
-    Undeploy,
     statement_kind,
     to_sql,
 )
@@ -67,15 +74,20 @@ from sqlml.catalog import tables as t
 from sqlml.contracts import Event
 from sqlml.errors import BindError, Error, NotSupportedError, count_of, listing, not_yet
 from sqlml.statements.compare import bind_compare
+from sqlml.statements.deploy_query_plan import plan_query
+from sqlml.statements.endpoint_plans import EndpointNode, plan_endpoint
 from sqlml.statements.explain import bind_explain_model, explain_sql
+from sqlml.statements.export_endpoint import plan_export_endpoint
+from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.jobs import find_job
-from sqlml.statements.model_calls import call_nodes, scoring_node
+from sqlml.statements.model_calls import BESIDE, INSIDE, call_nodes, scoring_node
 from sqlml.statements.models import ViewsCalling
 from sqlml.statements.place_plans import PlaceNode, plan_place
 from sqlml.statements.predict import bind_predict, check_clauses, check_into
+from sqlml.statements.predict_job import bind_predict_job
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
-from sqlml.statements.runners import check_runner
+from sqlml.statements.runners import check_runner, open_runner
 from sqlml.statements.train_plan import train_node
 from sqlml.statements.tree import PlanNode, tree_result
 
@@ -95,6 +107,18 @@ class _Place:
     @property
     def source(self) -> str:
         return self.parameters.source
+
+
+def plan_handlers(
+    queries: Queries, catalog: Catalog, views_calling: ViewsCalling, watched: Watched, writes: Callable[[Node], bool]
+) -> Handlers:
+    """EXPLAIN of a statement; with ANALYZE it writes what that one writes."""
+    return {
+        ExplainPlan: Handler(
+            lambda n, p: run_explain_plan(n, p, queries, catalog, views_calling, watched),
+            writes=lambda node: node.analyze and writes(node.statement),
+        ),
+    }
 
 
 def run_explain_plan(
@@ -119,28 +143,30 @@ def run_explain_plan(
 def plan_node(node: Node, place: _Place) -> PlanNode:
     """The tree of a statement; raises what is wrong with it."""
     if isinstance(node, PlaceNode):
-        return plan_place(node, place.parameters, place.catalog, place.queries.engine)
+        return plan_place(node, place.parameters, place.catalog, place.queries.places, place.queries.schema)
+    if isinstance(node, EndpointNode):
+        return plan_endpoint(node, place.parameters, place.catalog)
     match node:
         case Train():
             return train_node(node, place.parameters, place.queries, place.catalog)
         case Predict():
             return _predict(node, place)
+        case DeployQuery() | RefreshEndpoint():
+            return plan_query(node, place.parameters, place.queries, place.catalog)
         case Evaluate():
             return _evaluate(node, place)
         case CompareModels():
             return _compare(node, place)
         case ExplainModel():
             return _explain(node, place)
-        case Deploy():
-            return _deploy(node, place)
-        case Undeploy():
-            return _undeploy(node, place)
         case AlterModel():
             return _alter(node, place)
         case DropModel():
             return _drop(node, place)
         case Export():
             return _export(node, place)
+        case ExportEndpoint():
+            return plan_export_endpoint(node, place.parameters, place.catalog)
         case Import():
             return _import(node)
         case CancelJob():
@@ -163,8 +189,8 @@ def plan_node(node: Node, place: _Place) -> PlanNode:
 def _query_node(sql: Sql, query: Query, place: _Place) -> PlanNode:
     """A query of the database: as it was written for people, as it is sent (with names of ours in it) in JSON."""
     rows = place.queries.estimate_rows(sql, place.parameters.within(query.span))
-    fields = {"engine": place.queries.engine_name(sql), "query": query.text, "sql": sql.text, "estimated_rows": rows}
-    calls = call_nodes(place.source, query.span, place.queries, place.catalog)
+    fields = {"engine": place.queries.places.engine_name(sql), "query": query.text, "sql": sql.text, "estimated_rows": rows}
+    calls = call_nodes(sql, query.span, place.queries, place.catalog)
     return PlanNode("query", fields, calls, hidden=("sql",))
 
 
@@ -173,13 +199,16 @@ def _predict(node: Predict, place: _Place) -> PlanNode:
     check_runner(place.catalog, node.runner, place.source)
     if node.into is not None:
         check_into(node.into, place.queries, place.source)
+    if node.runner is not None and node.runner.name.lower() != "inline":
+        bind_predict_job(node, place.parameters, place.queries, place.catalog, open_runner(place.catalog, node.runner.name))
     version, sql = bind_predict(node, place.parameters, place.queries, place.catalog)
     runner = node.runner.name if node.runner and node.runner.name.lower() != "inline" else None
     inside = place.queries.scores_inside(sql) and runner is None
     if inside:
         sql = place.queries.predict_table(place.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
     query = _query_node(sql, node.query, place)
-    scoring = scoring_node(version, "predict_model", f"scoring by {version.name}", inside=inside, runner=runner)
+    where = f"on {runner}" if runner else INSIDE if inside else BESIDE
+    scoring = scoring_node(version, "predict_model", f"scoring by {version.name}", where)
     fields = {"model": version.model, "version": version.version, "adds": [name for name, _ in version.added], "runner": runner}
     title, adds = f"PREDICT MODEL {version.name}", f"adds: {listing((name for name, _ in version.added), 50)}"
     return PlanNode("predict", fields, (query, scoring, *_into(node, place)), title, (adds,))
@@ -188,7 +217,7 @@ def _predict(node: Predict, place: _Place) -> PlanNode:
 def _into(node: Predict | ExplainModel, place: _Place) -> tuple[PlanNode, ...]:
     if node.into is None:
         return ()
-    rows = place.queries.table_rows(node.into.table)
+    rows = place.queries.places.table_rows(node.into.table)
     fields = {"table": node.into.table.text, "mode": node.into.mode, "rows_there_now": rows}
     how = {"create": "new", "append": "rows are added", "replace": "takes the place of what is there"}[node.into.mode]
     there = f"; {count_of(rows, 'row')} there now" if rows is not None else ""
@@ -205,7 +234,9 @@ def _evaluate(node: Evaluate, place: _Place) -> PlanNode:
 def _rows_of(query: Query | None, version: Version, place: _Place) -> PlanNode:
     """The rows that a version is measured on: those of a query, or those that it held out."""
     if query is not None:
-        return _query_node(place.queries.bind(place.source, query.span), query, place)
+        sql = place.queries.bind(place.source, query.span)
+        place.queries.projected(sql, ())  # says what measuring would refuse
+        return _query_node(sql, query, place)
     fields = {"rows": version.heldout_rows, "split": version.split}
     return PlanNode(
         "heldout", fields, (), f"the {count_of(version.heldout_rows, 'row')} that {version.name} held out, as scored then", ()
@@ -239,40 +270,14 @@ def _explain(node: ExplainModel, place: _Place) -> PlanNode:
 # --- what changes the catalog -----------------------------------------------------------------------------------------
 
 
-def _deploy(node: Deploy, place: _Place) -> PlanNode:
-    version = resolve_model(place.catalog, node.model, place.source)
-    name = node.endpoint.name if node.endpoint else version.model
-    now = {e.name.lower(): e for e in place.catalog.endpoints()}.get(name.lower())
-    fields = {
-        "endpoint": name,
-        "model": version.model,
-        "version": version.version,
-        "now": f"{now.model}@{now.version}" if now else None,
-        "server": "started where none runs; the statement ends when the version is warm",
-    }
-    return PlanNode("deploy", fields, (), f"DEPLOY {version.name} at the endpoint {name}")
-
-
-def _undeploy(node: Undeploy, place: _Place) -> PlanNode:
-    found = {e.name.lower(): e for e in place.catalog.endpoints()}
-    endpoint = found.get(node.endpoint.name.lower())
-    if endpoint is None:
-        raise BindError(
-            f"unknown endpoint {node.endpoint.name}",
-            source=place.source,
-            span=node.endpoint.span,
-            hint="SHOW ENDPOINTS lists all",
-        )
-    fields = {"endpoint": endpoint.name, "now": f"{endpoint.model}@{endpoint.version}", "last_one": len(found) == 1}
-    return PlanNode("undeploy", fields, (), f"UNDEPLOY ENDPOINT {endpoint.name}")
-
-
 def _alter(node: AlterModel, place: _Place) -> PlanNode:
     version = resolve_model(place.catalog, node.model, place.source)
     fields: dict[str, Any] = {"model": version.model, "change": to_sql(node)}
     if isinstance(node.action, RenameTo):
         fields["views_that_lose_it"] = list(place.views_calling(version.model))
-        fields["endpoints_that_go_on"] = [e.name for e in place.catalog.endpoints() if e.model == version.model]
+        fields["endpoints_that_go_on"] = [
+            e.name for e in place.catalog.endpoints() if any(arm.model == version.model for arm in e.arms)
+        ]
     if isinstance(node.action, SetAlias):
         meant = _alias(version.model, node.action.alias.name, place)
         new = _resolved(version.model, node.action.version, place, node)
@@ -306,7 +311,7 @@ def _drop(node: DropModel, place: _Place) -> PlanNode:
     numbers = [r["version"] for r in place.catalog.rows(own.where(t.models.c.name == version.model).order_by("version"))]
     whole = ref.version is None and ref.alias is None
     goes = numbers if whole else [version.version]
-    endpoints = [e.name for e in place.catalog.endpoints() if e.model == version.model and e.version in goes]
+    endpoints = [e.name for e in place.catalog.endpoints() if any(a.model == version.model and a.version in goes for a in e.arms)]
     functions = [f.text for f in place.catalog.functions() if f.model == version.model and f.version in goes]
     fields = {
         "model": version.model,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import replace
 
-from sqlml_dialect import Into, Predict, QualifiedName, Query, Span, name_sql, quote_identifier
+from sqlml_dialect import Into, Predict, Query, Span, name_sql
 
 from sqlml.binder.models import resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Sql
 from sqlml.catalog import Catalog, Version
-from sqlml.contracts import Stream
-from sqlml.errors import BindError, NotSupportedError, not_yet
+from sqlml.contracts import OnEvent, Stream
+from sqlml.errors import BindError, EngineError, Error, NotSupportedError, not_yet
 from sqlml.statements.missing import missing_columns_error
-from sqlml.statements.queries import Queries
+from sqlml.statements.progress import counted, following
+from sqlml.statements.queries import Queries, noting
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.scored import fast_model, scored
 
+PREDICTING = "predicting"
+"""What progress is told of."""
 
-def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
+
+def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog, on_event: OnEvent) -> Result:
     """Score a query's rows: inside the database where it calls models itself, else batch by batch on this side."""
     check_clauses(node, parameters.source)
     if node.into is not None:
@@ -26,9 +31,24 @@ def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog
     version, inner = bind_predict(node, parameters, queries, catalog)
     if queries.scores_inside(inner):
         sql = queries.predict_table(parameters.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
-        return run_into(sql, node.into, node.query.span, parameters, queries)
-    stream = queries.run(inner, parameters.within(node.query.span))
-    return stream_into(scored(stream, fast_model(version), version.inputs), node.into, queries, inner.at)
+        with following(queries.places.home, PREDICTING, _rows_of(node, inner, parameters, queries), on_event):
+            return run_into(sql, node.into, node.query.span, parameters, queries)
+    rows = _rows_of(node, inner, parameters, queries)
+    stream = queries.run(inner, parameters.within(node.query.span), used_inputs(node.into, version, inner, queries))
+    found = scored(stream, fast_model(version), version.inputs)
+    if node.into is not None:
+        found = replace(found, batches=counted(found.batches, PREDICTING, rows, on_event))
+    return stream_into(found, node.into, queries, parameters.source, inner.at)
+
+
+def _rows_of(node: Predict, inner: Sql, parameters: Parameters, queries: Queries) -> int | None:
+    """About how many rows go into a table; None where there is none, or nobody can say."""
+    if node.into is None:
+        return None
+    try:
+        return queries.estimate_rows(inner, parameters.within(node.query.span))
+    except EngineError:  # the statement itself will say what is wrong
+        return None
 
 
 def bind_predict(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> tuple[Version, Sql]:
@@ -45,6 +65,13 @@ def bind_predict(node: Predict, parameters: Parameters, queries: Queries, catalo
     return version, inner
 
 
+def used_inputs(into: Into | None, version: Version, sql: Sql, queries: Queries) -> frozenset[str] | None:
+    """What a model reads of rows that go back into the database that they come from; None for rows that do not."""
+    if into is None or queries.places.table(into.table)[0] != sql.at:
+        return None
+    return frozenset(column.name.lower() for column in version.inputs)
+
+
 def check_added(added: Sequence[str], present: Set[str], query: Query, source: str) -> None:
     """``BindError`` where a column that would be added is there already: whose would be whose?"""
     twice = [name for name in added if name.lower() in present]
@@ -58,34 +85,47 @@ def check_added(added: Sequence[str], present: Set[str], query: Query, source: s
 def run_into(sql: Sql, into: Into | None, span: Span, parameters: Parameters, queries: Queries) -> Result:
     """Run a SELECT, as a result or into a table: one statement of the database, so all or nothing."""
     values = parameters.within(span)
-    if into is None or not queries.is_home(into.table):
-        return stream_into(queries.run(sql, values), into, queries)
-    table = table_sql(into.table)
-    before = {
-        "create": f"CREATE TABLE {table} AS ",
-        "replace": f"CREATE OR REPLACE TABLE {table} AS ",
-        "append": f"INSERT INTO {table} BY NAME ",
-    }[into.mode]
-    stream = queries.run(sql.wrapped(before, ""), values)
-    return stream_result(stream)
+    before = None if into is None else queries.places.into_sql(into.table, into.mode)
+    if before is None:
+        return stream_into(queries.run(sql, values), into, queries, parameters.source)
+    return stream_result(queries.run(sql.wrapped(before, ""), values))
 
 
-def stream_into(stream: Stream, into: Into | None, queries: Queries, source: str | None = None) -> Result:
-    """Rows of ``source`` (None: home) as they come, as a result or into a table: all of them or none."""
+def stream_into(stream: Stream, into: Into | None, queries: Queries, text: str, source: str | None = None) -> Result:
+    """Rows of ``source`` (None: home) as they come, as a result or into a table: all of them or none.
+
+    ``text`` is the statement's: what is wrong with the table points at its name.
+    """
     if into is None:
         return stream_result(stream)
-    return Result(rowcount=queries.write(into.table, stream, into.mode, source))
+    of_rows: list[Error] = []
+    rows = replace(stream, batches=noting(stream.batches, of_rows))
+    try:
+        return Result(rowcount=queries.places.write(into.table, rows, into.mode, source))
+    except Error as error:
+        raise of_rows[0] if of_rows else error.located(text, into.table.span) from None
 
 
 def check_into(into: Into, queries: Queries, source: str) -> None:
     """``BindError`` where the table must be new and is not, or must be there and is not."""
     name = into.table.text
-    if queries.place_of(into.table)[0] is not None and queries.in_transaction():
+    try:
+        queries.places.check_writable(into.table)
+    except NotSupportedError as error:
+        raise error.located(source, into.table.span) from None
+    if queries.places.table(into.table)[0] is not None and queries.places.home.transaction() is not None:
         raise NotSupportedError(
             f"{name} is in another database, whose rows a ROLLBACK here would not take back", source=source, span=into.table.span,
             hint="COMMIT or ROLLBACK first",
         )  # fmt: skip
-    rows = queries.table_rows(into.table)
+    if into.mode == "replace":
+        return
+    try:
+        rows = queries.places.table_rows(into.table)
+    except EngineError:
+        if into.mode == "append":  # who may not read it may still write to it: then the write itself tells what is wrong
+            return
+        raise
     if into.mode == "create" and rows is not None:
         raise BindError(
             f"table {name} exists already ({rows:,} rows)", source=source, span=into.table.span,
@@ -95,10 +135,6 @@ def check_into(into: Into, queries: Queries, source: str) -> None:
         raise BindError(
             f"there is no table {name} to append to", source=source, span=into.table.span, hint=f"INTO {name} makes it"
         )
-
-
-def table_sql(table: QualifiedName) -> str:
-    return ".".join(quote_identifier(part.name) for part in table.parts)
 
 
 def check_clauses(node: Predict, source: str) -> None:

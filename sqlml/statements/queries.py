@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
+import uuid
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlml_dialect import (
     Span,
 )
+from sqlml_dialect.tokens import name_value, scan
 
 from sqlml import errors
+from sqlml.binder.named_columns import named_columns
+from sqlml.binder.pushed import pushed_filters
 from sqlml.binder.select_items import items_of
 from sqlml.binder.table_calls import TablePiece
-from sqlml.binder.text import Sql
-from sqlml.catalog import Catalog
-from sqlml.contracts import Stream, Target
-from sqlml.errors import BindError, Error, InternalError
+from sqlml.binder.text import Piece, Sql
+from sqlml.contracts import Stream
+from sqlml.errors import BindError, EngineError, Error, InternalError, nearest
+from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
+from sqlml.statements.connection_table import ConnectionTable
 from sqlml.statements.missing import explain_missing
-from sqlml.statements.places import Places
-from sqlml.statements.relations import Relation
 from sqlml.statements.scored import answered, answered_columns
 from sqlml.statements.scoring import Runs
 from sqlml.statements.table_functions import check_values, only_looks, tables_of, values_in
@@ -38,19 +43,6 @@ T = TypeVar("T")
 class Queries(Binding):
     """Binds and runs the queries of one connection."""
 
-    def __init__(
-        self,
-        places: Places,
-        catalog: Catalog,
-        target: Target,
-        schema: str,
-        notice: Callable[[str], None],
-        relations: Mapping[str, Relation] | None = None,
-    ) -> None:
-        super().__init__(places, catalog, target, schema, notice, relations)
-        self._registered: dict[str, int | None] = {}  # tables of ours, and the transaction that they were made in
-        self._unused: list[str] = []  # those of them whose statement is over
-
     def _runs(self) -> Runs:
         return self
 
@@ -58,50 +50,68 @@ class Queries(Binding):
         """The columns of a query, without running it."""
         try:
             with self._empty_tables(sql, parameters) as values:
-                columns = self._guard(sql, lambda text: self._places.engine(sql.at).describe(text, values))
+                columns = self._guard(sql, lambda text: self.places.engine(sql.at).describe(text, values))
                 return answered_columns(columns, items_of(sql))
         except BindError as error:
             raise error.located(sql.source, sql.span) from None
 
-    def run(self, sql: Sql, parameters: Any = ()) -> Stream:
-        """Run one statement of the database."""
-        stream = self._run(sql, parameters)
+    def run(self, sql: Sql, parameters: Any = (), used: Collection[str] | None = None) -> Stream:
+        """Run one statement of the database.
+
+        ``used``, the columns that a model reads, is given for rows that go back into that database: see ``ExactEngine``.
+        """
+        stream = self._run(sql, parameters, used)
         items = items_of(sql)
         return answered(stream, items) if items and stream.has_rows else stream
 
-    def _run(self, sql: Sql, parameters: Any) -> Stream:
+    def _run(self, sql: Sql, parameters: Any, used: Collection[str] | None) -> Stream:
         if not tables_of(sql):
-            stream = self._guard(sql, lambda text: self._places.engine(sql.at).run(text, parameters))
+            stream = self._guard(sql, lambda text: self.places.run(sql, text, parameters, used))
             return replace(stream, batches=self._translated(sql, stream.batches))
         if only_looks(sql.text):
             with self._empty_tables(sql, parameters) as values:
                 stream = self._guard(sql, lambda text: self._engine.run(text, values))
                 return replace(stream, batches=_again(list(stream.batches)))
-        return self._run_with_tables(sql, parameters)
+        if not any(isinstance(piece.table, ConnectionTable) for piece in tables_of(sql)):
+            return self._run_with_tables(sql, parameters)
+        return self._run_with_columns(sql, parameters)
+
+    def _run_with_columns(self, sql: Sql, parameters: Any) -> Stream:
+        """Run a statement with the columns that it names of connections' tables; a name that is nobody's is told before any row
+        is brought.
+        """
+        error = self._bind_error(sql, parameters)
+        if error is not None and self._engine.missing_column(error) is not None:
+            raise error
+        needed = replace(sql, pieces=tuple(_needing(sql.text, piece) for piece in sql.pieces))
+        return self._run_with_tables(needed, parameters)
 
     def _run_with_tables(self, sql: Sql, parameters: Any) -> Stream:
         """Compute what the statement's calls stand for, in its transaction, then run it; their tables go when it is over."""
-        self._free_tables()
+        self._lent.free()
         names = [piece.name for piece in tables_of(sql)]
+        of_tables: list[Error] = []
         try:
-            for piece, table in [(piece, _computed(piece, parameters)) for piece in tables_of(sql)]:
-                self._register(piece.name, table)
-            stream = self._guard(sql, lambda text: self._engine.run(text, values_in(sql.text, parameters)))
+            with _told_instead(of_tables):
+                for piece, table in [(piece, _computed(piece, parameters)) for piece in tables_of(sql)]:
+                    self._lent.register(piece.name, _noted(table, of_tables))
+                stream = self._guard(sql, lambda text: self._engine.run(text, values_in(sql.text, parameters)))
         except BaseException:
-            self._free_tables(names)
+            self._lent.free(names)
             raise
         if not stream.has_rows:
-            self._free_tables(names)
+            self._lent.free(names)
             return stream
-        batches = self._to_the_end(self._translated(sql, stream.batches), names)
-        weakref.finalize(batches, self._unused.extend, names)  # also where nobody begins to read them
+        batches = self._to_the_end(self._translated(sql, stream.batches), names, of_tables)
+        weakref.finalize(batches, self._lent.put_aside, names)  # also where nobody begins to read them
         return replace(stream, batches=batches)
 
     def _to_the_end(
-        self, batches: Generator[pa.RecordBatch, None, None], names: list[str]
+        self, batches: Generator[pa.RecordBatch, None, None], names: list[str], of_tables: list[Error]
     ) -> Generator[pa.RecordBatch, None, None]:
-        yield from batches
-        self._free_tables(names)
+        with _told_instead(of_tables):
+            yield from batches
+        self._lent.free(names)
 
     @contextmanager
     def _empty_tables(self, sql: Sql, parameters: Any) -> Iterator[Any]:
@@ -110,38 +120,19 @@ class Queries(Binding):
         if not tables:
             yield parameters
             return
-        self._free_tables()
+        self._lent.free()
         try:
             for piece in tables:
-                if piece.table is not None:
-                    self._register(piece.name, piece.table.empty(parameters))
+                if piece.table is not None:  # as a reader: DuckDB's errors call an empty Arrow table a values list
+                    self._lent.register(piece.name, piece.table.empty(parameters).to_reader())
             yield values_in(sql.text, parameters)
         finally:
-            self._free_tables([piece.name for piece in tables])
-
-    def _register(self, name: str, table: pa.Table | pa.RecordBatchReader) -> None:
-        self._engine.register(name, table)
-        self._registered[name] = self._engine.transaction()
-
-    def _free_tables(self, names: Iterable[str] = ()) -> None:
-        """Let go of tables whose statements are over.
-
-        What was made outside the open transaction waits for its end: a rollback would bring it back.  So does what cannot be
-        let go of while the connection is busy.
-        """
-        self._unused.extend(names)
-        now = self._engine.transaction() if self._unused else None
-        for name in [self._unused.pop() for _ in range(len(self._unused))]:
-            made_in = self._registered.get(name, now)
-            if now in (None, made_in) and (name not in self._registered or self._engine.unregister(name)):
-                self._registered.pop(name, None)
-            else:
-                self._unused.append(name)
+            self._lent.free([piece.name for piece in tables])
 
     def run_bound(self, source: str, span: Span, parameters: Any = ()) -> Stream:
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
         try:
-            sql = self.bind(source, span)
+            sql = self.bind_there(source, span, parameters) or self.bind(source, span)
             if tables_of(sql):
                 check_values(sql, parameters)
             return self.run(sql, parameters)
@@ -152,8 +143,33 @@ class Queries(Binding):
             def bind_error(missing: Mapping[Span, frozenset[str]]) -> Error | None:
                 return self._bind_error(self.bind(source, span, missing), parameters)
 
-            found = self.find(source, span)
-            raise explain_missing(error, source, span, found, self._engine, self._catalog, bind_error) from None
+            found, scope = self.find(source, span), partial(self._scope, source, span, parameters)
+            raise explain_missing(error, source, found, self._engine, self._catalog, bind_error, scope) from None
+
+    def run_with(self, table: pa.Table, source: str, span: Span, place: Span, parameters: Any = ()) -> Stream:
+        """Bind and run a stretch of the source with a table in one place of it."""
+        name = f"__sqlml_{uuid.uuid4().hex[:12]}"
+        self._lent.free()
+        self._lent.register(name, table)
+        text = f"{source[span[0] : place[0]]}{name}{source[place[1] : span[1]]}"
+        try:
+            stream = self.run_bound(text, (0, len(text)), parameters)
+        except BaseException:
+            self._lent.free([name])
+            raise
+        batches = self._to_the_end(stream.batches, [name], [])
+        weakref.finalize(batches, self._lent.put_aside, [name])  # also where nobody begins to read them
+        return replace(stream, batches=batches)
+
+    def _scope(self, source: str, span: Span, parameters: Any, place: Span) -> tuple[str, ...]:
+        """The columns in scope at a place of a query, with other places' tables in it as they are at home."""
+        sql = self.bind(source, span)
+        if not tables_of(sql):
+            return self._engine.scope(source[span[0] : place[0]], source[place[1] : span[1]])
+        before = "".join(piece.text for piece in sql.pieces if piece.span is not None and piece.span[1] <= place[0])
+        after = "".join(piece.text for piece in sql.pieces if piece.span is not None and piece.span[0] >= place[1])
+        with self._empty_tables(sql, parameters):
+            return self._engine.scope(before, after)
 
     def _bind_error(self, sql: Sql, parameters: Any) -> Error | None:
         """The error of binding a statement without running it; None where it binds."""
@@ -191,16 +207,64 @@ class Queries(Binding):
         if error.span is not None:
             error.span = sql.place(error.span)
             error.source = sql.source
+        if sql.at is None and isinstance(error, EngineError) and error.span is not None:
+            error.hint = self._near_connection(sql.source[error.span[0] :]) or error.hint
         if sql.at is not None:
-            where = f"the query runs in {sql.at}, in the SQL of {self._places.engine(sql.at).dialect}"
+            where = f"the query runs in {sql.at}, in the SQL of {self.places.engine(sql.at).dialect}"
             error.hint = f"{error.hint}\n{where}" if error.hint else where
         return _without_internals(error)
+
+    def _near_connection(self, text: str) -> str | None:
+        """What a name before a dot may have meant, where a text begins with one that is nearly a connection's."""
+        known = self.places.known()
+        name, dot = [*islice(scan(text), 2), None, None][:2]
+        if name is None or dot is None or dot.text != "." or name_value(name).lower() in known:
+            return None
+        near = nearest(name_value(name), known.values())
+        return f"did you mean {near}.…? {near} is a connection" if near else None
+
+
+def _needing(query: str, piece: Piece) -> Piece:
+    """A connection's table, of which only the columns and rows are brought that the query names."""
+    if not isinstance(piece, TablePiece) or not isinstance(piece.table, ConnectionTable):
+        return piece
+    names, filters = named_columns(query, piece.name), pushed_filters(query, piece.name)
+    return replace(piece, table=replace(piece.table, names=names, filters=filters))
 
 
 def _computed(piece: TablePiece, parameters: Any) -> pa.Table | pa.RecordBatchReader:
     if piece.table is None:
         raise InternalError(f"the table {piece.name} has nothing to compute")
     return piece.table.compute(parameters)
+
+
+def noting(batches: Generator[pa.RecordBatch, None, None], errors: list[Error]) -> Generator[pa.RecordBatch, None, None]:
+    """The same batches; an error of reading them is noted, since a database that reads them tells its text alone."""
+    with closing(batches):
+        try:
+            yield from batches
+        except Error as error:
+            errors.append(error)
+            raise
+
+
+def _noted(rows: pa.Table | pa.RecordBatchReader, errors: list[Error]) -> pa.Table | pa.RecordBatchReader:
+    import pyarrow as pa
+
+    if isinstance(rows, pa.Table):
+        return rows
+    return pa.RecordBatchReader.from_batches(rows.schema, noting((batch for batch in rows), errors))
+
+
+@contextmanager
+def _told_instead(noted: list[Error]) -> Iterator[None]:
+    """An error that was noted takes the place of the one that the database makes of it."""
+    try:
+        yield
+    except Error:
+        if noted:
+            raise noted[0] from None
+        raise
 
 
 def _again(batches: list[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
@@ -213,8 +277,11 @@ def _without_internals(error: Error) -> Error:
     udf = re.search(r"Python exception occurred while executing the UDF: (\w+): (.*)", error.message)
     if udf is None:
         return error
-    cls = getattr(errors, udf[1], InternalError)
-    if not issubclass(cls, Error):
+    module = re.match(r"No module named '([\w.]+)'", udf[2]) if udf[1] == "ModuleNotFoundError" else None
+    if module is not None:
+        return missing_extra(ModuleNotFoundError(name=module[1]))
+    cls = getattr(errors, udf[1], None)
+    if not isinstance(cls, type) or not issubclass(cls, Error):
         cls, message = InternalError, f"the function of a model failed: {udf[1]}: {udf[2]}"
     else:
         message = udf[2]

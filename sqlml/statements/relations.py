@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,16 +16,14 @@ from sqlml.algorithms.options import all_options, expectation
 from sqlml.catalog import Resource
 from sqlml.catalog import tables as t
 from sqlml.catalog.store import Catalog
-from sqlml.home import endpoint_url
+from sqlml.job_folder import EVENTS, LOG
 from sqlml.registry import get, get_algorithm, names
+from sqlml.statements.endpoint_relations import Rows, States, change_rows, endpoint_rows, key_rows, option_rows
+from sqlml.statements.log_relations import FileRelation, log_relations
 
 TAGS = "MAP(VARCHAR,VARCHAR)"
 LAST_EVENTS = 4096
 """Bytes at the end of a job's events in which its last step and stage are looked for."""
-
-Rows: TypeAlias = list[dict[str, Any]]
-States: TypeAlias = Callable[[], tuple[str | None, Mapping[str, tuple[str, str | None]]]]
-"""The endpoint server's base URL (None: not running) and the state of each endpoint."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,28 @@ _RELATIONS = (
     _Listed("logs", "job BIGINT, line BIGINT, text VARCHAR", lambda catalog, _: _logs(catalog)),
     _Listed(
         "endpoints",
-        "endpoint VARCHAR, version VARCHAR, url VARCHAR, state VARCHAR, error VARCHAR, owner VARCHAR, created_at TIMESTAMP",
-        lambda catalog, states: _endpoints(catalog, states),
+        "endpoint VARCHAR, version VARCHAR, role VARCHAR, traffic BIGINT, url VARCHAR, state VARCHAR, error VARCHAR, "
+        "requests BIGINT, errors BIGINT, latency_p50 DOUBLE, latency_p99 DOUBLE, queue BIGINT, replicas BIGINT, "
+        "runtime VARCHAR, rollout VARCHAR, look_ups VARCHAR[], options VARCHAR, revision BIGINT, owner VARCHAR, "
+        "created_at TIMESTAMP",
+        endpoint_rows,
+    ),
+    _Listed(
+        "endpoint_options",
+        "endpoint VARCHAR, option VARCHAR, value VARCHAR, own BOOLEAN, values VARCHAR, description VARCHAR",
+        lambda catalog, _: option_rows(catalog),
+    ),
+    _Listed(
+        "endpoint_changes",
+        "endpoint VARCHAR, revision BIGINT, reason VARCHAR, versions VARCHAR, rollout VARCHAR, options VARCHAR, "
+        "undone BOOLEAN, owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, _: change_rows(catalog),
+    ),
+    _Listed(
+        "api_keys",
+        "api_key VARCHAR, prefix VARCHAR, endpoints VARCHAR[], rate_limit DOUBLE, secrets BIGINT, expires_at TIMESTAMP, "
+        "owner VARCHAR, created_at TIMESTAMP",
+        lambda catalog, _: key_rows(catalog),
     ),
     _Listed("algorithms", "algorithm VARCHAR, task VARCHAR, library VARCHAR, description VARCHAR", lambda *_: _algorithms()),
     _Listed(
@@ -139,9 +157,9 @@ _RELATIONS = (
 )
 
 
-def relations(catalog: Catalog, states: States) -> tuple[Relation, ...]:
+def relations(catalog: Catalog, states: States) -> tuple[Relation | FileRelation, ...]:
     """Every relation of a catalog."""
-    return tuple(_of_catalog(listed, catalog, states) for listed in _RELATIONS)
+    return (*(_of_catalog(listed, catalog, states) for listed in _RELATIONS), *log_relations(catalog.home))
 
 
 def _of_catalog(listed: _Listed, catalog: Catalog, states: States) -> Relation:
@@ -270,7 +288,7 @@ def _jobs(catalog: Catalog) -> Rows:
 
 def _progress(catalog: Catalog, job: Mapping[str, Any]) -> str | None:
     """``training 83/100``: the last that a running job has told."""
-    path = catalog.home.jobs / str(job["id"]) / "events.jsonl"
+    path = catalog.home.jobs / str(job["id"]) / EVENTS
     if job["state"] != "running" or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -292,30 +310,10 @@ def _progress(catalog: Catalog, job: Mapping[str, Any]) -> str | None:
 def _logs(catalog: Catalog) -> Rows:
     rows: Rows = []
     for job in catalog.rows(sa.select(t.jobs.c.id).order_by(t.jobs.c.id)):
-        path = catalog.home.jobs / str(job["id"]) / "job.log"
+        path = catalog.home.jobs / str(job["id"]) / LOG
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             rows += [{"job": job["id"], "line": number, "text": text} for number, text in enumerate(lines, 1)]
-    return rows
-
-
-def _endpoints(catalog: Catalog, states: States) -> Rows:
-    desired = catalog.endpoints()
-    base, known = states() if desired else (None, {})
-    rows: Rows = []
-    for endpoint in desired:
-        state, error = known.get(endpoint.name.lower(), ("loading", None)) if base else ("stopped", None)
-        rows.append(
-            {
-                "endpoint": endpoint.name,
-                "version": f"{endpoint.model}@{endpoint.version}",
-                "url": endpoint_url(base, endpoint.name) if base else None,
-                "state": state,
-                "error": error,
-                "owner": endpoint.owner,
-                "created_at": endpoint.created_at,
-            }
-        )
     return rows
 
 

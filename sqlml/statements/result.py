@@ -35,7 +35,7 @@ def stream_result(stream: Stream, footer: str | None = None) -> Result:
     return Result(stream.columns, stream.schema, stream.batches, footer=footer)
 
 
-_SQL_NAMES = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN"}
+_SQL_NAMES = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "timestamp[us]": "TIMESTAMP"}
 
 
 def rows_result(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]], footer: str | None = None) -> Result:

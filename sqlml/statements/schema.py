@@ -1,22 +1,24 @@
 """The schema ``sqlml`` inside the database: live views over the catalog.
 
 Where the database calls Python functions, an attached in-memory database holds one view per relation; each reads a function that
-returns the rows as a list of structs, so the rows are those of the moment, also in views of the user's own on top of them.
-Nothing is written to the user's file.  Elsewhere a relation is copied for the statement that reads it.
+returns the rows as a list of structs, so the rows are those of the moment, also in views of the user's own on top of them.  Of a
+relation that lies in files the function returns their paths, and the database reads them itself.  Nothing is written to the
+user's file.  Elsewhere a relation is copied for the statement that reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from sqlml_dialect import quote_identifier
 
-from sqlml.contracts import Engine
-from sqlml.statements.home import calls_functions
+from sqlml.contracts import HomeEngine, Notice
+from sqlml.statements.log_relations import FileRelation
+from sqlml.statements.own_database import calls_functions
 from sqlml.statements.relations import TAGS, Relation
 
 PREFERRED = "sqlml"
@@ -24,7 +26,7 @@ OTHERWISE = "sqlml_catalog"
 
 
 def install_schema(
-    engine: Engine, relations: Sequence[Relation], catalog_url: str, wanted: str | None, notice: Callable[[str], None]
+    engine: HomeEngine, relations: Sequence[Relation | FileRelation], catalog_url: str, wanted: str | None, notice: Notice
 ) -> str:
     """Make the schema, where it can be live; its name: ``wanted``, else ``sqlml`` unless the user has one of that name."""
     schema = wanted or PREFERRED
@@ -40,9 +42,14 @@ def install_schema(
     for relation in relations:
         function = f"__sqlml_{mark}_{relation.name}"
         fields = ", ".join(f"{quote_identifier(name)} {sql_type}" for name, sql_type in relation.columns)
-        engine.create_function(function, relation.rows, [], f"STRUCT({fields})[]", arrow=False)
         view = f"{quote_identifier(schema)}.main.{quote_identifier(relation.name)}"
-        engine.define(f"CREATE VIEW IF NOT EXISTS {view} AS SELECT unnest({quote_identifier(function)}(), max_depth := 2)")
+        if isinstance(relation, FileRelation):
+            engine.create_function(function, relation.sql, [], "VARCHAR", arrow=False)
+            rows = f"SELECT * FROM query({quote_identifier(function)}())"  # noqa: S608
+        else:
+            engine.create_function(function, relation.rows, [], f"STRUCT({fields})[]", arrow=False)
+            rows = f"SELECT unnest({quote_identifier(function)}(), max_depth := 2)"
+        engine.define(f"CREATE VIEW IF NOT EXISTS {view} AS {rows}")
     return schema
 
 
@@ -61,14 +68,16 @@ _ARROW = {
 class RelationTable:
     """A relation as it is at the moment, to be copied into the database for one statement."""
 
-    relation: Relation
+    relation: Relation | FileRelation
 
     def empty(self, parameters: Any) -> pa.Table:
         """Its columns."""
         return self._table([])
 
-    def compute(self, parameters: Any) -> pa.Table:
+    def compute(self, parameters: Any) -> pa.Table | pa.RecordBatchReader:
         """Its rows now."""
+        if isinstance(self.relation, FileRelation):
+            return self.relation.reader()
         return self._table(self.relation.rows())
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:

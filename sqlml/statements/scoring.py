@@ -18,12 +18,11 @@ from sqlml.errors import BindError, BundleError, TrainingDataError, listing
 from sqlml.evaluation.scores import Measured, heldout_scores, score_batches
 from sqlml.evaluation.subject import Subject
 from sqlml.features.dataset import read_arrow
+from sqlml.job_folder import HELDOUT_ROWS, SAMPLE_ROWS
 from sqlml.plan import TrainPlan
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.result import Result
 from sqlml.types import Column, Task, kind_of_arrow, sql_type
-
-HELDOUT, SAMPLE = "heldout.arrow", "sample.arrow"
 
 
 def check_threshold(version: Version, source: str, span: Span) -> None:
@@ -58,7 +57,7 @@ def subject_of(version: Version, catalog: Catalog, load: Callable[[Version], Mod
         load_model=partial(load, version),
         load_outcome=partial(catalog.outcome, version.uid),
         load_plan=partial(_plan, catalog, version),
-        load_sample=partial(_read, catalog, version, SAMPLE),
+        load_sample=partial(_read, catalog, version, SAMPLE_ROWS),
     )
 
 
@@ -81,9 +80,9 @@ def measured_heldout(subject: Subject, version: Version, catalog: Catalog, sourc
             f"{version.name} was trained without held-out rows: there are none to measure it on", source=source, span=span,
             hint=f"give rows: {what}",
         )  # fmt: skip
-    table = _read(catalog, version, HELDOUT)
+    table = _read(catalog, version, HELDOUT_ROWS)
     if table is None:
-        path = catalog.home.jobs / str(version.job_id) / HELDOUT
+        path = catalog.home.jobs / str(version.job_id) / HELDOUT_ROWS
         raise BundleError(f"the held-out scores of {version.name} are missing: {path}", hint=f"give rows: {what}")
     return heldout_scores(subject.model, table)
 

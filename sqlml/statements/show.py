@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import reduce
 
-from sqlml_dialect import DialectError, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
+from sqlml_dialect import DescribeModel, DialectError, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
 from sqlml_dialect.fitted import FittedCall, find_fitted
 from sqlml_dialect.generator import SHOWN
 
@@ -12,26 +13,60 @@ from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
 from sqlml.errors import did_you_mean
 from sqlml.features.fitted import FUNCTIONS
+from sqlml.job_folder import LOG
+from sqlml.statements.describe import run_describe
+from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.jobs import find_job
+from sqlml.statements.log_relations import FileRelation
 from sqlml.statements.queries import Queries
+from sqlml.statements.relations import Relation
 from sqlml.statements.result import Result, rows_result, stream_result
+from sqlml.statements.schema import RelationTable
+from sqlml.types import Column, kind_of_arrow
+
+
+def show_handlers(queries: Queries, catalog: Catalog, schema: str) -> Handlers:
+    """SHOW and DESCRIBE."""
+    return {
+        Show: Handler(lambda n, p: run_show(n, p.source, queries, catalog, schema)),
+        ShowLogs: Handler(lambda n, p: run_show_logs(n, p.source, catalog)),
+        ShowCreateModel: Handler(lambda n, p: run_show_create(n, p.source, catalog)),
+        DescribeModel: Handler(lambda n, p: run_describe(n, p.source, catalog)),
+    }
 
 
 def run_show(node: Show, source: str, queries: Queries, catalog: Catalog, schema: str) -> Result:
     """``SHOW x`` is ``SELECT * FROM sqlml.x``.  LIKE filters by name, whatever the case: of runs the model's, of jobs the model's
     or the kind.
     """
+    wanted = None if node.model is None else resolve_model(catalog, node.model, source).model
+    copied = queries.copied_relation(node.subject)
+    if copied is not None:
+        return _shown(copied, wanted, node)
     relation = f"{quote_identifier(schema)}.main.{quote_identifier(node.subject)}"
-    conditions = []
-    if node.model is not None:
-        version = resolve_model(catalog, node.model, source)
-        conditions.append(f"model = {quote_string(version.model)}")
+    conditions = [] if wanted is None else [f"model = {quote_string(wanted)}"]
     if node.like is not None:
         like = (f"{column} ILIKE {quote_string(node.like)}" for column in NAME_COLUMNS[node.subject])
         conditions.append(f"({' OR '.join(like)})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     text = f"SELECT * FROM {relation}{where}"  # noqa: S608
     return stream_result(queries.run_bound(text, (0, len(text))))
+
+
+def _shown(relation: Relation | FileRelation, model: str | None, node: Show) -> Result:
+    """The same of a relation that the database itself does not have: it is asked for nothing, not even a temporary table."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = RelationTable(relation).compute(())
+    table = rows if isinstance(rows, pa.Table) else rows.read_all()
+    if model is not None:
+        table = table.filter(pc.equal(table["model"], model))
+    if node.like is not None:
+        matches = [pc.match_like(table[name], node.like, ignore_case=True) for name in NAME_COLUMNS[node.subject]]
+        table = table.filter(reduce(pc.or_kleene, matches))
+    columns = tuple(Column(name, sql_type, kind_of_arrow(table.schema.field(name).type)) for name, sql_type in relation.columns)
+    return Result(columns, table.schema, (batch for batch in table.to_batches()))
 
 
 NAME_COLUMNS = {
@@ -44,6 +79,7 @@ NAME_COLUMNS = {
     "runners": ("runner",),
     "connections": ("connection",),
     "functions": ("function", "model"),
+    "api_keys": ("api_key",),
 }
 _VERSIONS = "VERSIONS OF m"
 
@@ -62,6 +98,8 @@ def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | N
         return f"write SHOW {_VERSIONS}"
     if words[1].upper() in ("FUNCTIONS", "DEPLOYED"):
         return f"write SHOW {SHOWN['functions']} for those of models"
+    if words[1].upper() in ("KEYS", "API", "APIKEYS"):
+        return f"write SHOW {SHOWN['api_keys']}"
     subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS if subject not in SHOWN)
     near = did_you_mean(words[1], [*subjects, "LOGS FOR JOB n"])
     return near.replace("mean ", "mean SHOW ") if near else None
@@ -85,7 +123,7 @@ def _every(calls: Iterable[FittedCall]) -> Iterator[FittedCall]:
 
 def run_show_logs(node: ShowLogs, source: str, catalog: Catalog) -> Result:
     """The lines of a job's log."""
-    path = catalog.home.jobs / str(node.job) / "job.log"
+    path = catalog.home.jobs / str(node.job) / LOG
     if not path.is_file():
         find_job(catalog, node.job, source, node.span)  # says where there is none
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []

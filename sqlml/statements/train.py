@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from sqlml_dialect import Option, Query, Span, Train
@@ -15,12 +14,11 @@ from sqlml.binder.train import bind_train
 from sqlml.binder.transform import Models
 from sqlml.catalog import Catalog, Job, Version
 from sqlml.catalog.files import remove_job_rows
-from sqlml.contracts import Event, JobHandle, Runner
-from sqlml.errors import BindError, Error, NotSupportedError, TrainingDataError
+from sqlml.contracts import Follow, OnEvent, Runner, SessionRunner
+from sqlml.errors import Error, TrainingDataError
+from sqlml.job_folder import DOCUMENT, TRAIN_ROWS, VALIDATION_ROWS
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.statements.job_run import (
-    ROWS,
-    VALIDATION_ROWS,
     extraction_sql,
     job_run,
     own_query,
@@ -30,7 +28,7 @@ from sqlml.statements.job_run import (
 )
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
-from sqlml.statements.runners import check_runner, open_runner
+from sqlml.statements.runners import check_job, check_runner, open_runner, runs_where
 from sqlml.statements.train_result import train_result
 
 
@@ -48,7 +46,20 @@ def plan_train(node: Train, parameters: Parameters, queries: Queries, catalog: C
         find=lambda span: queries.find(source, span),
         plan=lambda version: catalog.plan(version.uid),
     )
-    return bind_train(node, parameters, describe, models)
+    plan = bind_train(node, parameters, describe, models)
+    try:
+        runner = open_runner(catalog, plan.runner)
+        places = [queries.bind(source, query.span).at for query in (node.query, node.validate) if query is not None]
+        by_query = not _is_detached(node, runner) and all(runs_where(catalog, place, runner) for place in places)
+        check_job(runner, "train", plan, by_query=by_query)
+    except Error as error:
+        raise located(error, node, source) from None
+    return plan
+
+
+def _is_detached(node: Train, runner: Runner) -> bool:
+    """Whether the job's rows are taken along wherever they lie: see ``SessionRunner``."""
+    return node.asynchronous and isinstance(runner, SessionRunner) and runner.detached() is not None
 
 
 def run_train(
@@ -56,8 +67,8 @@ def run_train(
     parameters: Parameters,
     queries: Queries,
     catalog: Catalog,
-    on_event: Callable[[Event], None],
-    follow: Callable[[JobHandle | None], None],
+    on_event: OnEvent,
+    follow: Follow,
 ) -> Result:
     """Train a new version.  ``follow`` is told the job while it runs, so that another thread can cancel it."""
     plan = plan_train(node, parameters, queries, catalog)
@@ -65,7 +76,7 @@ def run_train(
     queries.tell_if_hidden(plan.model)
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
-            spec = prepare_job(node, plan, parameters, queries, job, on_event, runner)
+            spec = prepare_job(node, plan, parameters, queries, catalog, job, on_event, runner)
             run_job(runner, spec, on_event, follow)
             version, outcome = publish_job(catalog, spec)
     except Error as error:
@@ -78,22 +89,30 @@ def prepare_job(
     plan: TrainPlan,
     parameters: Parameters,
     queries: Queries,
+    catalog: Catalog,
     job: Job,
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
     runner: Runner,
+    *,
+    detached: str | None = None,
 ) -> JobSpec:
-    """Take the rows out of the database, and write the job's document: whoever finds it can run the job, and publish it."""
+    """Take the rows out of the database, and write the job's document: whoever finds it can run the job, and publish it.
+
+    ``detached`` is what ``SessionRunner`` says of a job that another process follows.
+    """
     on_event({"event": "stage", "name": "reading"})
     given: list[str | None] = []
-    for query, name in ((node.query, ROWS), (node.validate, VALIDATION_ROWS)):
+    for query, name in ((node.query, TRAIN_ROWS), (node.validate, VALIDATION_ROWS)):
         sql = None if query is None else extraction_sql(query, plan, parameters.source, queries)
-        own = None if sql is None or query is None else own_query(sql, parameters.within(query.span), runner)
+        own = None
+        if sql is not None and query is not None and detached is None:
+            own = own_query(sql, parameters.within(query.span), runner, catalog)
         given.append(own)
         if query is not None and sql is not None and own is None:
             write_rows(queries.run(sql, parameters.within(query.span)), job.folder / name)
     spec = JobSpec(job.id, "train", job.folder, plan, *given)
     document = json.dumps(spec.to_json(), ensure_ascii=False, default=str)
-    (job.folder / "job.json").write_text(document, encoding="utf-8")
+    (job.folder / DOCUMENT).write_text(document, encoding="utf-8")
     return spec
 
 
@@ -105,13 +124,9 @@ def publish_job(catalog: Catalog, spec: JobSpec) -> tuple[Version, TrainOutcome]
 
 
 def located(error: Error, node: Train, source: str) -> Error:
-    """An error about the data points at the clause that it is about, else at the target."""
-    if isinstance(error, TrainingDataError | BindError):
-        span = _place(error.message, node)
-        return error.located(source, span) if span else error
-    if isinstance(error, NotSupportedError) and node.limit is not None:
-        return error.located(source, node.limit.span)
-    return error
+    """An error of a job points at the clause or option that it is about; one of the data else at the target."""
+    clause = _clause(error.about, node) if error.about else _of_data(error, node)
+    return error if clause is None else error.located(source, clause.span)
 
 
 class _Placed(Protocol):
@@ -121,23 +136,29 @@ class _Placed(Protocol):
     def span(self) -> Span: ...
 
 
-def _place(message: str, node: Train) -> Span | None:
-    """The clause that a message of a job is about."""
-    about: list[tuple[bool, _Placed | None]] = [
-        (message.startswith("weight "), node.weight),
-        (message.startswith("class_weight "), _option(node, "class_weight")),
-        (message.startswith("TUNE"), node.tune),
-        (message.startswith("SPLIT "), node.split),
-        (message.startswith("WARM START "), node.warm_start),
-        (message.startswith("TRANSFORM "), node.transform[0] if node.transform else None),
-        ("VALIDATE ON" in message, node.validate),
-    ]
-    for fits, clause in about:
-        if fits and clause is not None:
-            return clause.span
-    named = [name for name in node.target if re.match(rf"(target )?{re.escape(name.name)}\b", message, re.IGNORECASE)]
-    first = [*named, *node.target][:1]
-    return first[0].span if first else None
+def _clause(about: str, node: Train) -> _Placed | None:
+    """The clause, else the option, of a name; None where the statement has neither."""
+    clauses: dict[str, _Placed | None] = {
+        "algorithm": node.algorithm,
+        "target": next(iter(node.target), None),
+        "weight": node.weight,
+        "split": node.split,
+        "validate": node.validate,
+        "tune": node.tune,
+        "warm_start": node.warm_start,
+        "transform": next(iter(node.transform), None),
+        "limit": node.limit,
+        "runner": node.runner,
+    }
+    return clauses[about] if about in clauses else _option(node, about.lower())
+
+
+def _of_data(error: Error, node: Train) -> _Placed | None:
+    """The target that the values are of, by the beginning of the message; else the first."""
+    if not isinstance(error, TrainingDataError):
+        return None
+    named = [n for n in node.target if re.match(rf"(target )?{re.escape(n.name)}\b", error.message, re.IGNORECASE)]
+    return next(iter([*named, *node.target]), None)
 
 
 def _option(node: Train, name: str) -> Option | None:

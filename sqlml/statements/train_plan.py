@@ -85,13 +85,13 @@ def _extraction(
     pushed = [f"{len(read)} of {count_of(len(columns), 'column')}"] if len(read) < len(columns) else []
     pushed += [f"a sample of {count_of(plan.sample_rows, 'row')} by seed {plan.seed}"] if plan.sample_rows else []
     fields = {
-        "engine": queries.engine_name(sql),
+        "engine": queries.places.engine_name(sql),
         "sql": sql.text,
         "estimated_rows": queries.estimate_rows(sql, parameters.within(query.span)),
         "columns": list(read),
         "left_to_the_database": pushed,
     }
-    return PlanNode(name, fields, call_nodes(parameters.source, query.span, queries, catalog))
+    return PlanNode(name, fields, call_nodes(sql, query.span, queries, catalog))
 
 
 def _data(plan: TrainPlan, columns: Sequence[Column]) -> PlanNode:

@@ -12,19 +12,18 @@ import pyarrow.compute as pc
 
 from sqlml.algorithms.options import all_options, check_options
 from sqlml.contracts import Algorithm
-from sqlml.errors import BindError, TrainingDataError, count_of, did_you_mean, listing
+from sqlml.errors import BindError, TrainingDataError, did_you_mean, listing
 from sqlml.features.dataset import Values
 from sqlml.features.target import encode_classes, find_classes, plain_target, shown
 from sqlml.plan import TargetColumn, TrainPlan
 from sqlml.registry import candidates
+from sqlml.training import rules
 from sqlml.training.record import Record
 from sqlml.training.source import Source, floats
 from sqlml.types import BOOLEAN_WORDS, SQL_TYPE, Kind, Task, label_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -83,21 +82,13 @@ class Aim:
 
 
 def choose_algorithm(target: str, values: Values, two: Sequence[Algorithm]) -> tuple[Algorithm, str]:
-    """Of a classifier and a regressor the one for a target, and the notice that says so.
-
-    Text, boolean or at most two values: the classifier; other numbers: the regressor.
-    """
+    """Of a classifier and a regressor the one for a target, and the notice that says so."""
     plain = _need_plain(target, values)
-    counts = pc.value_counts(pc.drop_null(plain))
-    if not (pa.types.is_integer(plain.type) or pa.types.is_floating(plain.type)) or len(counts) <= 2:
-        ranked = sorted(((c["counts"], c["values"]) for c in counts.to_pylist()), key=lambda item: -item[0])[:5]
-        total = len(plain) - plain.null_count
-        values_of = ", ".join(f"{shown(value)} ({100 * count / total:.1f} %)" for count, value in ranked)
-        more = f", … ({len(counts) - 5} more)" if len(counts) > 5 else ""
-        chosen = next(a for a in two if a.task is Task.CLASSIFICATION)
-        return chosen, f"{target} has the values {values_of}{more}: using {chosen.name}"
-    chosen = next(a for a in two if a.task is Task.REGRESSION)
-    return chosen, f"{target} is a number with {len(counts):,} different values: using {chosen.name}"
+    found = pc.value_counts(pc.drop_null(plain)).to_pylist()
+    counts = sorted(((c["values"], c["counts"]) for c in found), key=lambda item: -item[1])
+    is_number = pa.types.is_integer(plain.type) or pa.types.is_floating(plain.type)
+    known = len(plain) - plain.null_count
+    return rules.choose_algorithm(target, two, counts, len(counts), known, is_number=is_number)
 
 
 def find_aims(
@@ -108,7 +99,7 @@ def find_aims(
     ``start`` are the targets of the version that training goes on from: their classes are the ones that there may be.
     """
     if not source.size:
-        raise TrainingDataError("the query gave no rows: there is nothing to learn from")
+        raise rules.no_rows()
     able = candidates(plan.algorithm)
     if plan.targets:
         known = {target.name: target.classes for target in start}
@@ -122,8 +113,7 @@ def find_aims(
 def _find_aim(plan: TrainPlan, name: str, source: Source, threads: int, record: Record, start: tuple[Any, ...]) -> Aim:
     values = _need_plain(name, source.data.table.column(name))
     if values.null_count == len(values):
-        rows_of = "the only row" if len(values) == 1 else f"all {len(values):,} rows"
-        raise TrainingDataError(f"target {name} is NULL in {rows_of}: there is nothing to learn")
+        raise rules.all_unknown(name, len(values))
     able = candidates(plan.algorithm)
     algorithm = able[0]
     if len(able) > 1:
@@ -135,9 +125,11 @@ def _find_aim(plan: TrainPlan, name: str, source: Source, threads: int, record: 
         return Aim(Learner(algorithm, options, target, plan.seed, threads), _numbers(name, values, algorithm))
     classes = start or find_classes(values)
     y = encode_classes(values, classes)
-    _check_start(name, values, y, start) if start else _check_classes(name, classes, values)
-    whole = all(type(value) is int for value in classes)
-    target = TargetColumn(name, "BIGINT" if whole else SQL_TYPE[source.data.kinds[name]], algorithm.task, classes)
+    if start:
+        _check_start(name, values, y, start)
+    else:
+        rules.check_classes(name, classes, len(classes), len(values) - values.null_count)
+    target = rules.class_target(name, classes, source.data.kinds[name], algorithm.task)
     return Aim(Learner(algorithm, options, target, plan.seed, threads, bool(start)), y)
 
 
@@ -162,15 +154,14 @@ def other_values(learner: Learner, values: Values) -> NDArray[Any]:
 def class_factors(learner: Learner, y: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """What ``class_weight`` makes of each training row's weight; None where it is not asked for.
 
-    ``balanced`` is n / (classes x count), scikit-learn's formula; a class that is not named weighs 1.
+    ``balanced``: see ``rules.balanced``; a class that is not named weighs 1.
     """
     wanted = learner.options.get("class_weight")
     if wanted is None:
         return None
     n = len(learner.classes)
     if wanted == "balanced":
-        counts = np.maximum(np.bincount(y, minlength=n), 1)
-        return np.asarray((len(y) / (n * counts))[y], np.float64)
+        return rules.balanced(np.bincount(y, minlength=n))[y]
     return _class_weights(learner, wanted)[y]
 
 
@@ -188,7 +179,9 @@ def _class_weights(learner: Learner, wanted: Mapping[str, float]) -> NDArray[np.
         index = _class_index(word, names, learner.classes)
         if index is None:
             hint = did_you_mean(word, names) or f"the classes are: {listing(names, 20)}"
-            raise BindError(f"class_weight names the class {word}, which {learner.name} does not have", hint=hint)
+            raise BindError(
+                f"class_weight names the class {word}, which {learner.name} does not have", hint=hint, about="class_weight"
+            )
         weights[index] = weight
     return weights
 
@@ -210,10 +203,7 @@ def _class_index(word: str, names: Sequence[str], classes: Sequence[Any]) -> int
 def _need_plain(target: str, values: Values) -> Values:
     plain = plain_target(values)
     if plain is None:
-        raise TrainingDataError(
-            f"target {target} is of a type that cannot be learnt ({values.type})",
-            hint="make it a number or classes in the query: extract(year FROM …), date_diff('day', …), CASE WHEN … END",
-        )
+        raise rules.unlearnable_type(target, values.type)
     return plain
 
 
@@ -221,38 +211,13 @@ def _numbers(target: str, values: Values, algorithm: Algorithm) -> NDArray[np.fl
     _need_numbers(target, values, algorithm)
     y = floats(values)
     known = y[~np.isnan(y)]
-    if np.isinf(known).any():
-        found = count_of(int(np.isinf(known).sum()), "row")
-        raise TrainingDataError(f"target {target} is infinite in {found}: leave what is infinite out with WHERE")
-    if known.min() == known.max():
-        raise TrainingDataError(f"target {target} has one value only: {known[0]:g}; there is nothing to learn")
+    rules.check_numbers(target, int(np.isinf(known).sum()), known.min(), known.max())
     return y
 
 
 def _need_numbers(target: str, values: Values, algorithm: Algorithm) -> None:
     if pa.types.is_string(values.type):
-        raise TrainingDataError(
-            f"target {target} is text, and {algorithm.name} predicts numbers",
-            hint=f"use a classifier, or TRY_CAST({target} AS DOUBLE) AS {target} in the query",
-        )
-
-
-def _check_classes(target: str, classes: tuple[Any, ...], values: Values) -> None:
-    n, c = len(values) - values.null_count, len(classes)
-    if c == 1:
-        raise one_class(target, classes)
-    if c >= n:
-        raise TrainingDataError(f"target {target} has {c:,} different values in {n:,} rows: there must be more rows than classes")
-    if c > _MOST_CLASSES or (c > 50 and c > n / 2):
-        number = not isinstance(classes[0], str)
-        hint = "use a regressor: USING xgboost_regressor" if number else "choose another target, or group its values with CASE"
-        raise TrainingDataError(f"target {target} has {c:,} different values, too many for classes", hint=hint)
-
-
-def one_class(target: str, classes: Sequence[Any], of: str = "") -> TrainingDataError:
-    """The error for a target of one class; ``of`` says in which rows."""
-    only = f"'{classes[0]}'" if isinstance(classes[0], str) else label_text(classes[0])
-    return TrainingDataError(f"target {target} has one value only{of}: {only}; there is nothing to tell apart")
+        raise rules.text_for_numbers(target, algorithm)
 
 
 def _check_start(target: str, values: Values, y: NDArray[np.int64], classes: Sequence[Any]) -> None:
@@ -263,4 +228,5 @@ def _check_start(target: str, values: Values, y: NDArray[np.int64], classes: Seq
         raise TrainingDataError(
             f"WARM START cannot add classes: {target} has {found}, the version has {names}",
             hint="leave those rows out with WHERE, or train from the start",
+            about="warm_start",
         )

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlml.errors import TrainingDataError, count_of
+from sqlml.errors import TrainingDataError
 from sqlml.features.dataset import Values
 from sqlml.features.split import HELDOUT, TRAINING, UNMARKED, VALIDATION, fold_numbers, latest, read_marks, split_rows
 from sqlml.features.target import nothing_to_measure, shown
 from sqlml.plan import SplitPlan
-from sqlml.training.aims import Aim, Learner, one_class, other_values
+from sqlml.training import rules
+from sqlml.training.aims import Aim, Learner, other_values
 from sqlml.training.record import Record
 from sqlml.training.rows import HeadRows, Rows
 from sqlml.training.source import Source
@@ -70,19 +71,13 @@ def _tell(aim: Aim, source: Source, rows: Rows, split: SplitPlan, alone: bool, r
     unknown = ~_all_rows(aim, source, source.data.order).known
     if unknown.any():
         of = "" if alone else f" for {learner.name}"
-        record.notice(f"{left_out(unknown, 'row', of)} {learner.name} is NULL")
+        left = rules.left_out(int(unknown.sum()), len(unknown), "row", of)
+        record.notice(f"{left} {learner.name} is NULL")
     if alone and learner.classes and rows.y is not None and split.method == "random":
         counts = np.bincount(rows.y, minlength=len(learner.classes))
         single = [shown(learner.classes[i]) for i in np.flatnonzero(counts == 1)]
         if single:
             record.notice(f"{learner.name} has one row only of {', '.join(single[:5])}: it is kept for training")
-
-
-def left_out(mask: NDArray[np.bool_], what: str, of: str = "") -> str:
-    """``1 of 50 rows is left out: its``"""
-    count = int(mask.sum())
-    verb, whose = ("is", "its") if count == 1 else ("are", "their")
-    return f"{count:,} of {count_of(len(mask), what)} {verb} left out{of}: {whose}"
 
 
 # --- the ways to split ------------------------------------------------------------------------------------------------
@@ -114,28 +109,19 @@ def _split_values(source: Source, numbers: NDArray[np.int64], split: SplitPlan) 
 
 def _by_column(source: Source, numbers: NDArray[np.int64], split: SplitPlan, record: Record) -> NDArray[np.int64]:
     marks = read_marks(split.column or "", _split_values(source, numbers, split))
-    record.notice(f"{split.column} says which rows are held out: it is no feature")
-    unmarked = marks == UNMARKED
-    if unmarked.any():
-        record.notice(f"{count_of(int(unmarked.sum()), 'row')} without a {split.column} (NULL): training rows")
-        marks[unmarked] = TRAINING
-    if not (marks == TRAINING).any():
-        raise TrainingDataError(f"SPLIT BY {split.column} leaves no row to train on")
-    if not (marks == HELDOUT).any():
-        record.notice(f"SPLIT BY {split.column} holds no row out")
+    found, counts = np.unique(marks, return_counts=True)
+    rules.tell_marks(split.column or "", dict(zip(found.tolist(), counts.tolist(), strict=True)), record)
+    marks[marks == UNMARKED] = TRAINING
     return marks
 
 
 def _by_time(source: Source, numbers: NDArray[np.int64], split: SplitPlan, record: Record) -> NDArray[np.bool_]:
     values = _split_values(source, numbers, split)
-    record.notice(f"{split.column} says which rows are held out: it is no feature")
     unknown = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0)
-    if unknown:
-        record.notice(f"{count_of(unknown, 'row')} without a {split.column} (NULL): training rows")
+    rules.tell_times(split.column or "", unknown, record)
     held = latest(values, split.fraction)
     if not held.any():
-        what = "is NULL in every row" if unknown == len(values) else "has too few different values to hold out the latest"
-        raise TrainingDataError(f"SPLIT TIME {split.column}: the column {what}", hint="SPLIT RANDOM 0.2 needs no times")
+        raise rules.no_latest(split.column or "", known=unknown < len(values))
     return held
 
 
@@ -144,7 +130,7 @@ def _by_time(source: Source, numbers: NDArray[np.int64], split: SplitPlan, recor
 
 def _other_rows(learner: Learner, other: Source, alone: bool, record: Record) -> Rows:
     if not other.size:
-        raise TrainingDataError("the query of VALIDATE ON gave no rows: there is nothing to measure the model on")
+        raise rules.no_validation_rows()
     rows = Rows(other.data.order, None, None if other.weight is None else other.weight[other.data.order])
     if learner.name is None:
         return rows
@@ -154,9 +140,7 @@ def _other_rows(learner: Learner, other: Source, alone: bool, record: Record) ->
     known = rows.known
     if not known.any():
         raise nothing_to_measure(learner.name, values, learner.classes, " of VALIDATE ON")
-    if not known.all():
-        why = "a class without training rows" if learner.classes else "infinite"
-        record.notice(f"{left_out(~known, 'validation row')} {learner.name} is NULL or {why}")
+    rules.tell_unmeasured(learner.name, int((~known).sum()), len(known), learner.classes, record)
     return rows.pick(known) if alone else rows
 
 
@@ -172,7 +156,7 @@ def arrange(task: HeadTask, source: Source, seed: int, fraction: float, record: 
     learner, plain, valid = task.learner, task.plain, task.marked
     if not learner.stops_early:
         if len(valid) and record:
-            record.notice(f"{learner.algorithm.name} does not stop early here: the validation rows are trained on")
+            rules.tell_trained_on(learner.algorithm, record)
         plain, valid = merge(source, plain, valid), valid.none()
     elif not len(valid):
         plain, valid = plain.divide(fraction, seed + 1, learner.stratifies)
@@ -195,19 +179,14 @@ def _learnable(learner: Learner, rows: HeadRows, record: Record | None) -> tuple
     """Without the classes that have no training row: nothing could be learnt of them, unless an earlier version has."""
     y = rows.train.y
     if learner.name is not None and not len(rows.train):
-        raise TrainingDataError(f"target {learner.name} is NULL in every training row: there is nothing to learn")
+        raise rules.no_training_target(learner.name)
     if not learner.classes or y is None or learner.fixed:
         return learner, rows
-    present = np.unique(y)
-    if len(present) == len(learner.classes):
+    present = rules.learnt_classes(learner.name or "", learner.classes, np.bincount(y, minlength=len(learner.classes)), record)
+    if present is None:
         return learner, rows
     codes = np.full(len(learner.classes), -1)
     codes[present] = np.arange(len(present))
-    gone = [shown(value) for i, value in enumerate(learner.classes) if codes[i] < 0]
     classes = tuple(learner.classes[i] for i in present)
-    if len(classes) == 1:
-        raise one_class(learner.name or "", classes, " in the training rows")
-    if record:
-        record.notice(f"{learner.name} has no training row of {', '.join(gone[:5])}: rows of such a class are not measured")
     valid, held = rows.valid.recoded(codes), rows.held.recoded(codes)
     return learner.with_classes(classes), HeadRows(rows.train.recoded(codes), valid.pick(valid.known), held)

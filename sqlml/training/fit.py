@@ -11,30 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqlml.algorithms.checkpoints import FITS
 from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.algorithms.options import MAX_CATEGORIES
-from sqlml.algorithms.shuffle import deal, file_matrix, release, window_rows
+from sqlml.algorithms.shuffle import deal, file_matrix, in_file, read_blocks, release, window_rows
 from sqlml.bundles.head import Head
 from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, Report, TrainingData
 from sqlml.errors import TrainingDataError
 from sqlml.features.encode import CODES, FeatureEncoder
+from sqlml.job_folder import FITS
 from sqlml.plan import InputColumn
 from sqlml.training.aims import Learner, check_class_weight, class_factors
 from sqlml.training.features import Features, ReadRows
+from sqlml.training.machine import give_back
 from sqlml.training.rows import HeadRows, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MEASURED_ROWS = 1_000_000
+_MEASURED_ROWS = 250_000
 """Training metrics are of at most so many rows (in canonical order, which is as good as random)."""
 
 
-FILE_SHARE = 0.2
-"""A matrix that is larger than this part of the job's memory lies in a file, where the algorithm can do with that."""
+FILE_BYTES = 64 << 20
+"""Smaller matrices lie in memory, whatever the algorithm can do."""
 BATCH = 16 << 20
 """Bytes of rows that are encoded at a time on the way into a file."""
+PREDICTED = 64 << 20
+"""Bytes of a file whose rows are predicted at a time."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,10 @@ def fit_head(
     check_class_weight(learner)
     encoder = start.encoder if start else fit_encoder(learner, features, rows.train.numbers)
     folder = room.folder / FITS / _fit_name(learner, rows)
-    x = encode(encoder, features, rows, validated, room if learner.algorithm.streams else None)
-    predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start, folder), report)
+    x = encode(encoder, features, rows, validated, room, learner.algorithm.streams)
+    give_back()
+    predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start, folder, room), report)
+    give_back()
     predictor.threads = learner.threads  # within the job nobody else computes
     return FittedHead(learner, encoder, predictor, rows, x)
 
@@ -108,14 +113,17 @@ def _no_features(inputs: tuple[InputColumn, ...]) -> TrainingDataError:
     return TrainingDataError(f"{subject} in the training rows: there is nothing to learn from")
 
 
-def encode(encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool, room: Room | None = None) -> Matrices:
+def encode(
+    encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool, room: Room, share: float | None
+) -> Matrices:
     """The feature matrices; those of VALIDATE ON come from their own source.
 
-    ``room``: of an algorithm that reads rows in parts; its matrices lie in files where they are large.
+    ``share``: of an algorithm that reads rows in parts, whose matrices lie in files where they are more than that part of the
+    memory.
     """
     parts = [rows.train.numbers, rows.valid.numbers]
     size = 4 * len(encoder.names) * sum(len(numbers) for numbers in (*parts, rows.held.numbers))
-    if room is not None and size > FILE_SHARE * room.memory:
+    if share is not None and size > max(FILE_BYTES, share * room.memory):
         return _encode_to_files(encoder, features, rows, validated, room)
     if not validated:
         return Matrices(*encoder.transform_rows(features.column, [*parts, rows.held.numbers]))
@@ -177,10 +185,17 @@ def _weight(learner: Learner, rows: Rows) -> NDArray[np.float64] | None:
     return np.asarray(rows.weight * factors)
 
 
-def _spec(learner: Learner, start: Head | None, folder: Path) -> FitSpec:
+def _spec(learner: Learner, start: Head | None, folder: Path, room: Room) -> FitSpec:
     own = {option.name for option in learner.algorithm.options}
     options = {name: value for name, value in learner.options.items() if name in own}
-    return FitSpec(options, learner.seed, learner.threads, start.predictor if start else None, folder)
+    return FitSpec(options, learner.seed, learner.threads, start.predictor if start else None, folder, room.memory)
+
+
+def predicted(head: FittedHead, x: NDArray[np.float32]) -> NDArray[Any]:
+    """A head's raw scores; of rows in a file some at a time."""
+    if not in_file(x) or not len(x):
+        return head.predictor.predict(x)
+    return np.concatenate([head.predictor.predict(rows) for _, rows in read_blocks(x, PREDICTED)])
 
 
 def measure_rows(head: FittedHead, rows: Rows, x: NDArray[np.float32], raw: NDArray[Any] | None = None) -> Metrics:
@@ -188,7 +203,7 @@ def measure_rows(head: FittedHead, rows: Rows, x: NDArray[np.float32], raw: NDAr
     known = rows.known
     if not known.all():
         rows, x, raw = rows.pick(known), x[known], None if raw is None else raw[known]
-    raw = head.predictor.predict(x) if raw is None else raw
+    raw = predicted(head, x) if raw is None else raw
     parameters: Mapping[str, NDArray[Any]] = {} if head.learner.target else head.predictor.parameters()
     return measure(head.learner.task, raw, rows.y, rows.weight, x=x, parameters=parameters)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from sqlml.algorithms.checkpoints import FITS
 from sqlml.contracts import Report
 from sqlml.errors import TrainingDataError
+from sqlml.job_folder import FITS
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan
 from sqlml.training.fit import measure_rows
 from sqlml.training.record import Record, Silent

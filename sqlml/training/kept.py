@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlml.features.target import label_type
+from sqlml.job_folder import HELDOUT_ROWS, SAMPLE_ROWS
 from sqlml.training.features import Features, ReadColumn
 from sqlml.training.fit import FittedHead
 from sqlml.training.rows import Rows
@@ -25,7 +26,6 @@ from sqlml.training.source import Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HELDOUT, SAMPLE = "heldout.arrow", "sample.arrow"
 _SAMPLE_ROWS = 1_000
 
 
@@ -40,7 +40,7 @@ def write_heldout(folder: Path, source: Source, heads: Sequence[FittedHead], raw
         if head.learner.target is not None:
             columns[f"actual_{i}"] = _actual(head, head.rows.held)
         columns[f"raw_{i}"] = _lists(raw)
-    _write(folder / HELDOUT, columns)
+    _write(folder / HELDOUT_ROWS, columns)
 
 
 def _actual(head: FittedHead, rows: Rows) -> pa.Array:
@@ -62,7 +62,7 @@ def write_sample(folder: Path, features: Features, train: NDArray[np.int64], hel
     """Write ``sample.arrow``: of the rows ``held``, or of ``train`` where there are none."""
     column: ReadColumn = features.held(validated) if len(held) else features.column
     numbers = pa.array((held if len(held) else train)[:_SAMPLE_ROWS])
-    _write(folder / SAMPLE, {i.name: column(i.name).take(numbers) for i in features.inputs})
+    _write(folder / SAMPLE_ROWS, {i.name: column(i.name).take(numbers) for i in features.inputs})
 
 
 def _write(path: Path, columns: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -21,6 +22,17 @@ def memory_budget(limit: int | None) -> int:
     import psutil
 
     return limit or int(psutil.virtual_memory().available)
+
+
+def give_back() -> None:
+    """Hand memory that is free in this process, and kept for the next time, back to the system; where the C library is GNU's."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def peak_memory() -> int:
@@ -43,7 +55,7 @@ def library_versions(algorithms: Iterable[Algorithm]) -> dict[str, str]:
 
 
 def _version(name: str) -> str:
-    for distribution in (name, f"{name}-cpu"):
+    for distribution in (name, f"{name}-cpu", f"{name}-gpu"):
         try:
             return metadata.version(distribution)
         except metadata.PackageNotFoundError:

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqlml.algorithms.checkpoints import FITS
 from sqlml.algorithms.metrics import Metrics
 from sqlml.contracts import Report
 from sqlml.errors import count_of
 from sqlml.features.info import feature_info
+from sqlml.job_folder import BUNDLE, FITS
 from sqlml.plan import InputColumn, JobSpec, TrainOutcome
-from sqlml.training.bundle import BUNDLE, write_bundle
+from sqlml.training.bundle import write_bundle
 from sqlml.training.divide import HeadTask, merge
 from sqlml.training.features import model_inputs
-from sqlml.training.fit import FittedHead, measure_rows, train_figures
+from sqlml.training.fit import FittedHead, measure_rows, predicted, train_figures
 from sqlml.training.kept import write_heldout, write_sample
 from sqlml.training.machine import library_versions, peak_memory
 from sqlml.training.record import Record, Silent
@@ -86,7 +86,7 @@ def _measure(fitted: Fitted) -> _Figures:
     metrics: dict[str, dict[str, float | None]] = {}
     raws = []
     for head in fitted.heads:
-        raw = head.predictor.predict(head.x.held)
+        raw = predicted(head, head.x.held)
         raws.append(raw)
         parts = {"train": train_figures(head)}
         if head.rows.held.known.any():
@@ -135,8 +135,10 @@ def _everything(work: Work, task: HeadTask, head: FittedHead) -> HeadTask:
 
 def _trained_rows(work: Work, heads: Sequence[FittedHead]) -> int:
     """How many rows any head was trained on, those for early stopping included."""
-    numbers = [part.numbers for head in heads for part in (head.rows.train, head.rows.valid)]
-    return len(np.unique(np.concatenate(numbers)))
+    seen = np.zeros(work.source.size, bool)
+    for head in heads:
+        seen[head.rows.train.numbers] = seen[head.rows.valid.numbers] = True
+    return int(seen.sum())
 
 
 def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, record: Record, **more: Any) -> TrainOutcome:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
-from sqlml.errors import TrainingDataError, count_of
 from sqlml.features.dataset import Dataset, Values, read_arrow, read_dataset
 from sqlml.plan import TrainPlan
+from sqlml.training import rules
 from sqlml.types import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-TRAIN, VALIDATION = "train.arrow", "validation.arrow"
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,12 @@ def _weights(name: str | None, data: Dataset) -> NDArray[np.float64] | None:
         return None
     values = data.column(name)
     if data.kinds[name] not in (Kind.NUMBER, Kind.BOOLEAN):
-        raise TrainingDataError(f"weight {name} is not a number")
+        raise rules.weight_is_no_number(name)
     weight = floats(values)
-    if np.isnan(weight).any():
-        raise TrainingDataError(
-            f"weight {name} is NULL in {count_of(int(np.isnan(weight).sum()), 'row')}: use coalesce({name}, 1)"
-        )
-    if (weight < 0).any() or np.isinf(weight).any():
-        ends = f"lowest {weight.min():g}, highest {weight.max():g}"
-        raise TrainingDataError(f"weight {name} must be finite and not below 0 ({ends})")
-    if len(weight) and not weight.any():
-        raise TrainingDataError(f"weight {name} is 0 in all rows: there is nothing to learn from")
+    if len(weight):
+        known = weight[~np.isnan(weight)]
+        low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+        rules.check_weights(name, len(weight) - len(known), low, high)
     return weight
 
 

@@ -68,7 +68,7 @@ def tune(work: Work, tasks: tuple[HeadTask, ...], record: Record) -> tuple[tuple
     trials = _run_trials(work, task, plan, make_search(plan, work.plan.seed), record)
     done = [trial for trial in trials if trial.error is None]
     if not done:
-        raise TrainingDataError(f"TUNE: all {count_of(len(trials), 'trial')} failed; the first: {trials[0].error}")
+        raise TrainingDataError(f"TUNE: all {count_of(len(trials), 'trial')} failed; the first: {trials[0].error}", about="tune")
     sign = 1 if plan.maximize else -1
     best = max(done, key=lambda trial: (sign * (trial.metrics[plan.metric] or 0.0), -trial.number))
     _tell(plan, trials, best, record)
@@ -83,7 +83,9 @@ def _with_goal(plan: TunePlan, task: Task) -> TunePlan:
         metric = next(iter(goals))
         return replace(plan, metric=metric, maximize=goals[metric])
     if plan.metric not in goals:
-        raise TrainingDataError(f"TUNE aims at {plan.metric}, which a {task} does not have", hint=f"it has: {', '.join(goals)}")
+        raise TrainingDataError(
+            f"TUNE aims at {plan.metric}, which a {task} does not have", hint=f"it has: {', '.join(goals)}", about="tune"
+        )
     return plan
 
 

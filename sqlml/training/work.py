@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqlml.algorithms.devices import DEVICE, check_device
 from sqlml.algorithms.options import VALIDATION_FRACTION
 from sqlml.bundles.model import Model
 from sqlml.contracts import Report
 from sqlml.errors import listing
 from sqlml.features.profile import profile_notices
+from sqlml.job_folder import TRAIN_ROWS, VALIDATION_ROWS
 from sqlml.plan import JobSpec, SplitPlan, TrainPlan
-from sqlml.registry import candidates
 from sqlml.training.aims import Aim, Learner, find_aims
 from sqlml.training.divide import HeadTask, arrange, divide
 from sqlml.training.features import Features, fit_features, model_inputs
@@ -24,7 +23,7 @@ from sqlml.training.fit import FittedHead, Room, fit_head
 from sqlml.training.machine import available_cores, memory_budget
 from sqlml.training.record import Record
 from sqlml.training.rows import HeadRows
-from sqlml.training.source import TRAIN, VALIDATION, Source, read_source
+from sqlml.training.source import Source, read_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,23 +66,14 @@ def read_work(spec: JobSpec, record: Record) -> Work:
     """Read a job's rows and settle what is to be learnt."""
     plan = spec.train
     threads = plan.limits.threads or available_cores()
-    _check_device(plan)
-    source = read_source(spec.folder / TRAIN, plan, threads)
+    source = read_source(spec.folder / TRAIN_ROWS, plan, threads)
     start = Model.open(Path(plan.start.bundle), plan.start.sha256) if plan.start else None
     targets = [head.manifest.target for head in start.heads if head.manifest.target] if start else []
     aims = find_aims(plan, source, threads, record, targets)
     validated = plan.split.method == "query"
-    other = read_source(spec.folder / VALIDATION, plan, threads, split=False) if validated else None
+    other = read_source(spec.folder / VALIDATION_ROWS, plan, threads, split=False) if validated else None
     room = Room(spec.folder, memory_budget(plan.limits.memory))
     return Work(plan, spec.folder, threads, source, other, start, aims, room)
-
-
-def _check_device(plan: TrainPlan) -> None:
-    """``BindError`` for a GPU that is not there, before anything is read."""
-    for algorithm in candidates(plan.algorithm):
-        wanted = next((str(value) for name, value in plan.options.items() if name.lower() == DEVICE.name), "auto")
-        if DEVICE in algorithm.options and wanted.lower().startswith("cuda"):
-            check_device(wanted.lower(), algorithm.libraries)
 
 
 def divide_work(work: Work, record: Record, split: SplitPlan | None = None) -> tuple[HeadTask, ...]:

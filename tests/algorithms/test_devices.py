@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlml_runners.process import ProcessRunner
 
 from sqlml.algorithms import devices
 from sqlml.algorithms.devices import choose_device, visible_gpus
 from sqlml.errors import BindError
 from sqlml.registry import get_algorithm, names
-from tests.jobs import make_job, people, run
+from tests.jobs import make_job, people
 
 EXCLUDED = ["z", "w", "町", "day", "at", "clock"]
 
@@ -61,11 +62,14 @@ def test_who_has_a_device() -> None:
 
 
 @pytest.mark.skipif(bool(visible_gpus()), reason="there is a GPU here")
-@pytest.mark.parametrize("name", WITH_DEVICE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name.startswith("mlp") else ()) for name in WITH_DEVICE],  # torch loads slowly
+)
 def test_without_a_gpu_training_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
     target = "y" if name.endswith("classifier") else "x"
     spec = make_job(tmp_path, people(60), target, name, exclude=EXCLUDED, options={"device": "cuda"})
     (tmp_path / "train.arrow").unlink()  # it is not even opened
     with pytest.raises(BindError, match=r"device = 'cuda': there is no GPU here \((torch|xgboost) \d") as caught:
-        run(spec)
+        ProcessRunner().submit(spec)
     assert "'auto' takes a GPU where there is one" in (caught.value.hint or "")

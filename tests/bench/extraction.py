@@ -20,7 +20,7 @@ import psutil
 import psycopg
 import pyarrow as pa
 
-from sqlml.engines.postgres import PostgresEngine
+from sqlml.engines.postgres.engine import PostgresEngine
 from tests.servers import new_postgres
 
 COLUMNS = [

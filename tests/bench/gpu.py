@@ -16,7 +16,7 @@ from sqlml.algorithms.options import check_options
 from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, TrainingData
 from sqlml.errors import BindError
 from sqlml.registry import get_algorithm
-from tests.bench.__main__ import make_data
+from tests.bench.tables import make_data
 from tests.jobs import Recorder
 
 CASES: dict[str, dict[str, Any]] = {

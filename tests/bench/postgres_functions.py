@@ -1,7 +1,7 @@
 """``python -m tests.bench postgres_functions``: tree ensembles inside PostgreSQL, written in each way that needs no extension.
 
 Of every way and size: how long it takes to create, the first call of a session, a call alone in its transaction, a row of a
-table, and the memory that a session holds afterwards.  ``case`` is what sqlml makes (``sqlml_udfs.postgres_trees``), the others
+table, and the memory that a session holds afterwards.  ``case`` is what sqlml makes (``sqlml_udfs.postgres.trees``), the others
 are here for comparison only; each is held against the library's own margins.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import psycopg
 import xgboost as xgb
-from sqlml_udfs.postgres_body import Body
-from sqlml_udfs.postgres_encode import Number
-from sqlml_udfs.postgres_text import real, real_text
-from sqlml_udfs.postgres_trees import margins
+from sqlml_udfs.postgres.body import Body
+from sqlml_udfs.postgres.encode import Number
+from sqlml_udfs.postgres.text import real, real_text
+from sqlml_udfs.postgres.trees import margins
 
-from sqlml.exports.boosters import Forest, Tree, read_forest
-from tests.bench.__main__ import FEATURES, make_data
+from sqlml.algorithms.boosters import Forest, Tree, read_forest
+from tests.bench.tables import FEATURES, make_data
 from tests.servers import postgres_url
 
 SIZES = ((10, 3), (10, 6), (10, 8), (100, 3), (100, 6), (100, 8), (500, 3), (500, 6), (500, 8))

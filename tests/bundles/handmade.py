@@ -188,7 +188,7 @@ def make_sort(folder: Path, sort: str) -> str:
     items = {"transformed": _TRANSFORM, "only transform": _FEATURES}.get(sort)
     table = rows_of(sort)
     transform = fit_transform(table, **items) if items else None
-    return make_bundle(folder, table, HEADS[sort], transform=transform, example=table.slice(20, 1).to_pylist()[0])
+    return make_bundle(folder, table, HEADS[sort], transform=transform, example=table.slice(21, 1).to_pylist()[0])
 
 
 def open_sort(folder: Path, sort: str) -> Model:

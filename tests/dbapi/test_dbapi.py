@@ -13,10 +13,11 @@ import pytest
 import sqlml
 
 
-@pytest.fixture(scope="module")
-def memory() -> Iterator[sqlml.Connection]:
-    """A connection in memory, without models."""
-    connection = sqlml.connect()
+@pytest.fixture(scope="module", params=["here", pytest.param("through a server", marks=pytest.mark.slow)])
+def memory(request: pytest.FixtureRequest) -> Iterator[sqlml.Connection]:
+    """A connection in memory, without models; and one through the server of another process."""
+    connection = sqlml.connect() if request.param == "here" else sqlml.connect(request.getfixturevalue("served"))
+    assert (connection.through is None) == (request.param == "here")
     yield connection
     connection.close()
 
@@ -190,3 +191,47 @@ def test_names_for_completion(shared: sqlml.Connection) -> None:
     assert {"age", "job"} <= set(names.columns)
     assert set(names.models) == {"buys", "groups", "spends"}
     assert not [name for name in (*names.tables, *names.columns) if "__sqlml" in name]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("DATE 'infinity'", datetime.date.max),
+        ("TIMESTAMP '-infinity'", datetime.datetime.min),
+        ("DATE '20000-01-01'", "20000-01-01"),
+    ],
+)
+def test_dates_that_python_has_none_of(value: str, expected: object) -> None:
+    with sqlml.connect() as connection:
+        assert connection.execute(f"SELECT 1 AS a, {value} AS d").fetchall() == [(1, expected)]
+
+
+def test_lists_of_dates_that_python_has_none_of() -> None:
+    with sqlml.connect() as connection:
+        with pytest.raises(
+            sqlml.DataError, match="column d is a list or struct with a date or time that Python cannot hold"
+        ) as raised:
+            connection.execute("SELECT [DATE 'infinity'] AS d").fetchall()
+        assert "fetch_arrow_table()" in str(raised.value)
+        assert connection.execute("SELECT [DATE 'infinity'] AS d").fetch_arrow_table().num_rows == 1
+
+
+def test_executemany_inserts_all_rows_or_none() -> None:
+    with sqlml.connect() as connection:
+        connection.execute("CREATE TABLE t (a INTEGER, b VARCHAR, c DECIMAL(9, 2))")
+        rows = [(i, None if i % 7 == 0 else f"name {i}", decimal.Decimal(i) / 4) for i in range(5000)]
+        assert connection.cursor().executemany("INSERT INTO t VALUES (?, ?, ?)", rows).rowcount == 5000
+        assert connection.execute("FROM t ORDER BY a").fetchall() == rows
+        mixed = [(1, "a", 1), ("no number", "b", 2)]  # no Arrow type in common: one by one
+        late = [(1, "a", 1)] * 3000 + [(2**40, "b", 2)]
+        for wrong in (mixed, late):
+            with pytest.raises(sqlml.DataError):
+                connection.cursor().executemany("INSERT INTO t VALUES (?, ?, ?)", wrong)
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (5000,)
+        with pytest.raises(sqlml.Error, match="3 parameters, 2 given"):
+            connection.cursor().executemany("INSERT INTO t VALUES (?, ?, ?)", [(1, "a"), (2, "b")])
+        connection.begin()
+        connection.cursor().executemany("INSERT INTO t (a, b) VALUES (?, ?)", [(-1, "x"), (-2, "y")])
+        connection.cursor().executemany("UPDATE t SET b = ? WHERE a = ?", [("z", -1), ("w", -2)])
+        connection.rollback()
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (5000,)

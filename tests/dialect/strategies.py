@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+import sqlml_dialect as n
 from hypothesis import strategies as st
-from sqlml_dialect import nodes as n
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 ODD_NAMES = "m model target as using select label with if exists top append on by none null random 1a a$b"
@@ -103,7 +103,9 @@ CHANGES = st.one_of(
     st.builds(n.Unset, st.sampled_from(["alias", "tag"]), IDENTS),
     st.just(n.Unset("comment")),
 )
-SUBJECTS = st.sampled_from(["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions"])
+SUBJECTS = st.sampled_from(
+    ["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions", "api_keys"]
+)
 RESOURCES = st.sampled_from(["runner", "connection"])
 FORMATS = st.none() | st.sampled_from(["onnx", "sql", "native", "bundle", "as"])
 STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
@@ -131,10 +133,21 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.Predict: st.builds(n.Predict, MODELS, QUERIES, INTO, OPTIONS, MAYBE, st.booleans()),
     n.ExplainModel: st.builds(n.ExplainModel, MODELS, st.none() | NUMBERS | PLACEHOLDERS, INTO, st.none() | QUERIES),
     n.Deploy: st.builds(n.Deploy, MODELS, MAYBE, OPTIONS, MAYBE),
+    n.DeployQuery: st.builds(n.DeployQuery, IDENTS, QUERIES, OPTIONS),
+    n.RefreshEndpoint: st.builds(n.RefreshEndpoint, IDENTS),
     n.Undeploy: st.builds(n.Undeploy, IDENTS),
     n.DeployFunction: st.builds(n.DeployFunction, MODELS, MAYBE, st.none() | QUALIFIED),
     n.UndeployFunction: st.builds(n.UndeployFunction, QUALIFIED, MAYBE),
-    n.AlterEndpoint: st.builds(n.AlterEndpoint, IDENTS, _some(st.tuples(NUMBERS | MODELS, VALUES))),
+    n.AlterEndpoint: st.builds(
+        n.AlterEndpoint,
+        IDENTS,
+        st.builds(n.SetTraffic, _some(st.tuples(NUMBERS | MODELS, VALUES))) | st.builds(n.SetOptions, OPTIONS),
+    ),
+    n.AlterEndpoints: st.builds(n.AlterEndpoints, OPTIONS),
+    n.EvaluateEndpoint: st.builds(n.EvaluateEndpoint, IDENTS, _some(IDENTS, 0), OPTIONS),
+    n.CreateApiKey: st.builds(n.CreateApiKey, IDENTS, _some(IDENTS, 0), OPTIONS),
+    n.RotateApiKey: st.builds(n.RotateApiKey, IDENTS, OPTIONS),
+    n.DropApiKey: st.builds(n.DropApiKey, IDENTS, st.booleans()),
     n.RollbackEndpoint: st.builds(n.RollbackEndpoint, IDENTS),
     n.Show: st.builds(n.Show, SUBJECTS, like=st.none() | TEXTS | PLACEHOLDERS)
     | st.builds(n.Show, st.just("versions"), MODELS, st.none() | TEXTS | PLACEHOLDERS),
@@ -145,10 +158,12 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.AlterModel: st.builds(n.AlterModel, MODELS, CHANGES),
     n.DropModel: st.builds(n.DropModel, MODELS, st.booleans(), st.booleans()),
     n.Export: st.builds(n.Export, MODELS, TEXTS | PLACEHOLDERS, FORMATS, OPTIONS),
+    n.ExportEndpoint: st.builds(n.ExportEndpoint, IDENTS, TEXTS | PLACEHOLDERS, FORMATS, OPTIONS),
     n.Import: st.builds(n.Import, MODELS, TEXTS | PLACEHOLDERS, OPTIONS),
     n.CreateResource: st.builds(n.CreateResource, RESOURCES, IDENTS, IDENTS, OPTIONS, st.booleans())
     | st.builds(n.CreateResource, RESOURCES, IDENTS, IDENTS, OPTIONS, if_not_exists=st.booleans()),
-    n.DropResource: st.builds(n.DropResource, RESOURCES, IDENTS, st.booleans()),
+    n.DropResource: st.builds(n.DropResource, RESOURCES, IDENTS, st.booleans())
+    | st.builds(n.DropResource, st.just("connection"), IDENTS, st.booleans(), st.booleans()),
 }
 STATEMENTS = st.one_of(*STRATEGIES.values())
 PLANS = st.builds(n.ExplainPlan, STATEMENTS, st.booleans(), st.none() | st.sampled_from(["json", "text"]))

@@ -2,9 +2,9 @@
 
 import duckdb
 import pytest
+import sqlml_dialect as n
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlml_dialect import nodes as n
 from sqlml_dialect import parse, quote_identifier, quote_string, to_sql
 
 from tests.dialect.strategies import PLANS, STATEMENTS, STRATEGIES, TEXTS

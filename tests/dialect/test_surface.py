@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import sqlml_dialect
-from sqlml_dialect import call_nodes, nodes
+from sqlml_dialect import call_nodes, clause_nodes, nodes
 
 PACKAGE = Path(sqlml_dialect.__file__).parent
 FUNCTIONS = {
@@ -28,7 +28,7 @@ TYPES = {"KINDS", "NOWHERE", "TABLE_FUNCTIONS", "Change", "Given", "Node", "Scal
 def test_the_surface_is_chosen() -> None:
     classes = {
         name
-        for module in (nodes, call_nodes)
+        for module in (nodes, clause_nodes, call_nodes)
         for name, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module.__name__
     }

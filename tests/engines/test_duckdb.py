@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sqlml.engines.duckdb import BATCH_ROWS, DuckDBEngine, kind_of_type
+from sqlml.engines.duckdb.engine import BATCH_ROWS, DuckDBEngine
+from sqlml.engines.duckdb.types import kind_of_type
 from sqlml.errors import DatabaseError, EngineError
 from sqlml.types import Kind
 from tests.kits import check_engine

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pytest
 
 from sqlml.contracts import Stream
-from sqlml.engines import spark, spark_stage
-from sqlml.engines.spark import SparkEngine
-from sqlml.engines.spark_types import zone_name
+from sqlml.engines.spark import engine as spark
+from sqlml.engines.spark import stage as spark_stage
+from sqlml.engines.spark.engine import SparkEngine
+from sqlml.engines.spark.types import zone_name
 from sqlml.errors import BindError, Cancelled, DatabaseError, DataError, EngineError, NotSupportedError, OperationalError
 from sqlml.features.dataset import canonical
-from sqlml.spark_text import is_query, masked, with_backticks
+from sqlml.spark_common.text import is_query, masked, with_backticks
 from sqlml.types import Column, Kind
 from tests.kits import check_engine
 from tests.servers import spark_session
@@ -237,12 +238,33 @@ def test_errors_point_into_the_query(
     assert (None if span is None else text[slice(*span)].strip('"')) == (pointed and pointed.strip('"'))
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("SELECT * FROM nearly_right", "did you mean nearly_rihgt?"),
+        ("SELECT * FROM near_schema.nearly_right", "did you mean near_schema.nearly_rihgt?"),
+        ("SELECT * FROM nare_schema.nearly_right", "did you mean near_schema.nearly_right?"),
+        ("CREATE TABLE nare_schema.t (a INT)", "did you mean spark_catalog.near_schema?"),
+        ("SELECT * FROM zzzzzz", "Verify the spelling"),
+    ],
+)
+def test_the_nearest_table(engine: SparkEngine, text: str, hint: str) -> None:
+    engine.run("CREATE SCHEMA IF NOT EXISTS near_schema")
+    for table in ("nearly_rihgt", "near_schema.nearly_rihgt"):
+        engine.run(f"CREATE TABLE IF NOT EXISTS {table} (a INT) USING parquet")
+    with pytest.raises(EngineError, match="cannot be found") as caught:
+        list(engine.run(text).batches)
+    assert hint in (caught.value.hint or "")
+
+
 def test_what_fails_while_running_is_told_then(engine: SparkEngine) -> None:
     stream = engine.run("SELECT 1 / id AS x FROM range(3)")
     with pytest.raises(DataError, match="Division by zero"):
         list(stream.batches)
     with pytest.raises(EngineError, match="`nix` cannot be found"):
         engine.bind("INSERT INTO nix SELECT 1")
+    with pytest.raises(EngineError, match="`nix` cannot be found"):
+        engine.run("EXPLAIN SELECT * FROM nix")
     engine.bind("CREATE TABLE never_made (a INT)")
     assert engine.table_rows(["never_made"]) is None
 

@@ -13,6 +13,7 @@ from sklearn.calibration import calibration_curve
 import sqlml
 from sqlml.bundles.model import Model
 from sqlml.catalog import Version
+from tests.sessions import session_of
 
 EXACT = 1e-9
 TWO = {
@@ -38,15 +39,18 @@ def column(found: list[dict[str, Any]], name: str) -> NDArray[Any]:
 
 
 def loaded(connection: sqlml.Connection, name: str) -> Model:
-    version: Version = connection.session._catalog.resolve(name)
+    version: Version = session_of(connection)._catalog.resolve(name)
     return Model.open(version.bundle, version.sha256)
 
 
 def truth(connection: sqlml.Connection, name: str) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64] | None]:
-    """What is true of the rows, the probability of the second class, and the weights that EVALUATE uses."""
+    """What is true of the rows, the probability of the second class, and the weights that EVALUATE uses.
+
+    The probabilities by the model itself, whose bits EVALUATE's are: a linear function inside DuckDB sums in another order.
+    """
     table, target, positive = TWO[name]
     weight = "hours_per_week" if name == "adult_linear" else "1"
-    query = f"SELECT {target} = '{positive}' AS y, PREDICT_PROBA({name}, '{positive}') AS p, {weight} AS w FROM {table}"
+    query = f"SELECT {target} = '{positive}' AS y, PREDICT_PROBA({name})['{positive}'] AS p, {weight} AS w FROM {table}"
     found = rows(connection, query)
     weights = column(found, "w").astype(np.float64) if name == "adult_linear" else None
     return column(found, "y"), column(found, "p"), weights
@@ -261,8 +265,8 @@ def test_global_explain_is_the_mean_size_of_xgboosts_contributions(studied: sqlm
     import pyarrow as pa
     import xgboost
 
-    version = studied.session._catalog.resolve("bank_trees")
-    path = studied.session._catalog.home.jobs / str(version.job_id) / "sample.arrow"
+    version = session_of(studied)._catalog.resolve("bank_trees")
+    path = session_of(studied)._catalog.home.jobs / str(version.job_id) / "sample.arrow"
     with pa.memory_map(str(path)) as file:
         sample = pa.ipc.open_file(file).read_all()
     model = loaded(studied, "bank_trees")

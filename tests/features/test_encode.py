@@ -88,10 +88,14 @@ def test_timestamps_give_hour_and_minute_where_they_vary() -> None:
     assert encoder.transform(ready, 2)[1].tolist() == [-3653, 1960, 5, 23, 59]
 
 
-def test_the_ends_of_time_do_not_break() -> None:
-    largest = pa.array([2**63 - 1, -(2**63 - 1), 0], pa.int64()).cast(pa.timestamp("us"))
+def test_infinite_dates_are_missing_and_the_ends_of_time_do_not_break() -> None:
+    infinite = pa.array([2**63 - 1, -(2**63 - 1), 0], pa.int64()).cast(pa.timestamp("us"))
+    assert np.isnan(encode(infinite)[:, 0]).tolist() == [True, True, False]
+    infinite = pa.array([2**31 - 1, -(2**31) + 1, 0], pa.int32()).cast(pa.date32())
+    assert np.isnan(encode(infinite)[:, 0]).tolist() == [True, True, False]
+    largest = pa.array([2**63 - 2, -(2**63 - 2), 0], pa.int64()).cast(pa.timestamp("us"))
     assert np.isfinite(encode(largest)).all()
-    assert np.isfinite(encode(pa.array([2**31 - 1, -(2**31) + 1, 0], pa.int32()).cast(pa.date32()))).all()
+    assert np.isfinite(encode(pa.array([2**31 - 2, -(2**31) + 2, 0], pa.int32()).cast(pa.date32()))).all()
 
 
 def test_unseen_categories_are_missing_and_rare_ones_too() -> None:

@@ -16,7 +16,7 @@ from tests.features.transforms import fit, item, one, plan, ready
 ERRORS = {
     "sum(age)": ("sum() is an aggregate: it looks at several rows", "ML.STANDARD_SCALER(x) OVER ()", "sum"),
     "wavg(age, age)": ("an aggregate looks at several rows", "one row", None),
-    "row_number() OVER ()": ("row_number() OVER looks at several rows", "use ML.… OVER ()", "row_number"),
+    "row_number() OVER ()": ("row_number() OVER looks at several rows", "an ML function with OVER ()", "row_number"),
     "avg(age) OVER (ORDER BY age)": ("avg() OVER looks at several rows", "one row", "avg"),
     "unnest([age])": ("unnest makes several rows of one", "list functions", "unnest"),
     "(SELECT max(x) FROM t)": ("a sub-query cannot stand in TRANSFORM", "where there is no database", None),

@@ -115,4 +115,15 @@ def odd_rows(thresholds: dict[str, list[float]]) -> pa.Table:
     add(tags=[None, "b"])
     for number, row in enumerate(rows):
         row["id"] = number
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return _with_infinite_times(pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def _with_infinite_times(table: pa.Table) -> pa.Table:
+    """The rows, and four more whose dates and times are infinite: the ends of their numbers, which Python has no word for."""
+    count = len(table)
+    more = table.slice(0, 4).set_column(0, "id", pa.array(range(count, count + 4), pa.int64()))
+    for name, bits in (("day", 32), ("moment", 64), ("instant", 64)):
+        last = 2 ** (bits - 1) - 1
+        values = pa.array([last, -last, None, last], pa.int32() if bits == 32 else pa.int64())
+        more = more.set_column(SCHEMA.names.index(name), SCHEMA.field(name), values.view(SCHEMA.field(name).type))
+    return pa.concat_tables([table, more])

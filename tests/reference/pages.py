@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,7 +30,7 @@ _BLOCK = re.compile(r"```sql\n(?P<sql>.*?)```\n(?P<output>\n?```text\n(?P<text>.
 _GENERATED = re.compile(r"(<!-- generated: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _TIME = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?"
-_MARK = r"__sqlml_[0-9a-f]{12}_\w+|[0-9a-f]{12,64}"
+_MARK = r"__sqlml_[0-9a-f]{12}_\w+|[0-9a-f]{12,64}|sqlml_[\w-]{4}(?=…)|(?<=__sqlml_linear\()\d+|(?<=__sqlml_trees\()\d+"
 _SIZE = r"\d+(?:\.\d+)? (?:s|ms|MiB)"
 _VOLATILE = re.compile(rf"\b(?:{_TIME}|{_MARK}|{_SIZE}|http://127\.0\.0\.1:\d+)(?!\w)")
 _CHANGING = {
@@ -43,6 +44,9 @@ _CHANGING = {
     "peak_memory",
     "libraries",
     "bundle",
+    "secret",
+    "prefix",
+    "expires_at",
 }
 _CHANGING_ITEMS = {"run", "data", "bundle"}
 
@@ -96,6 +100,9 @@ def _settled(table: pa.Table) -> pa.Table:
     for index, name in enumerate(table.column_names):
         if name in _CHANGING:
             table = table.set_column(index, name, pa.array(["…"] * len(table)))
+        elif name == "url":  # a server's port is any that is free
+            urls = [re.sub(r"^http://127\.0\.0\.1:\d+", "…", url) if url else url for url in table["url"].to_pylist()]
+            table = table.set_column(index, name, pa.array(urls, pa.string()))
     if "item" in table.column_names and "detail" in table.column_names:
         rows = zip(table["item"].to_pylist(), table["name"].to_pylist(), table["detail"].to_pylist(), strict=True)
         details = ["…" if item in _CHANGING_ITEMS and name != "query" else detail for item, name, detail in rows]
@@ -180,6 +187,39 @@ def runners_table() -> str:
     return _options_of({name: get("runner_type", name).options for name in names("runner_type")})
 
 
+def endpoint_options_table() -> str:
+    """Every option of an endpoint."""
+    from sqlml_dialect.generator import size_text
+
+    from sqlml.algorithms.options import expectation
+    from sqlml.endpoint_options import DEPLOY_OPTIONS
+
+    shown: Mapping[str, Callable[[Any], str]] = {
+        "bool": lambda v: str(v).lower(),
+        "size": size_text,
+        "duration": lambda v: f"{v:g} s",
+    }
+    lines = ["| option | default | values | meaning |", "| --- | --- | --- | --- |"]
+    for o in DEPLOY_OPTIONS:
+        default = "" if o.default is None else f"`{shown.get(o.type, str)(o.default)}`"
+        lines.append(f"| `{o.name}` | {default} | {expectation(o)} | {o.doc} |")
+    return "\n".join(lines) + "\n"
+
+
+def shipping_table() -> str:
+    """Every option of every format of EXPORT ENDPOINT."""
+    from sqlml.shipping.shipment import OPTIONS
+
+    lines = ["| option | formats | meaning |", "| --- | --- | --- |"]
+    formats: dict[tuple[str, str], list[str]] = {}
+    for form, options in OPTIONS.items():
+        for o in options:
+            formats.setdefault((o.name, o.doc), []).append(form)
+    for (name, doc), found in formats.items():
+        lines.append(f"| `{name}` | {'all' if len(found) == len(OPTIONS) else ', '.join(found)} | {doc} |")
+    return "\n".join(lines) + "\n"
+
+
 def _options_of(types: Mapping[str, Sequence[OptionSpec]]) -> str:
     lines = ["| type | option | meaning |", "| --- | --- | --- |"]
     lines += [f"| {name} | `{o.name}` | {o.doc} |" for name, options in types.items() for o in options]
@@ -191,4 +231,6 @@ TABLES = {
     "options": options_table,
     "connections": connections_table,
     "runners": runners_table,
+    "endpoint_options": endpoint_options_table,
+    "shipping": shipping_table,
 }

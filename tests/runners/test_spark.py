@@ -20,12 +20,13 @@ import pytest
 from sqlml_runners.spark.cluster import Cluster
 from sqlml_runners.spark.predicting import run_prediction
 from sqlml_runners.spark.runner import SparkRunner
+from sqlml_runners.spark.tables import read_rows
 
-from sqlml import spark_tables
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, EngineError, InternalError, JobCancelled, JobTimeout, NotSupportedError, OperationalError
 from sqlml.plan import JobSpec, Limits, PredictPlan, SplitPlan, TrainOutcome
-from sqlml.spark_tables import write_table
+from sqlml.spark_common import tables as spark_tables
+from sqlml.spark_common.tables import write_table
 from tests.jobs import make_job, people, run, train, write_arrow
 from tests.kits import check_runner
 from tests.servers import spark_session
@@ -369,3 +370,35 @@ def test_what_is_refused(runner: SparkRunner, tmp_path: Path) -> None:
         many.wait(lambda _: None)
     with pytest.raises(NotSupportedError, match="exclude each other"):
         SparkRunner("cluster", {"master": "local[1]", "connect": "sc://localhost"})
+
+
+# --- where rows are staged --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_rows_of_files_are_staged_where_the_option_says_and_go_again(runner: SparkRunner, tmp_path: Path, url: bool) -> None:
+    """Also beside rows that a query reads, and days of long ago; a URL is no folder of the job's."""
+    shared, folder = tmp_path / "shared", tmp_path / "job"
+    folder.mkdir()
+    table = pa.table({"a": [1, 2], "day": [dt.date(1200, 2, 29), None], "at": [dt.time(1, 2, 3), dt.time(0)]})
+    write_arrow(folder / "validation.arrow", table)
+    cluster = Cluster(runner.session(), {"staging": f"file://{shared}" if url else str(shared)}, "cluster")
+    assert read_rows(cluster, "SELECT 1 AS a", folder / "train.arrow").collect()[0]["a"] == 1
+    frame = read_rows(cluster, None, folder / "validation.arrow")
+    assert all(str(shared) in name for name in frame.inputFiles())
+    assert [row["day"] for row in frame.orderBy("a").collect()] == [dt.date(1200, 2, 29), None]
+    assert list(shared.rglob("*.parquet"))
+    cluster.forget()
+    assert not list(shared.rglob("*.parquet"))
+    assert [path.name for path in folder.iterdir()] == ["validation.arrow"]
+
+
+def test_predictions_come_from_a_url(runner: SparkRunner, predict: Predict, tmp_path: Path) -> None:
+    predict(QUERY)
+    [made] = [path.parent for path in tmp_path.rglob("predictions") if path.is_dir()]
+    expected = pq.read_table(made / "predictions").sort_by("id").column("predicted_y")
+    spec = JobSpec.from_json(json.loads((made / "job.json").read_text(encoding="utf-8")))
+    shared = tmp_path / "elsewhere"
+    SparkRunner("cluster", {"staging": f"file://{shared}"}).submit(spec).wait(lambda _: None)
+    assert pq.read_table(made / "predictions").sort_by("id").column("predicted_y").equals(expected)
+    assert not list(shared.rglob("*.parquet"))

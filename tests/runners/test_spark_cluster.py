@@ -88,7 +88,7 @@ def _remove_work(printed: str) -> None:
 SERVER = """
 import os, sys
 from pyspark.sql import SparkSession
-from sqlml.spark_java import find_java
+from sqlml.spark_common.java import find_java
 os.environ["JAVA_HOME"], os.environ["PYSPARK_PYTHON"] = str(find_java()), sys.executable
 session = SparkSession.builder.remote("local[2]").config("spark.sql.shuffle.partitions", "2").getOrCreate()
 print(os.environ.get("SPARK_CONNECT_AUTHENTICATE_TOKEN", ""), flush=True)
@@ -97,7 +97,7 @@ sys.stdin.read()
 CLIENT = """
 import json, sys
 from pathlib import Path
-from sqlml.engines.spark import SparkEngine
+from sqlml.engines.spark.engine import SparkEngine
 from sqlml.errors import Error
 from sqlml.plan import JobSpec
 from sqlml_runners.spark.runner import SparkRunner
@@ -106,6 +106,12 @@ server = {"connect": "sc://localhost:15002"}
 one, two = SparkEngine.open(server), SparkEngine.open(server)
 one.close()
 print(two.table_rows(["range", "nothing"]), [b.num_rows for b in two.run("SELECT 1 AS a").batches])
+wrong = ("SELECT agee FROM (SELECT 1 AS age)", 'SELECT "x" FROM\\n  nowhere', "SELECT 1 FRO t", "SELECT CAST('a' AS INT) AS b")
+for text in wrong:
+    try:
+        list(two.run(text).batches)
+    except Error as error:
+        print(text[slice(*error.span)] if error.span else None, text is error.source)
 two.close()
 print(two.session.is_stopped)
 runner = SparkRunner("server", server)
@@ -146,6 +152,7 @@ def test_spark_connect_predicts_and_says_that_it_does_not_train(tmp_path: Path) 
         assert server.stdin is not None
         server.stdin.close()
         server.wait(30)
-    said = ["None [1]", "True", "done", "TRAIN over Spark Connect does not run on Spark (server)"]
+    carets = ["agee True", "nowhere True", "t True", "CAST('a' AS INT) True"]
+    said = ["None [1]", *carets, "True", "done", "TRAIN over Spark Connect does not run on Spark (server)"]
     assert done.stdout.splitlines() == said, done.stderr[-3000:]
     assert pq.read_table(tmp_path / "predict" / "predictions").num_rows == 300

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sqlml import spark_java
-from sqlml import spark_session as spark_session_module
-from sqlml.engines.spark import SparkEngine
+from sqlml.engines.spark.engine import SparkEngine
 from sqlml.errors import DataError, EngineError, MissingExtra, OperationalError
-from sqlml.spark_errors import spark_errors
-from sqlml.spark_session import open_spark, spark_log
+from sqlml.spark_common import java as spark_java
+from sqlml.spark_common import session as spark_session_module
+from sqlml.spark_common.errors import spark_errors
+from sqlml.spark_common.session import check_spark, open_spark, spark_log
 from tests.servers import spark_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -59,6 +59,44 @@ def test_the_packages_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark", None)
     with pytest.raises(MissingExtra, match="pyspark is not installed"):
         open_spark({})
+
+
+@pytest.mark.parametrize(
+    ("spark", "server", "words"),
+    [
+        ("4.3.0", None, None),
+        ("4.3.1-amzn-0", None, None),
+        ("3.5.1", None, r"the Spark is 3\.5\.1, and pyspark is 4\.3\.0: they must be of one release"),
+        ("4.0.0", None, "they must be of one release"),
+        ("4.0.1", "sc://h:15002", None),
+        (
+            "3.5.1",
+            "sc://h:15002",
+            r"the Spark Connect server at sc://h:15002 is Spark 3\.5\.1, and pyspark 4\.3\.0 does not speak",
+        ),
+        ("5.0.0", "sc://h:15002", "from 4.0 on, below 5"),
+    ],
+)
+def test_versions_of_spark(spark: str, server: str | None, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    if words is None:
+        check_spark(spark, "4.3.0", server)
+        return
+    with pytest.raises(OperationalError, match=words):
+        check_spark(spark, "4.3.0", server)
+
+
+def test_the_session_that_runs_is_asked_for_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = spark_session()
+    monkeypatch.setattr("pyspark.__version__", "4.0.0")
+    monkeypatch.setenv("SPARK_HOME", "/opt/spark")
+    if str(session.version).startswith("4.0"):
+        pytest.skip("the Spark of these tests is 4.0 itself")
+    with pytest.raises(OperationalError, match=r"the Spark of SPARK_HOME \(/opt/spark\) is 4\.") as raised:
+        open_spark({})
+    assert "unset SPARK_HOME" in str(raised.value)
+    monkeypatch.undo()
+    assert open_spark({}) is session
 
 
 def test_one_session_for_all() -> None:

@@ -6,7 +6,6 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sqlml_runners.serving.control import LocalServer
-from sqlml_runners.serving.models import Served, load_served
+from sqlml_runners.serving.served import Served, load_served
 
 from sqlml.bundles.manifest import MANIFEST, file_sha256
-from sqlml.catalog import Catalog, Endpoint, Job, Version
+from sqlml.catalog import Arm, Catalog, Job, Version
 from sqlml.plan import InputColumn, Limits, SplitPlan, TrainOutcome, TrainPlan
 from sqlml.types import Kind, Task
 from tests.bundles.handmade import Learn, make_bundle
@@ -59,7 +58,7 @@ def write_bundle(folder: Path, task: Task, seed: int) -> str:
 
 def served_from(folder: Path) -> Served:
     """A bundle as an endpoint called ``e`` serves it, without a server."""
-    return load_served(Endpoint("e", "m", 1, "u", folder, file_sha256(folder / MANIFEST), "", datetime(2024, 1, 1, tzinfo=UTC)))
+    return load_served("e", Arm("m", 1, "u", folder, file_sha256(folder / MANIFEST), ""))
 
 
 class Place:
@@ -98,8 +97,7 @@ class Place:
 
     def serve(self, version: Version, endpoint: str) -> str:
         """Put a version behind an endpoint and wait until it is warm; the endpoint's URL."""
-        self.catalog.deploy(endpoint, version)
-        return self.server.wait_ready(endpoint, version.version, 20)
+        return self.server.wait_ready(endpoint, self.catalog.deploy(endpoint, version), 20)
 
     def undeploy(self, endpoint: str) -> None:
         """Remove an endpoint and let the server take note."""

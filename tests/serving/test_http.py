@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import select
 import socket
+import subprocess
+import sys
 import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +20,10 @@ import httpx
 import pyarrow as pa
 import pytest
 from sqlml_runners.serving.app import make_app
-from sqlml_runners.serving.models import Models, Served
+from sqlml_runners.serving.hot import Hot
+from sqlml_runners.serving.models import Models, Slot
 from sqlml_runners.serving.openapi import openapi_document
+from sqlml_runners.serving.reception import Reception
 from sqlml_runners.serving.v2 import example_request
 
 from sqlml.bundles.model import Model
@@ -102,7 +106,7 @@ def test_the_answers_are_the_models_own(bank: Place) -> None:
 
 
 def test_v2_health_and_metadata(bank: Place) -> None:
-    assert bank.call("/v2") == (200, {"name": "sqlml", "version": __version__, "extensions": []})
+    assert bank.call("/v2") == (200, {"name": "sqlml", "version": __version__, "extensions": ["binary_tensor_data"]})
     assert bank.call("/v2/health/live") == (200, {"live": True})
     assert bank.call("/v2/health/ready") == (200, {"ready": True})
     for path in ("/v2/models/deposit", "/v2/models/DEPOSIT", "/v2/models/deposit/versions/1"):
@@ -147,6 +151,44 @@ def test_the_example_in_the_docs_works_when_pasted(bank: Place) -> None:
     assert list(row["properties"]) == [column.name for column in INPUTS]
     assert "left out of a row is NULL" in row["description"]
     assert row["properties"]["age"] == {"type": ["number", "null"], "title": "age (BIGINT)"}
+
+
+def pasted(bank: Place, path: str, content: dict[str, Any], kind: str) -> tuple[int, str]:
+    """An example's text, sent as it stands."""
+    text = content[kind]["example"]
+    body = text if isinstance(text, str) else json.dumps(text)
+    request = urllib.request.Request(f"{bank.server.url()}{path}", body.encode(), {"content-type": kind})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.status, answer.read().decode()
+
+
+def test_every_other_example_in_the_docs_works_when_pasted(bank: Place) -> None:
+    paths = bank.call("/openapi.json")[1]["paths"]
+    post = paths[PREDICT]["post"]
+    content, answers = post["requestBody"]["content"], post["responses"]["200"]["content"]
+    assert set(content) == set(answers) == {"application/json", "text/csv", "application/vnd.apache.arrow.stream"}
+    status, answer = pasted(bank, PREDICT, content, "text/csv")
+    assert (status, answer.splitlines()[0]) == (200, answers["text/csv"]["example"].splitlines()[0])
+
+    explain = paths["/models/deposit:explain"]["post"]
+    top = explain["parameters"][0]
+    status, answer = pasted(
+        bank, f"/models/deposit:explain?{top['name']}={top['example']}", explain["requestBody"]["content"], "application/json"
+    )
+    assert status == 200
+    assert len(json.loads(answer)["explanations"]) == 1
+
+    feedback = paths["/models/deposit/feedback"]["post"]
+    status, answer = pasted(bank, "/models/deposit/feedback", feedback["requestBody"]["content"], "application/json")
+    assert (status, json.loads(answer), set(feedback["responses"])) == (202, {"accepted": 1}, {"202", "4XX"})
+
+
+def test_the_lines_for_arrow_in_the_docs_work_when_pasted(bank: Place) -> None:
+    (sample,) = bank.call("/openapi.json")[1]["paths"][PREDICT]["post"]["x-codeSamples"]
+    source = sample["source"].replace("http://127.0.0.1:8080", str(bank.server.url()))
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "predicted_y: string" in done.stdout
 
 
 def test_a_model_with_odd_names_is_served(tmp_path: Path) -> None:
@@ -232,34 +274,42 @@ def test_an_undeployed_endpoint_is_gone(bank: Place) -> None:
     assert "/models/second/predict" not in bank.call("/openapi.json")[1]["paths"]
 
 
-def test_a_fault_of_ours_shows_no_stack(place: Place) -> None:
+def test_a_fault_of_ours_shows_no_stack() -> None:
     class Broken(Models):
-        def get(self, name: str, version: str | None = None) -> Served:
+        def slot(self, name: str) -> Slot:
             raise RuntimeError("secret")
 
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(make_app(Broken(place.catalog)), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-            return await client.post(PREDICT, json={"rows": []})
+    async def nobody(_what: str) -> None:
+        return None
 
-    answer = asyncio.run(ask())
-    assert answer.status_code == 500
-    assert answer.json() == {"error": "internal error of the server; its log (logs/server.log) says more"}
+    async def ask(path: str) -> httpx.Response:
+        models = Broken()
+        transport = httpx.ASGITransport(Hot(make_app(models, nobody), Reception(models)), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return await (client.post(path, json={"rows": []}) if path == PREDICT else client.get(path))
+
+    for path in (PREDICT, "/v2/models/deposit/ready"):
+        answer = asyncio.run(ask(path))
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "internal error of the server; its log (logs/server.log) says more"}
 
 
 def test_health_is_answered_while_a_long_prediction_runs(bank: Place) -> None:
     body = json.dumps({"rows": [EXAMPLE] * 60_000}).encode()
-    longest, done = 0.0, threading.Event()
-
-    def ask() -> None:
-        call(f"{bank.server.url()}{PREDICT}", body)
-        done.set()
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    while not done.is_set():
-        began = time.perf_counter()
+    head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    address = urlsplit(bank.server.url())
+    with socket.create_connection((str(address.hostname), address.port), timeout=60) as long:
+        long.sendall(head + body)
         assert bank.call("/v2/health/live")[0] == 200
-        longest = max(longest, time.perf_counter() - began)
-    thread.join()
-    assert longest < 1
+        assert select.select([long], [], [], 0)[0] == []  # nothing of the long one's answer is there yet
+        assert long.recv(12) == b"HTTP/1.1 200"
+
+
+def test_no_cors_header_is_sent_unless_somebody_asks_for_it(bank: Place) -> None:
+    origin = {"origin": "https://elsewhere.example"}
+    with httpx.Client(base_url=str(bank.server.url())) as client:
+        wish = {**origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+        answers = [client.options(PREDICT, headers=wish), client.options("/v2", headers=wish)]
+        answers += [client.post(PREDICT, headers=origin, json={"rows": [EXAMPLE]}), client.get("/v2", headers=origin)]
+    assert [answer.status_code for answer in answers] == [405, 405, 200, 200]
+    assert not [name for answer in answers for name in answer.headers if name.startswith("access-control-")]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sqlml_runners.serving.outputs import Output
-from sqlml_runners.serving.protocol import BadRequest
+from sqlml_runners.serving.protocol import BadRequest, columns_of
 from sqlml_runners.serving.rows import decode_rows, encode_rows, row_form
 
 from sqlml.plan import InputColumn
@@ -30,7 +30,7 @@ FORM = row_form(
 
 
 def decode(rows: Any) -> dict[str, list[Any]]:
-    columns = decode_rows(FORM, json.dumps({"rows": rows}).encode())
+    columns = columns_of(FORM.inputs, decode_rows(FORM, json.dumps({"rows": rows}).encode()))
     assert {len(array) for array in columns.values()} == {len(rows)}
     return {name: array.to_pylist() for name, array in columns.items()}
 
@@ -40,7 +40,7 @@ def test_values_arrive_in_the_types_of_the_model() -> None:
         "age": 41, "job": "técnico", "Größe in cm": 180.5, "own": True, "day": "2024-05-31", "at": "13:45:00",
         "seen": "2024-05-31 13:45:00", "zoned": "2024-05-31T13:45:00+02:00",
     }  # fmt: skip
-    columns = decode_rows(FORM, json.dumps({"rows": [row]}).encode())
+    columns = columns_of(FORM.inputs, decode_rows(FORM, json.dumps({"rows": [row]}).encode()))
     assert [str(array.type) for array in columns.values()] == [
         "double", "string", "double", "bool", "date32[day]", "time64[us]", "timestamp[us]", "timestamp[us, tz=UTC]",
     ]  # fmt: skip
@@ -108,7 +108,7 @@ ODD = ('say "hi"', "back\\slash", "two\nlines", "nul\0", "🙂")
 def test_inputs_whose_names_json_escapes() -> None:
     form = row_form([InputColumn(name, "DOUBLE", Kind.NUMBER) for name in ODD])
     rows = [{name: i for i, name in enumerate(ODD)}, {ODD[0].upper(): 9}, {}]
-    columns = decode_rows(form, json.dumps({"rows": rows}).encode())
+    columns = columns_of(form.inputs, decode_rows(form, json.dumps({"rows": rows}).encode()))
     assert [array.to_pylist() for array in columns.values()] == [
         [0, 9, None], [1, None, None], [2, None, None], [3, None, None], [4, None, None],
     ]  # fmt: skip
@@ -178,7 +178,7 @@ LISTS = row_form((InputColumn("tags", "VARCHAR[]", Kind.TEXTS), InputColumn("vec
 
 
 def decode_lists(rows: Any) -> dict[str, list[Any]]:
-    columns = decode_rows(LISTS, json.dumps({"rows": rows}).encode())
+    columns = columns_of(LISTS.inputs, decode_rows(LISTS, json.dumps({"rows": rows}).encode()))
     assert [str(array.type) for array in columns.values()] == ["list<item: string>", "list<item: double>"]
     return {name: array.to_pylist() for name, array in columns.items()}
 

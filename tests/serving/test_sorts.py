@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from sqlml_runners.serving.models import Served
 from sqlml_runners.serving.openapi import openapi_document
 from sqlml_runners.serving.protocol import BadRequest
+from sqlml_runners.serving.served import Served
 from sqlml_runners.serving.v2 import example_request
 
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.engines.duckdb.engine import DuckDBEngine
 from sqlml.registry import get
 from sqlml.types import Kind, Task
 from tests.bundles.handmade import HEADS, TABLE, Learn, fit_transform, make_sort, open_bundle, rows_of, same
@@ -134,7 +134,8 @@ def test_the_document_describes_it(serve: Serve, sort: str) -> None:
     assert list(content["schema"]["properties"]["rows"]["items"]["properties"]) == [i.name for i in served.model.inputs]
     answer = post["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["predictions"]["items"]
     assert list(answer["properties"]) == served.model.full_schema.names
-    assert ("/v2/models/e/infer" in paths) == (sort != "lists")
+    infer = paths["/v2/models/e/infer"]["post"]["requestBody"]["content"]["application/json"]
+    assert json.loads(served.infer(json.dumps(infer["example"]).encode()))["outputs"]
 
 
 def test_lists_in_the_document(serve: Serve) -> None:
@@ -155,9 +156,20 @@ def test_a_list_that_does_not_fit(serve: Serve) -> None:
     with pytest.raises(BadRequest, match="vec") as caught:
         asked(serve("lists"), [{"vec": [1, 2, 3, 4]}])
     assert caught.value.status == 422
-    with pytest.raises(BadRequest, match="the model takes lists") as caught:
-        serve("lists").infer(b'{"inputs": []}')
-    assert caught.value.status == 400
+
+
+def test_lists_as_tensors_give_the_same(serve: Serve) -> None:
+    rows: list[dict[str, Any]] = [
+        {"vec": [0.5, -1.0, 2.0], "tags": ["t1", "all"], "n": 0.3},
+        {"vec": [1.5, None, 0.0], "tags": ["t0", "t2"], "n": None},
+    ]
+    tensors = [
+        {"name": "vec", "shape": [2, 3], "datatype": "FP64", "data": [value for row in rows for value in row["vec"]]},
+        {"name": "tags", "shape": [2, 2], "datatype": "BYTES", "data": [row["tags"] for row in rows]},
+        {"name": "n", "shape": [2], "datatype": "FP64", "data": [row["n"] for row in rows]},
+    ]
+    outputs = json.loads(serve("lists").infer(json.dumps({"inputs": tensors}).encode()))["outputs"]
+    assert outputs[0]["data"] == [row["predicted_y"] for row in asked(serve("lists"), rows)]
 
 
 def test_a_row_that_a_transform_cannot_compute(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import sqlml
+from tests.sessions import session_of
 
 QUICK = "TRAIN MODEL {model} TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 3) ASYNC AS FROM people"
 ENDLESS = "TRAIN MODEL {model} TARGET bought EXCLUDE (id, spent) WITH (n_estimators = 1000000) ASYNC AS FROM people"
@@ -143,7 +144,7 @@ def test_what_cannot_be_cancelled(connection: sqlml.Connection, database: Path) 
         with pytest.raises(sqlml.ProgrammingError, match=message) as raised:
             connection.execute(f"CANCEL JOB {number}")
         assert "SHOW JOBS" in (raised.value.hint or "")
-    catalog = connection.session._catalog
+    catalog = session_of(connection)._catalog
     job = catalog.start_job("train", "m", "TRAIN …", "process")
     with pytest.raises(sqlml.NotSupportedError, match=f"job {job.id} is in the hands of a session in this process"):
         connection.execute(f"CANCEL JOB {job.id}")
@@ -191,7 +192,7 @@ def test_a_killed_follower(connection: sqlml.Connection, database: Path, home: P
 def test_a_live_follower_is_no_lost_job(connection: sqlml.Connection, database: Path, home: Path) -> None:
     job = start(connection, "m", ENDLESS)
     with sqlml.connect(database) as other:
-        other.session._catalog.recover()
+        session_of(other)._catalog.recover()
         assert state_of(other, job) == "running"
     connection.execute(f"CANCEL JOB {job}")
 

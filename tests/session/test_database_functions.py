@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 import sqlml
+from tests.sessions import session_of
 
 ROWS = "SELECT id, age, job, balance FROM people ORDER BY id LIMIT 40"
 
@@ -72,7 +73,7 @@ def test_a_catalog_that_fails_leaves_the_database_as_it_was(
     call = f"SELECT guess({', '.join(['%s'] * len(row))})"
     before = client.execute(call, row).fetchall()
     connection.execute("TRAIN MODEL spends USING linear_regression TARGET spent ON inline AS SELECT age, spent FROM people")
-    monkeypatch.setattr(connection.session._catalog, "record_function", fail)
+    monkeypatch.setattr(session_of(connection)._catalog, "record_function", fail)
     with pytest.raises(Broken, match="disk full"):
         connection.execute("DEPLOY MODEL spends@2 TO DATABASE pg AS FUNCTION guess")
     with pytest.raises(Broken, match="disk full"):
@@ -99,7 +100,7 @@ def test_what_cannot_be_put_back_is_a_notice(
 
     if there:
         connection.execute("DEPLOY MODEL spends TO DATABASE pg AS FUNCTION guess")
-    monkeypatch.setattr(connection.session._catalog, "record_function", fail)
+    monkeypatch.setattr(session_of(connection)._catalog, "record_function", fail)
     with pytest.raises(Broken, match="disk full"):
         connection.execute("DEPLOY MODEL spends TO DATABASE pg AS FUNCTION guess")
     [notice] = connection.session.notices

@@ -9,7 +9,7 @@ import pytest
 import sqlml
 from tests.dialect.golden import read_messages
 
-MESSAGES = read_messages("errors/statements.txt")
+MESSAGES = [*read_messages("errors/statements.txt"), *read_messages("errors/deploy_query.txt")]
 
 
 def state(connection: sqlml.Connection) -> list[tuple[object, ...]]:

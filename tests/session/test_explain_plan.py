@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import sqlml
+from tests.sessions import session_of
 
 TRAIN = """TRAIN MODEL m USING xgboost_classifier TARGET bought KEY id EXCLUDE (spent)
-    WITH (n_estimators = 4, class_weight = 'balanced') LIMIT (ROWS 100, TIME '1 min', MEMORY '2 GB') ON inline
+    WITH (n_estimators = 4, class_weight = 'balanced') LIMIT (ROWS 100, TIME '1 min', MEMORY '2 GB') ON process
     AS SELECT * FROM people WHERE age > ?"""
 
 
@@ -61,7 +62,7 @@ def test_train(connection: sqlml.Connection) -> None:
         "option: n_estimators = 4",
         'class weights: "balanced"',
         "learning_rate = 0.3",
-        "runner: inline",
+        "runner: process",
         "limits: 60 s, 1,907 MiB",
         "sample: 100 rows",
     ):
@@ -86,7 +87,7 @@ def test_train_as_json(connection: sqlml.Connection) -> None:
     assert learning["options_given"] == {"n_estimators": 4, "class_weight": "balanced"}
     assert learning["options_default"]["max_depth"] == 6
     assert job == {
-        "node": "job", "kind": "train", "runner": "inline", "type": "inline", "asynchronous": False,
+        "node": "job", "kind": "train", "runner": "process", "type": "process", "asynchronous": False,
         "seconds": 60.0, "memory": 2_000_000_000,
         "threads": None, "sample_rows": 100,
     }  # fmt: skip
@@ -181,7 +182,7 @@ def test_drop_says_what_goes(connection: sqlml.Connection) -> None:
     document = tree(connection, "DROP MODEL buys@2")
     assert (document["goes"], document["stays"], document["refused"]) == (["buys@2"], ["buys@1"], False)
     assert document["views_that_call_the_model"] == ["calls"]
-    connection.session._catalog.deploy("front", connection.session._catalog.resolve("buys", 2))
+    session_of(connection)._catalog.deploy("front", session_of(connection)._catalog.resolve("buys", 2))
     document = tree(connection, "DROP MODEL buys")
     assert (document["goes"], document["endpoints"], document["refused"]) == (["buys@1", "buys@2"], ["front"], True)
     assert tree(connection, "DROP MODEL buys CASCADE")["refused"] is False
@@ -198,7 +199,7 @@ def test_drop_says_what_goes(connection: sqlml.Connection) -> None:
         ("CANCEL JOB 99", "there is no job 99"),
         ("ALTER MODEL buys SET ALIAS champion = 9", "model buys has no version 9"),
         ("COMPARE MODELS buys, spends", "spends@1 cannot be compared with buys@1"),
-        ("ROLLBACK ENDPOINT e", "ROLLBACK ENDPOINT: understood, but this version cannot carry it out yet"),
+        ("ROLLBACK ENDPOINT e", "unknown endpoint e"),
     ],
 )
 def test_a_wrong_statement_has_no_plan(shared: sqlml.Connection, statement: str, message: str) -> None:

@@ -26,7 +26,7 @@ def rows(connection: sqlml.Connection, text: str, values: Any = ()) -> list[dict
 @pytest.mark.parametrize(
     ("path", "form", "files"),
     [
-        ("buys", "bundle", 4),
+        ("buys", "bundle", 5),
         ("buys.tar", "bundle", 1),
         ("buys.tgz", "bundle", 1),
         ("buys.onnx", "onnx", 1),

@@ -151,7 +151,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_held_by_another_process(tmp_path: Path) -> None:
     script = "import sqlml, sys\ntry: sqlml.connect(sys.argv[1])\nexcept sqlml.OperationalError as e: print(e)"
-    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+    with sqlml.connect(tmp_path / "a.duckdb") as connection, sqlml.connect(tmp_path / "a.duckdb"):  # it stays locked
         connection.execute(PEOPLE_MODEL)
         done = run_script(script, tmp_path / "a.duckdb")
         assert connection.execute("SELECT PREDICT(m USING 30 AS a)").fetchone() == (True,)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sqlml
 from sqlml.errors import BindError, Error, NotSupportedError, OperationalError
+from tests.sessions import session_of
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +74,7 @@ def test_the_same_answers_as_in_duckdb(connection: sqlml.Connection, tmp_path: P
     connection.execute(f"EXPORT MODEL buys TO '{tmp_path / 'buys.zip'}' FORMAT bundle")
     with sqlml.connect() as other:
         other.execute(f"IMPORT MODEL buys FROM '{tmp_path / 'buys.zip'}'")
-        other.session._engine.register("people", table)
+        session_of(other)._engine.register("people", table)
         there = other.execute("SELECT id, PREDICT_PROBA(buys, 'yes') AS p FROM people ORDER BY id").fetch_arrow_table()
     assert here["id"] == there["id"]
     assert here["p"].to_pylist() == pytest.approx(there["p"].to_pylist(), abs=1e-6)
@@ -125,6 +128,33 @@ def test_figures_and_explanations(connection: sqlml.Connection) -> None:
     plan = "\n".join(row[0] for row in connection.execute("EXPLAIN PREDICT MODEL buys AS SELECT * FROM people").fetchall())
     assert "postgres" in plan
     assert "batch by batch" in plan
+
+
+def test_a_plan_tells_where_each_model_is_computed(connection: sqlml.Connection) -> None:
+    train(connection)
+    inside = "inside the database, by a function in its own SQL"
+    beside = "here, batch by batch as the rows come from the database"
+    before = "here, before the query runs: its rows are copied into the database"
+
+    def places(statement: str) -> dict[str, str]:
+        [(text,)] = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}").fetchall()
+        return {node["function"]: node["where"] for node in scoring_nodes(json.loads(text))}
+
+    both = "SELECT *, PREDICT(buys) AS p, PREDICT_REASONS(buys) AS why FROM people"
+    assert places(f"PREDICT MODEL buys AS {both}") == {"predict": inside, "predict_reasons": beside, "predict_model": beside}
+    table = "SELECT * FROM ML.PREDICT(MODEL buys, (SELECT *, PREDICT(buys) AS p FROM people)) AS scored"
+    assert places(f"EVALUATE MODEL buys AS {table}") == {"ml.predict": before, "predict": inside}
+    with pytest.raises(NotSupportedError, match="cannot compute a model's answer inside this query"):
+        places(f"EVALUATE MODEL buys AS {both}")
+    with pytest.raises(NotSupportedError, match="cannot compute a model's answer inside this query"):
+        connection.execute(f"EVALUATE MODEL buys AS {both}")
+
+
+def scoring_nodes(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if document["node"] == "scoring":
+        yield document
+    for child in document.get("children", ()):
+        yield from scoring_nodes(child)
 
 
 def test_the_catalog_is_there_to_be_joined(connection: sqlml.Connection) -> None:
@@ -299,6 +329,55 @@ def test_columns_keep_the_servers_types(connection: sqlml.Connection) -> None:
     before, after = (connection.execute(query, [name]).fetchall() for name in ("odd", "typed"))
     assert after[: len(before)] == before
     assert connection.execute("SELECT count(*) FROM odd JOIN typed USING (id, mood, u, j, ip, i, v)").fetchone() == (20,)
+
+
+def test_exact_numbers_and_tables_of_numbers_come_back_as_they_were(connection: sqlml.Connection) -> None:
+    train(connection)
+    connection.execute(
+        "CREATE TABLE odd AS SELECT *, 12345678901234567890.5::numeric AS n, 1.5::numeric(40,20) AS wide, "
+        "ARRAY[[1,2],[3,NULL]] AS grid, ARRAY[]::numeric[] AS none FROM people WHERE id < 20"
+    )
+    query = "SELECT n::text, wide::text, grid::text, none::text, grid[2][1] FROM {} WHERE id = 3"
+    expected = [("12345678901234567890.5", "1.50000000000000000000", "{{1,2},{3,NULL}}", "{}", 3)]
+    for mode in ("", "APPEND", "REPLACE"):
+        connection.execute(f"PREDICT MODEL buys INTO scores {mode} AS SELECT * FROM odd")
+        assert connection.execute(query.format("scores") + " LIMIT 1").fetchall() == expected
+    connection.execute("EXPLAIN MODEL buys INTO reasons AS SELECT * FROM odd")
+    assert connection.execute(query.format("reasons")).fetchall() == expected
+
+
+def test_a_moment_for_a_local_time_is_what_the_clock_shows_in_the_session(connection: sqlml.Connection, postgres: str) -> None:
+    """Inside the server and on this side: 23:30 in New York is 04:30 in UTC."""
+    connection.execute(
+        "CREATE TABLE hours AS SELECT ts, extract(hour FROM ts) < 12 AS early "
+        "FROM (SELECT timestamp '2026-01-01' + i * interval '30 min' AS ts FROM generate_series(0, 479) AS i) AS t"
+    )
+    connection.execute("TRAIN MODEL early USING xgboost_classifier TARGET early WITH (n_estimators = 8) ON inline AS TABLE hours")
+    moments = "SELECT timestamptz '2026-01-05 04:30+00' AS ts UNION ALL SELECT timestamptz '2026-01-05 14:30+00'"
+    for zone, expected in (("America/New_York", [False, True]), ("UTC", [True, False]), ("Asia/Tokyo", [False, False])):
+        connection.execute(f"SET TimeZone = '{zone}'")
+        inside = connection.execute(f"SELECT PREDICT(early) FROM ({moments}) AS m ORDER BY ts").fetchall()
+        here = connection.execute(f"PREDICT MODEL early AS SELECT * FROM ({moments}) AS m ORDER BY ts").fetchall()
+        local = f"SELECT ts::timestamp AS ts FROM ({moments}) AS m"
+        plain = connection.execute(f"SELECT PREDICT(early) FROM ({local}) AS m ORDER BY ts").fetchall()
+        assert [row[0] for row in inside] == [row[1] for row in here] == [row[0] for row in plain] == expected
+
+
+def test_notices_of_the_server_belong_to_the_cursor(connection: sqlml.Connection) -> None:
+    cursor = connection.execute("DO $$ BEGIN RAISE NOTICE 'hello'; RAISE WARNING 'mind'; END $$")
+    assert cursor.notices == ("hello", "warning: mind")
+    connection.execute(
+        "CREATE FUNCTION say(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'row %', i; RETURN i; END $$"
+    )
+    query = "SELECT repeat('x', 1000), CASE WHEN i = 60000 THEN say(i) END FROM generate_series(1, 60000) AS i"
+    rows = connection.execute(query)
+    assert (rows.notices, cursor.notices) == ((), ("hello", "warning: mind"))
+    assert len(rows.fetchall()) == 60_000
+    assert rows.notices == ("row 60000",)  # it came with the last rows
+    with pytest.raises(Error):
+        rows.execute("DO $$ BEGIN RAISE NOTICE 'before'; PERFORM 1 / 0; END $$")
+    assert rows.notices == ("before",)
+    assert rows.execute("SELECT 1").notices == ()
 
 
 def test_replace_leaves_views_alone(connection: sqlml.Connection) -> None:

@@ -242,3 +242,19 @@ def test_explain_plan_runs_nothing(shared: sqlml.Connection) -> None:
     assert "__sqlml" not in str(shared.execute("EXPLAIN PREDICT MODEL buys INTO t AS FROM people").fetchall())
     assert "__sqlml" not in str(shared.execute("EXPLAIN SELECT 1, PREDICT(buys) FROM people").fetchall())
     assert shared.execute("SELECT count(*) FROM sqlml.jobs").fetchone() == jobs
+
+
+def test_infinite_dates_are_missing() -> None:
+    """They have no year: a number for one would be far beyond everything that was learnt."""
+    with sqlml.connect() as connection:
+        connection.execute(
+            "CREATE TABLE days AS SELECT DATE '2020-01-01' + i::INT AS day, TIMESTAMP '2020-01-01' + INTERVAL (i) HOUR AS at, "
+            "i * 2.0 AS y FROM range(200) r(i)"
+        )
+        connection.execute("TRAIN MODEL m USING linear_regression TARGET y ON inline AS FROM days")
+        for sign in ("", "-"):
+            [(found, missing)] = connection.execute(
+                f"SELECT PREDICT(m USING DATE '{sign}infinity' AS day, TIMESTAMP '{sign}infinity' AS at), "
+                "PREDICT(m USING NULL AS day, NULL AS at)"
+            ).fetchall()
+            assert found == missing

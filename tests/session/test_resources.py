@@ -14,8 +14,9 @@ import sqlml
 from sqlml import registry
 from sqlml.connections import connection_fault, resolve_url, secret_in
 from sqlml.contracts import OptionSpec
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.engines.duckdb.engine import DuckDBEngine
 from tests.dialect.golden import read_messages
+from tests.sessions import session_of
 
 MESSAGES = read_messages("errors/resources.txt")
 URL = "postgresql://me@db.example:5433/bank"
@@ -362,21 +363,21 @@ def test_a_runner_runs_jobs_within_its_limits(connection: sqlml.Connection) -> N
 def test_a_runner_with_jobs_stays(database: Path) -> None:
     with sqlml.connect(database) as connection:
         connection.execute("CREATE RUNNER big TYPE process")
-        job = connection.session._catalog.start_job("train", "m", "TRAIN …", "big")
+        job = session_of(connection)._catalog.start_job("train", "m", "TRAIN …", "big")
         for statement in ("DROP RUNNER big", "CREATE OR REPLACE RUNNER big TYPE process"):
             with pytest.raises(sqlml.ProgrammingError, match=rf"1 job of runner big still runs: {job.id}"):
                 connection.execute(statement)
-        connection.session._catalog.end_job(job, "failed", "for no reason")
+        session_of(connection)._catalog.end_job(job, "failed", "for no reason")
         connection.execute("DROP RUNNER big")
 
 
 def test_a_connection_with_functions_stays(connection: sqlml.Connection) -> None:
-    catalog = connection.session._catalog
+    catalog = session_of(connection)._catalog
     connection.execute(f"CREATE CONNECTION pg TYPE postgres WITH (url = '{URL}')")
     catalog.record_function("PG", "public", "buys", catalog.resolve("buys").uid, ["public.buys(age)"])
     with pytest.raises(sqlml.ProgrammingError, match=r"deployed as functions in connection pg: public\.buys") as raised:
         connection.execute("DROP CONNECTION pg")
-    assert raised.value.hint == "UNDEPLOY FUNCTION public.buys FROM DATABASE pg first"
+    assert raised.value.hint == "UNDEPLOY FUNCTION public.buys FROM DATABASE pg first, or DROP CONNECTION pg CASCADE"
     with pytest.raises(sqlml.ProgrammingError, match=r"model buys is deployed as the function public\.buys") as raised:
         connection.execute("DROP MODEL buys")
     assert raised.value.hint == "UNDEPLOY FUNCTION public.buys FROM DATABASE pg first, or DROP MODEL buys CASCADE"
@@ -384,9 +385,42 @@ def test_a_connection_with_functions_stays(connection: sqlml.Connection) -> None
     assert [row[:5] for row in rows] == [("public.buys", "pg", "buys", 1, ["public.buys(age)"])]
     plan = connection.execute("EXPLAIN DROP MODEL buys").fetchall()
     assert "refused, since it is deployed: public.buys" in plan[0][0]
+    plan = connection.execute("EXPLAIN DROP CONNECTION pg").fetchall()
+    assert plan[0][0] == "DROP CONNECTION pg: refused, since models are deployed there: public.buys"
     catalog.forget_function("pg", "public", "buys")
     connection.execute("DROP CONNECTION pg")
     connection.execute("DROP MODEL buys")
+
+
+@pytest.mark.parametrize("statement", ["DROP CONNECTION Pg CASCADE", "DROP MODEL buys CASCADE"])
+def test_cascade_leaves_what_cannot_be_reached(connection: sqlml.Connection, statement: str) -> None:
+    """Nobody is kept from clearing up by a server that is gone."""
+    catalog = session_of(connection)._catalog
+    connection.execute("CREATE CONNECTION pg TYPE postgres WITH (url = 'postgresql://me@127.0.0.1:1/bank')")
+    catalog.record_function("PG", "public", "buys", catalog.resolve("buys").uid, ["public.buys(age)"])
+    plan = connection.execute(f"EXPLAIN {statement}").fetchall()
+    assert "refused: false" in plan[-1][0]
+    with pytest.raises(sqlml.OperationalError, match="Connection refused"):
+        connection.execute("UNDEPLOY FUNCTION public.buys FROM DATABASE pg")
+    connection.execute(statement)
+    [notice] = connection.session.notices
+    assert "Connection refused" in notice
+    assert "public.buys may be there still, and is forgotten" in notice
+    assert connection.execute("SHOW DEPLOYED FUNCTIONS").fetchall() == []
+    connection.execute("DROP CONNECTION IF EXISTS pg")
+
+
+def test_the_schema_of_our_relations_is_no_connection(tmp_path: Path) -> None:
+    with sqlml.connect(tmp_path / "a.duckdb", schema="Ours") as connection:
+        with pytest.raises(sqlml.ProgrammingError, match=r"cannot be called ours: ours\.… is sqlml's own"):
+            connection.execute(f"CREATE CONNECTION ours TYPE postgres WITH (url = '{URL}')")
+        with pytest.raises(sqlml.ProgrammingError, match="cannot be called ours"):
+            connection.execute(f"EXPLAIN CREATE CONNECTION ours TYPE postgres WITH (url = '{URL}')")
+        connection.execute(f"CREATE CONNECTION pg TYPE postgres WITH (url = '{URL}')")
+    with pytest.raises(sqlml.ProgrammingError, match="PG is a connection"):
+        sqlml.connect(tmp_path / "a.duckdb", schema="PG")
+    with sqlml.connect(tmp_path / "a.duckdb") as connection:
+        assert connection.execute("SELECT connection FROM sqlml.connections").fetchall() == [("pg",)]
 
 
 def test_resources_are_refused_inside_a_transaction(memory: sqlml.Connection) -> None:

@@ -31,6 +31,12 @@ def test_the_algorithm_follows_from_the_target(connection: sqlml.Connection, tar
     assert any(f"using {algorithm}" in notice for notice in cursor.notices)
 
 
+def test_ten_rows_are_enough(connection: sqlml.Connection) -> None:
+    """Trees without a single split, which the ONNX converter writes in another form."""
+    train(connection, "TARGET k WITH (n_estimators = 1)", "SELECT i AS a, i % 2 AS k FROM range(10) AS r(i)")
+    assert connection.execute("SELECT count(PREDICT(m)) FROM (SELECT 3 AS a)").fetchone() == (1,)
+
+
 def test_what_is_kept(connection: sqlml.Connection) -> None:
     before = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     text = (

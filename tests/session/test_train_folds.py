@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import sqlml
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import writing
+from tests.sessions import session_of
 
 
 def folds(connection: sqlml.Connection, model: str, query: str = "") -> sqlml.Cursor:
@@ -22,8 +23,8 @@ def imported(connection: sqlml.Connection, tmp_path: Path) -> sqlml.Connection:
     """With ``theirs``: an imported version whose plan asks for a runner that is not there."""
     connection.execute(f"EXPORT MODEL buys TO '{tmp_path / 'theirs'}'")
     connection.execute(f"IMPORT MODEL theirs FROM '{tmp_path / 'theirs'}'")
-    version = connection.session._catalog.resolve("theirs")
-    with writing(connection.session._catalog._engine) as c:
+    version = session_of(connection)._catalog.resolve("theirs")
+    with writing(session_of(connection)._catalog._engine) as c:
         plan = c.execute(sa.select(t.versions.c.plan).where(t.versions.c.uid == version.uid)).scalar_one()
         c.execute(sa.update(t.versions).where(t.versions.c.uid == version.uid).values(plan=plan | {"runner": "theirs"}))
     return connection

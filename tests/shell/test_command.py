@@ -103,7 +103,7 @@ def test_an_error_in_a_file_names_the_line(tmp_path: Path) -> None:
         (("--what",), 2, "unrecognized arguments"),
         (("-f", "none.sql"), 1, "error: cannot read none.sql: No such file or directory"),
         (("no/such/folder/a.duckdb", "-c", "SELECT 1"), 1, "error: "),
-        (("serve", "none.duckdb"), 1, "error: none.duckdb has no models"),
+        (("serve", "no/such/folder/a.duckdb"), 1, "cannot"),
         (("stop", "none.duckdb"), 1, "error: none.duckdb has no models"),
         (("serve",), 2, "DATABASE"),
     ],

@@ -12,7 +12,13 @@ from sqlml.shell.complete import SqlCompleter
 from sqlml.shell.highlight import fragments
 
 NAMES = Names(
-    ("bank", "My table"), ("age", "job", "y"), ("deposit", "deposit@1", "deposit@champion"), ("deposit_api",), ("pg",), ("big",)
+    ("bank", "My table"),
+    ("age", "job", "y"),
+    ("deposit", "deposit@1", "deposit@champion"),
+    ("deposit_api",),
+    ("pg",),
+    ("big",),
+    ("shop",),
 )
 
 
@@ -47,6 +53,26 @@ def offered(text: str) -> list[str]:
         ("UNDEPLOY ENDPOINT ", ["deposit_api"]),
         ("ROLLBACK ENDPOINT ", ["deposit_api"]),
         ("SHOW EN", ["ENDPOINTS"]),
+        ("SHOW AP", ["API KEYS"]),
+        ("DEPLOY MODEL deposit WITH (tr", ["traffic = "]),
+        ("DEPLOY MODEL deposit WITH (auth = ", ["'none'", "'key'"]),
+        ("DEPLOY MODEL deposit WITH (shadow = ", ["true", "false"]),
+        ("ALTER ENDPOINT ", ["deposit_api"]),
+        ("ALTER ENDPOINT deposit_api ", ["SET (", "SET TRAFFIC ("]),
+        ("ALTER ENDPOINT deposit_api SET (rep", ["replicas = "]),
+        ("ALTER ENDPOINT deposit_api SET TRAFFIC (", ["deposit", "deposit@1", "deposit@champion"]),
+        ("ALTER ENDPOINT deposit_api SET TRAFFIC (deposit@1 = 90, deposit@ch", ["deposit@champion"]),
+        ("EVALUATE ENDPOINT ", ["deposit_api"]),
+        ("EVALUATE ENDPOINT deposit_api ", ["BY", "WITH ("]),
+        ("EVALUATE ENDPOINT deposit_api WITH (l", ["last = "]),
+        ("CREATE API KEY ", []),
+        ("CREATE API KEY k F", ["FOR ENDPOINT", "FOR ALL ENDPOINTS"]),
+        ("CREATE API KEY k FOR ENDPOINT ", ["deposit_api"]),
+        ("CREATE API KEY k FOR ENDPOINT deposit_api WITH (r", ["rate_limit = "]),
+        ("ALTER API KEY ", ["shop"]),
+        ("ALTER API KEY shop R", ["ROTATE"]),
+        ("ALTER API KEY shop ROTATE WITH (g", ["grace = "]),
+        ("DROP API KEY ", ["shop"]),
         ("SELECT * FROM ", ["bank", '"My table"', "MODEL", "ML."]),
         ("SELECT * FROM ba", ["bank"]),
         ("TRAIN MODEL m USING xgboost_c", ["xgboost_classifier"]),
@@ -61,7 +87,9 @@ def offered(text: str) -> list[str]:
         ("COMPARE MODELS ", ["deposit", "deposit@1", "deposit@champion"]),
         ("COMPARE MODELS deposit@1, deposit@ch", ["deposit@champion"]),
         ("EXPORT MODEL deposit FOR", ["FORMAT BUNDLE", "FORMAT ONNX", "FORMAT NATIVE", "FORMAT SQL"]),
-        ("EXP", ["EXPLAIN MODEL", "EXPORT MODEL", "EXPLAIN", "EXPLAIN ANALYZE", "EXPORT DATABASE"]),
+        ("EXPORT ENDPOINT ", ["deposit_api"]),
+        ("EXPORT ENDPOINT deposit_api FOR", ["FORMAT DOCKER", "FORMAT KUBERNETES", "FORMAT KSERVE"]),
+        ("EXP", ["EXPLAIN MODEL", "EXPORT MODEL", "EXPORT ENDPOINT", "EXPLAIN", "EXPLAIN ANALYZE", "EXPORT DATABASE"]),
         ("IMPORT MODEL ", ["deposit", "deposit@1", "deposit@champion"]),
         ("CANC", ["CANCEL JOB"]),
         ("ALTER MODEL deposit UNS", ["UNSET ALIAS", "UNSET TAG", "UNSET COMMENT"]),

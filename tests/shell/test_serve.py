@@ -47,7 +47,7 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [*COMMAND, "serve", *arguments, "--port", str(port)]
+    command = [*COMMAND, "serve", *arguments, "--port", "0", "--http-port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as child:
         try:
             yield child, f"http://127.0.0.1:{port}"

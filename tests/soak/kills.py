@@ -146,7 +146,7 @@ def _finish(database: Path) -> int:
     """After all rounds everything must still work."""
     with sqlml.connect(database) as connection:
         connection.execute(TRAIN)
-        [(_, _, url, state)] = connection.execute("DEPLOY MODEL m").fetchall()
+        [(_, _, _, url, state)] = connection.execute("DEPLOY MODEL m").fetchall()
         connection.execute("UNDEPLOY ENDPOINT m")
     if state != "ready":
         print(f"at the end DEPLOY says {state} at {url}")

@@ -14,8 +14,11 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+import xgboost
 from sqlml_runners.process import RESTARTS, ProcessRunner
 
+from sqlml.algorithms import xgboost_matrices
+from sqlml.algorithms.mlp import MlpClassifier
 from sqlml.bundles.model import Model
 from sqlml.contracts import Event
 from sqlml.errors import JobCrashed, TrainingDataError
@@ -109,7 +112,8 @@ def test_rows_in_files_give_the_same_bundle(tmp_path: Path, how: str, monkeypatc
         more = {"transform": ["ML.STANDARD_SCALER(x) OVER () AS s", "町"]}
     seen: list[type] = []
     plain, outcome, _ = trained(tmp_path / "memory", **more)
-    monkeypatch.setattr(fit, "FILE_SHARE", 0)
+    monkeypatch.setattr(fit, "FILE_BYTES", 0)
+    monkeypatch.setattr(MlpClassifier, "streams", 0.0)
     monkeypatch.setattr(fit, "BATCH", 4_000)
     learn = fit._data
 
@@ -126,10 +130,40 @@ def test_rows_in_files_give_the_same_bundle(tmp_path: Path, how: str, monkeypatc
 
 
 def test_other_algorithms_get_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "FILE_SHARE", 0)
+    monkeypatch.setattr(fit, "FILE_BYTES", 0)
     monkeypatch.setattr(fit, "file_matrix", None)  # whoever asked for a file would fail
-    _, outcome, _ = train(tmp_path, people(100), "y", "xgboost_classifier", exclude=["z", "w"], options={"n_estimators": 2})
+    _, outcome, _ = train(tmp_path, people(100), "y", "random_forest_classifier", exclude=["z", "w"], options={"n_estimators": 2})
     assert outcome.rows == 80
+
+
+def _noted(kind: Any, made: list[str]) -> Any:
+    """A class of XGBoost's that notes what is made of it."""
+
+    def make(rows: Any, *given: Any, **more: Any) -> Any:
+        assert isinstance(rows, xgboost.DataIter)
+        made.append(kind.__name__)
+        return kind(rows, *given, **more)
+
+    return make
+
+
+@pytest.mark.parametrize("where", ["file", "disk"])
+@pytest.mark.parametrize("how", ["plain", "validated"])
+def test_trees_from_rows_in_files_are_the_same(tmp_path: Path, where: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``disk``: XGBoost's bins lie there, too."""
+    more: dict[str, Any] = {"validation": people(100, seed=5)} if how == "validated" else {}
+    more |= {"exclude": ["z"], "weight": "w", "options": {"n_estimators": 5, "early_stopping_rounds": 3}}
+    _, outcome, _ = train(tmp_path / "memory", people(), "y", "xgboost_classifier", **more)
+    monkeypatch.setattr(fit, "FILE_BYTES", 0)
+    monkeypatch.setattr(xgboost_matrices, "PIECE", 2_000)
+    monkeypatch.setattr(xgboost_matrices, "BINS_SHARE", 1.0 if where == "file" else 0.0)
+    made: list[str] = []
+    for kind in ("QuantileDMatrix", "ExtMemQuantileDMatrix"):
+        monkeypatch.setattr(xgboost, kind, _noted(getattr(xgboost, kind), made))
+    _, again, _ = train(tmp_path / "files", people(), "y", "xgboost_classifier", **more)
+    assert made == [{"file": "QuantileDMatrix", "disk": "ExtMemQuantileDMatrix"}[where]] * 3
+    assert again.bundle_sha256 == outcome.bundle_sha256
+    assert again.metrics == outcome.metrics
 
 
 # --- killed processes -------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 from sqlml_dialect import quote_identifier
-from sqlml_udfs.postgres import PostgresTarget
-from sqlml_udfs.postgres_text import TYPES
+from sqlml_udfs.postgres.target import PostgresTarget
+from sqlml_udfs.postgres.text import TYPES
 
 from sqlml.bundles.model import Model
 from sqlml.contracts import Stream

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sqlml_dialect import quote_identifier
-from sqlml_udfs.duckdb_arrow import DuckDBTarget
+from sqlml_udfs.duckdb.arrow import DuckDBTarget
 
 import sqlml
 from sqlml.bundles.model import Model
 from sqlml.data import sample
-from sqlml.engines.duckdb import DuckDBEngine
+from sqlml.engines.duckdb.engine import DuckDBEngine
 from sqlml.errors import DatabaseError
 from sqlml.types import sql_type
 from tests.bundles.handmade import HEADS, N, fit_transform, open_bundle, open_sort, rows_of, same

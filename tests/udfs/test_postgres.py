@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sqlml_udfs import postgres_function
-from sqlml_udfs.postgres import PostgresTarget, compile_function
-from sqlml_udfs.postgres_body import Body
-from sqlml_udfs.postgres_encode import Number
-from sqlml_udfs.postgres_trees import DEEPEST, margins
+from sqlml_udfs.postgres import function as postgres_function
+from sqlml_udfs.postgres.body import Body
+from sqlml_udfs.postgres.encode import Number
+from sqlml_udfs.postgres.target import PostgresTarget, compile_function
+from sqlml_udfs.postgres.trees import DEEPEST, margins
 
+from sqlml.algorithms.boosters import Forest, Tree
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, EngineError, NotSupportedError
-from sqlml.exports.boosters import Forest, Tree
 from sqlml.exports.samples import sample_rows
 from tests.bundles.handmade import HEADS, LISTS, Learn, fit_transform, open_bundle, open_sort, rows_of
 from tests.exports.made import make_model
+from tests.kits import check_target
 from tests.servers import new_postgres
 from tests.udfs.postgres_client import Client, answers, call, check_parity
 
@@ -119,6 +120,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
         return make_model(folder, algorithm, classes, table=everything(), onnx=False, **options)
 
     return make
+
+
+def test_the_contract(made: Callable[[str], Model], client: Client) -> None:
+    check_target(PostgresTarget(client), client.values, made(next(iter(CASES))), "generate_series(1, {}) AS n".format)
 
 
 @pytest.mark.parametrize("case", [*CASES, *OBJECTIVES])
@@ -374,7 +379,7 @@ def test_nothing_stays_in_the_database(made: Callable[[str], Model], postgres: s
 def test_a_session_that_may_not_write_is_told_what_to_do(made: Callable[[str], Model], postgres: str) -> None:
     session = Client(postgres)
     session.run("SET default_transaction_read_only TO on")
-    with pytest.raises(EngineError, match="read-only") as caught:
+    with pytest.raises(NotSupportedError, match="read-only") as caught:
         call(session, made("two classes"), "predict")
-    assert "PREDICT MODEL … INTO" in str(caught.value)
+    assert "end that transaction" in str(caught.value)
     session.close()

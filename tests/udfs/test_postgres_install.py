@@ -12,8 +12,8 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
-from sqlml_udfs.postgres import PostgresFunction, PostgresInstaller, install, installed, remove
-from sqlml_udfs.postgres_text import dotted
+from sqlml_udfs.postgres.target import PostgresFunction, PostgresInstaller, install, installed, remove
+from sqlml_udfs.postgres.text import dotted
 
 from sqlml.bundles.model import Model
 from sqlml.errors import BindError, EngineError
@@ -84,6 +84,8 @@ def test_a_plain_client_calls_it_by_position_and_by_name(client: Client, postgre
         assert probs == pytest.approx(dict(zip(classifier.class_names, expected, strict=True)), abs=1e-6)
         assert plain.execute("SELECT churn(%s, %s)", (1.5, "Пермь")).fetchone() == (answer,)
         assert plain.execute("SELECT churn(1, NULL) IS NOT NULL, churn(NULL, NULL) IS NOT NULL").fetchone() == (True, True)
+        left_out = plain.execute("""SELECT churn("Home town" => 'Пермь') = churn(NULL, 'Пермь'), churn() = churn(NULL, NULL)""")
+        assert left_out.fetchone() == (True, True)
         yes = plain.execute("SELECT (churn_proba(1.5, 'Пермь') ->> 'yes')::float8").fetchone()
         assert yes == (pytest.approx(expected[1], abs=1e-6),)
 

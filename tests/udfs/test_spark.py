@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sqlml_udfs.spark as udfs
-from sqlml_udfs.spark import SparkTarget
-from sqlml_udfs.spark_types import spark_type
+import sqlml_udfs.spark.target as udfs
+from sqlml_udfs.spark.target import SparkTarget
+from sqlml_udfs.spark.types import spark_type
 
 import sqlml
 from sqlml.bundles.model import Model
@@ -71,7 +71,7 @@ def test_the_contract(sort: str, tmp_path: Path) -> None:
     model = open_sort(tmp_path, sort)
 
     def run(query: str) -> list[Any]:
-        return column(session.sql(query.replace("range > 5", "id > 5")))
+        return column(session.sql(query))
 
     target = SparkTarget(session)
     check_target(target, run, model)
@@ -299,6 +299,23 @@ def test_registering_again_renews_views_and_unregistering_takes_all_away(spark: 
     assert not [row for row in spark.sql("SHOW USER FUNCTIONS").collect() if "again" in row[0]]
     with pytest.raises(BindError, match="no model again"):
         sqlml.spark.unregister(spark, "again")
+
+
+def test_models_of_a_server_with_its_catalog(spark: Any, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(OperationalError, match="no models lie beside") as raised:
+        sqlml.spark.register(spark, "old", database=postgres.replace("postgres:@", "postgres:hush@"), catalog="database")
+    assert "hush" not in str(raised.value)
+    with sqlml.connect(postgres, catalog="database") as connection:
+        connection.execute(
+            "TRAIN MODEL old TARGET t WITH (n_estimators = 2) ON inline AS "
+            "SELECT i AS a, i > 100 AS t FROM generate_series(1, 200) i"
+        )
+    assert sqlml.spark.register(spark, "old", database=postgres, catalog="database") == "old@1"
+    assert spark.sql("SELECT old(*) AS o FROM (SELECT 3 AS a)").collect()[0]["o"] is False
+    sqlml.spark.unregister(spark, "old")
+    with pytest.raises(BindError, match="for the models of a PostgreSQL server"):
+        sqlml.spark.register(spark, "old", catalog="database")
 
 
 def test_what_cannot_be_registered(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

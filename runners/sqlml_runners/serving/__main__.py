@@ -11,7 +11,10 @@ from pathlib import Path
 
 from sqlml.errors import Error
 from sqlml.home import CATALOG_VARIABLE
-from sqlml_runners.serving.server import ServerOptions, log_to_file, log_to_stderr, run_server
+from sqlml_runners.serving.options import ServerOptions
+from sqlml_runners.serving.server import log_to_file, log_to_stderr, run_server
+
+OPEN_METRICS = "let callers on other machines see the figures without a key that opens all endpoints"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +40,39 @@ def _parse(arguments: Sequence[str] | None) -> ServerOptions:
         default=os.environ.get(CATALOG_VARIABLE),
         help=f"the catalog's SQLAlchemy URL, where it is not in the home (or in {CATALOG_VARIABLE}: it may hold a password)",
     )
+    parser.add_argument(
+        "--frozen",
+        type=Path,
+        metavar="FILE",
+        help="serve what EXPORT ENDPOINT wrote, with no catalog; the home is for logs alone",
+    )
+    parser.add_argument("--arm", metavar="MODEL@VERSION", help="with --frozen: only this version, with all of the traffic")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="the port to listen on (default: 8080 where it is free, else any)")
+    parser.add_argument("--grpc-port", type=int, metavar="PORT", help="speak gRPC, too, at this port (0: a free one)")
+    parser.add_argument(
+        "--tls-cert", type=_file, metavar="FILE", help="speak https: the certificate, and those that signed it (PEM)"
+    )
+    parser.add_argument("--tls-key", type=_file, metavar="FILE", help="the private key of the certificate (PEM)")
+    parser.add_argument("--open-metrics", action="store_true", help=OPEN_METRICS)
     parser.add_argument("--foreground", action="store_true", help="log to the terminal, and stay when nothing is deployed")
     parser.add_argument("--idle-seconds", type=float, default=30, help="leave after so long without any endpoint")
     parser.add_argument("--linger-seconds", type=float, default=2, help="leave so long after the last endpoint was undeployed")
+    parser.add_argument(
+        "--memory", type=int, metavar="BYTES", help="of models, all workers together (default: half the machine's)"
+    )
+    parser.add_argument("--calm-seconds", type=float, default=30, help="let a worker go after so long with too little to do")
+    parser.add_argument("--hang-seconds", type=float, default=30, help="replace a worker that has been stuck for so long")
     given = vars(parser.parse_args(arguments))
+    if given["arm"] and not given["frozen"]:
+        parser.error("--arm needs --frozen")
+    if bool(given["tls_cert"]) != bool(given["tls_key"]):
+        parser.error("--tls-cert and --tls-key need each other")
     return ServerOptions(**given | {"home": given["home"].absolute()})
+
+
+def _file(text: str) -> Path:
+    return Path(text).absolute()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,11 @@
-"""The HTTP application: routes over ``Models``.
+"""The HTTP application of what is no prediction: health, metadata, figures, the documents.  Predictions are answered before it.
 
-Requests for predictions are plain Starlette routes: they get bytes and give bytes, decoded by msgspec.  Small bodies are answered
-on the event loop, others in a pool of threads, so that a long prediction never holds up a health check.
+See ``hot``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -21,26 +17,34 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sqlml.version import __version__
-from sqlml_runners.serving.models import Models, Served
+from sqlml_runners.serving.doors import Door
+from sqlml_runners.serving.generate import generate_handler
+from sqlml_runners.serving.metrics import CONTENT_TYPE, metrics_text, read_document
+from sqlml_runners.serving.models import Models
 from sqlml_runners.serving.openapi import openapi_document
 from sqlml_runners.serving.protocol import BadRequest
-from sqlml_runners.serving.v2 import server_metadata
+from sqlml_runners.serving.served import Served
+from sqlml_runners.serving.v2_metadata import server_metadata
 
-INLINE_BYTES = 16 * 1024
-"""A body longer than this is answered in a thread."""
-
-Handler = Callable[[Request], Awaitable[Response]]
+Ask = Callable[[str], Awaitable[Any]]
+"""How a worker asks the supervisor for what only it knows: ``endpoints``, ``metrics``."""
 
 
-def make_app(models: Models) -> FastAPI:
-    """The application over a holder of models; it neither starts nor closes the holder."""
+def make_app(models: Models, ask: Ask, door: Door | None = None) -> FastAPI:
+    """The application over a worker's models; ``ask`` is how it asks the supervisor, ``door`` who may see what."""
+    door = door or Door()
     app = FastAPIOffline(redoc_url=None, title="sqlml endpoints", version=__version__)
-    app.openapi = lambda: openapi_document(__version__, models.served())  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(__version__, _shown(models))  # type: ignore[method-assign]
     _add_errors(app)
-    _add_server_routes(app, models)
-    _add_model_routes(app, models)
-    _add_prediction_routes(app, models)
+    _add_server_routes(app, models, ask, door)
+    _add_model_routes(app, models, door)
+    app.add_route("/models/{name}/generate", generate_handler(models), methods=["POST"])
     return app
+
+
+def _shown(models: Models) -> list[Served]:
+    """What anybody may read about: who has the key of another endpoint asks for its metadata."""
+    return [route.main for route in models.routes() if not route.policy.keyed]
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -50,7 +54,8 @@ def _json(value: Any, status: int = 200) -> Response:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(BadRequest)
     async def bad_request(_request: Request, error: BadRequest) -> Response:
-        return Response(error.body(), error.status, media_type="application/json")
+        headers = {name.decode(): value.decode() for name, value in error.headers}
+        return Response(error.body(), error.status, headers, media_type="application/json")
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -65,7 +70,7 @@ def _add_errors(app: FastAPI) -> None:
         return _json({"error": "internal error of the server; its log (logs/server.log) says more"}, 500)
 
 
-def _add_server_routes(app: FastAPI, models: Models) -> None:
+def _add_server_routes(app: FastAPI, models: Models, ask: Ask, door: Door) -> None:
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
         return RedirectResponse("/docs")
@@ -84,39 +89,37 @@ def _add_server_routes(app: FastAPI, models: Models) -> None:
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     @app.get("/sqlml/endpoints")
-    def endpoints() -> Response:
-        models.sync()  # so that who has just written to the catalog sees it here
-        return _json(models.states())
+    async def endpoints(request: Request) -> Response:
+        door.check_figures(_client(request), dict(request.headers.raw), models.names())
+        return _json(await ask("endpoints"))
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        door.check_figures(_client(request), dict(request.headers.raw), models.names())
+        return Response(metrics_text(read_document(await ask("metrics"))), headers={"content-type": CONTENT_TYPE})
 
 
-def _add_model_routes(app: FastAPI, models: Models) -> None:
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _add_model_routes(app: FastAPI, models: Models, door: Door) -> None:
     @app.get("/v2/models/{name}")
     @app.get("/v2/models/{name}/versions/{version}")
-    async def metadata(name: str, version: str | None = None) -> Response:
-        return _json(models.get(name, version).metadata())
+    async def metadata(request: Request, name: str, version: str | None = None) -> Response:
+        door.check_parked(models.slot(name), dict(request.headers.raw))
+        await models.wake(name)
+        route = models.route(name)
+        door.check_metadata(route, dict(request.headers.raw))
+        served = route.main if version is None else route.need(version)
+        return _json(served.metadata(route.labels if version is None else ()))
 
     @app.get("/v2/models/{name}/ready")
     @app.get("/v2/models/{name}/versions/{version}/ready")
     async def ready(name: str, version: str | None = None) -> Response:
-        served = models.get(name, version)
-        return _json({"name": served.endpoint.name, "ready": True})
-
-
-def _add_prediction_routes(app: FastAPI, models: Models) -> None:
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="predict")
-
-    def handler(answer: Callable[[Served, bytes], bytes]) -> Handler:
-        async def handle(request: Request) -> Response:
-            served = models.get(request.path_params["name"], request.path_params.get("version"))
-            body = await request.body()
-            if served.quick and len(body) <= INLINE_BYTES:
-                content = answer(served, body)
-            else:
-                content = await asyncio.get_running_loop().run_in_executor(pool, answer, served, body)
-            return Response(content, media_type="application/json")
-
-        return handle
-
-    app.add_route("/models/{name}/predict", handler(Served.predict), methods=["POST"])
-    app.add_route("/v2/models/{name}/infer", handler(Served.infer), methods=["POST"])
-    app.add_route("/v2/models/{name}/versions/{version}/infer", handler(Served.infer), methods=["POST"])
+        slot = models.slot(name)
+        if not slot.parked:  # what is parked would answer
+            route = models.route(name)
+            if version is not None:
+                route.need(version)
+        return _json({"name": slot.endpoint.name, "ready": True})

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from sqlml.contracts import ArmState, EndpointState
 from sqlml.errors import Cancelled, ServingError
 from sqlml.home import CATALOG_VARIABLE, Home, endpoint_url
 from sqlml_runners.serving.state import LOCK_FILE, ServerState, read_state
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+ASK_SECONDS = 10.0
 PAUSE = 0.02
-
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business between us and loopback
 
 
 class LocalServer:
@@ -51,27 +49,30 @@ class LocalServer:
                 raise self._failed(f"the endpoint server could not start (exit status {child.returncode})", seen)
         return url
 
-    def wait_ready(self, endpoint: str, version: int, timeout: float, cancelled: Callable[[], bool] = lambda: False) -> str:
-        """Wait until a version is warm behind an endpoint; the endpoint's URL.  ``ServingError`` with the reason otherwise."""
+    def wait_ready(self, endpoint: str, revision: int, timeout: float, cancelled: Callable[[], bool] = lambda: False) -> str:
+        """Wait until an endpoint answers as its revision says; its URL.  ``ServingError`` with the reason otherwise."""
         deadline, pause = time.monotonic() + timeout, PAUSE
         while True:
             base = self.ensure()  # it may have left for want of an endpoint just before this one was written
-            found = {name.lower(): entry for name, entry in self._ask().items()}.get(endpoint.lower(), {})
-            if found.get("version") == version and found["state"] == "ready":
+            found = self.states().get(endpoint.lower())
+            if found and (reason := found.undone.get(revision)):
+                raise ServingError(f"endpoint {endpoint} cannot serve: {reason}")
+            known = found is not None and found.revision >= revision
+            if found and known and found.state in ("ready", "idle"):
                 return endpoint_url(base, endpoint)
-            if found.get("version") == version and found["state"] == "failed":
-                raise ServingError(f"endpoint {endpoint} cannot serve {found['model']}@{version}: {found['error']}")
+            if found and known and found.state == "failed":
+                raise ServingError(f"endpoint {endpoint} cannot serve: {found.error}")
             if cancelled():
                 raise Cancelled("cancelled")
             if time.monotonic() > deadline:
-                state = f"it is {found['state']}" if found else "the server does not know it"
+                state = f"it is {found.state}" if found else "the server does not know it"
                 raise ServingError(f"endpoint {endpoint} was not ready within {timeout:g} s: {state}", hint=f"see {self._log}")
             time.sleep(pause)
             pause = min(pause * 2, 0.2)  # every question takes time from the server, which is busy loading
 
-    def states(self) -> Mapping[str, tuple[str, str | None]]:
-        """endpoint, in lower case → (state, error) of the running server; empty where none runs."""
-        return {name.lower(): (entry["state"], entry["error"]) for name, entry in self._ask().items()}
+    def states(self) -> Mapping[str, EndpointState]:
+        """By the endpoint's name in lower case, from the running server; empty where none runs."""
+        return {name.lower(): _state(entry) for name, entry in (self._ask("endpoints") or {}).items()}
 
     def url(self) -> str | None:
         """The base URL of the running server."""
@@ -93,15 +94,22 @@ class LocalServer:
             pass
         return True
 
-    def _ask(self) -> dict[str, dict[str, Any]]:
-        url = self.url()
-        if url is None:
-            return {}
+    def workers(self) -> list[dict[str, Any]]:
+        """Each worker of the running server: its ``pid``, whether it ``takes_requests``, and its open ``connections``."""
+        return list(self._ask("workers") or [])
+
+    def _ask(self, what: str) -> Any:
+        state = read_state(self._home)
+        if state is None:
+            return None
         try:
-            with _direct.open(f"{url}/sqlml/endpoints", timeout=10) as answer:
-                return dict(json.load(answer))
-        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
-            return {}  # it is just leaving
+            with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answer:
+                connection.settimeout(ASK_SECONDS)
+                connection.connect(state.control)
+                connection.sendall(what.encode() + b"\n")
+                return json.loads(answer.readline())
+        except (OSError, ValueError):
+            return None  # it is just leaving
 
     def _start(self) -> subprocess.Popen[bytes]:
         Home(self._home).create()
@@ -128,6 +136,12 @@ class LocalServer:
             log.seek(min(seen, max(0, self._log.stat().st_size - 4000)))
             lines = log.read().decode(errors="replace").splitlines()
         return ServingError(message, hint="\n".join([f"the end of its log {self._log}:", *lines[-12:]]))
+
+
+def _state(entry: Mapping[str, Any]) -> EndpointState:
+    arms = tuple(ArmState(**arm) for arm in entry["arms"])
+    undone = {int(revision): reason for revision, reason in entry["undone"].items()}
+    return EndpointState(**{**entry, "arms": arms, "undone": undone})
 
 
 def _wait_gone(state: ServerState, seconds: float) -> bool:

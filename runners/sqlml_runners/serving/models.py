@@ -1,224 +1,284 @@
-"""The versions that are served: loaded, warmed and swapped so as to follow the catalog.
+"""The versions that a worker serves: loaded, warmed and swapped as the supervisor says.
 
-    catalog (wanted) → slot: loading → warm, in the watcher's thread → one reference is swapped → ready
+    Load → a Route, warm, in the loader's thread → kept beside → Route: one reference is swapped → it takes the traffic
 
-A version that cannot be loaded leaves its slot ``failed`` with the reason, and the version before it goes on serving.  A request
-keeps the version it began with; an old version is freed with its last request.
+What cannot be loaded leaves the endpoint as it was.  A request keeps the versions it began with; old ones are freed with their
+last request.  An endpoint may be parked: it is known but not loaded, and the first request waits until it is.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import threading
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-import msgspec
-
-from sqlml.bundles.model import Model
-from sqlml.catalog import Endpoint
-from sqlml.errors import BindError, BundleError, DataError, listing
-from sqlml_runners.serving.outputs import Output, Predictions, model_outputs, run_model
-from sqlml_runners.serving.protocol import BadRequest, Columns
-from sqlml_runners.serving.rows import RowForm, decode_rows, encode_rows, row_form
-from sqlml_runners.serving.v2 import decode_infer, encode_infer, model_metadata
+from sqlml.catalog import Arm, Endpoint
+from sqlml.catalog.shares import SERVES, SHADOW
+from sqlml.earlier_columns import EarlierColumns, Reader, earlier_columns
+from sqlml.endpoint_options import parse_sticky
+from sqlml.errors import listing
+from sqlml.rollout import guard_of
+from sqlml_runners.serving.composed import QUERY, load_query
+from sqlml_runners.serving.figures import Tally
+from sqlml_runners.serving.flight import NO_FLIGHT, Flight, Recorder
+from sqlml_runners.serving.limits import Policy
+from sqlml_runners.serving.protocol import BadRequest
+from sqlml_runners.serving.routing import Split, choose
+from sqlml_runners.serving.served import Served, load_served
+from sqlml_runners.serving.spare import spare_of
 
 log = logging.getLogger("sqlml.serving")
 
-POLL_SECONDS = 0.2
-QUICK_SECONDS = 0.002
-"""A request that takes no longer than this for one row may be answered on the event loop."""
-
-
-class EndpointCatalog(Protocol):
-    """What is asked of the catalog."""
-
-    def endpoints_revision(self) -> int: ...
-    def endpoints(self) -> Sequence[Endpoint]: ...
+WAKE_SECONDS = 30.0
+"""How long a request waits for a parked endpoint."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """One version behind one endpoint, warm.  Safe to use from many threads."""
+class Route:
+    """One revision of an endpoint with everything that it needs to answer; swapped as one reference.
+
+    ``arms`` answer, ``split`` divides the requests among them, in the same order; ``shadows`` get a copy of each request.
+    """
 
     endpoint: Endpoint
-    model: Model
-    rows: RowForm
-    outputs: tuple[Output, ...]
-    sample: Predictions  # of the manifest's example row
-    quick: bool
+    arms: tuple[Served, ...]
+    split: Split
+    shadows: tuple[Served, ...] = ()
+    turns: itertools.count[int] = field(default_factory=itertools.count, compare=False)
 
-    def predict(self, body: bytes) -> bytes:
-        """Answer the plain form."""
-        predictions = self._run(decode_rows(self.rows, body), 422)
-        return encode_rows(self.endpoint.model, self.endpoint.version, self.outputs, predictions)
+    @cached_property
+    def key(self) -> str:
+        """The endpoint's name in lower case."""
+        return self.endpoint.name.lower()
 
-    def infer(self, body: bytes) -> bytes:
-        """Answer a V2 inference request."""
-        call = decode_infer(self.rows.inputs, body)
-        predictions = self._run(call.columns, 400)
-        return encode_infer(self.endpoint.name, self.endpoint.version, call, self.outputs, predictions)
+    @cached_property
+    def policy(self) -> Policy:
+        """What a request may cost."""
+        return Policy.of(self.endpoint.options)
 
-    def _run(self, columns: Columns, status: int) -> Predictions:
-        """Predict.  ``BadRequest`` with this status for a row from which TRANSFORM can compute nothing."""
-        try:
-            return run_model(self.model, columns)
-        except (DataError, BindError) as error:
-            raise BadRequest(status, error.message) from error
+    @cached_property
+    def main(self) -> Served:
+        """The arm with the largest share."""
+        return max(self.arms, key=lambda served: served.arm.weight)
 
-    def metadata(self) -> dict[str, Any]:
-        """The V2 metadata of this version."""
-        return model_metadata(self.endpoint.name, self.endpoint.version, self.rows.inputs, self.outputs, self.sample)
+    @cached_property
+    def measure(self) -> Served:
+        """The version that others' refusals are measured by: the one with the largest share that is not tried out."""
+        guard = guard_of(self.endpoint.options)
+        settled = [served for served in self.arms if guard is None or served.arm.uid != guard.candidate]
+        return max(settled or self.arms, key=lambda served: served.arm.weight)
+
+    def choose(self, key: str | None = None) -> Served:
+        """The version that answers the next request; ``key``: the value that requests stick by, where there is one."""
+        return self.arms[choose(self.split, next(self.turns), key)]
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """What V2 calls the versions that answer."""
+        return [served.label for served in self.arms]
+
+    def need(self, version: str) -> Served:
+        """The arm of a version that a request asks for: ``churn@3``, or ``3`` where no other model has such.  404 where it serves
+        none such.
+        """
+        asked = version.lower()
+        found = [one for one in self.arms if asked in (str(one.arm.version), one.name.lower())]
+        if len(found) == 1:
+            return found[0]
+        what = f"several versions {version}" if found else f"no version {version}"
+        raise BadRequest(404, f"endpoint {self.endpoint.name} has {what}; it serves {listing(self.labels)}")
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An endpoint: what the catalog wants there, what is there, and how it stands."""
+    """An endpoint, as one worker has it: what it is, what answers, and why nothing does.
 
-    wanted: Endpoint
-    served: Served | None = None
-    state: str = "loading"  # loading, ready, failed: of the wanted version
+    ``state``: loading, ready, failed, idle.  ``parked``: nothing is loaded until a request comes.
+    """
+
+    endpoint: Endpoint
+    route: Route | None = None
+    state: str = "loading"
     error: str | None = None
+    parked: bool = False
 
 
-def load_served(endpoint: Endpoint) -> Served:
-    """Load a bundle and answer its example row a few times: once to warm it, then to time it."""
-    model = Model.open(endpoint.bundle, endpoint.sha256)
-    form = row_form(model.inputs)
-    body = msgspec.json.encode({"rows": [dict(model.manifest.example)]})
-    sample = run_model(model, decode_rows(form, body))
-    served = Served(endpoint, model, form, model_outputs(model), sample, quick=True)
-    return replace(served, quick=min(_seconds(served, body) for _ in range(3)) < QUICK_SECONDS)
+def load_route(endpoint: Endpoint, known: Mapping[str, Served], flight: Flight = NO_FLIGHT) -> Route:
+    """Load and warm what a revision of an endpoint needs.  ``known``: what is in memory, by uid; it is not read again."""
+    if endpoint.kind == QUERY:
+        query = replace(load_query(endpoint), flight=flight)
+        return Route(endpoint, (query,), Split((query.arm.uid,), (100,)))
+    loaded = [replace(_served(endpoint, arm, known.get(arm.uid)), flight=flight) for arm in endpoint.arms]
+    served = _side_by_side(loaded, earlier_columns(endpoint.options))
+    arms = tuple(one for one in served if one.arm.role == SERVES)
+    split = Split(tuple(a.arm.uid for a in arms), tuple(a.arm.weight for a in arms), parse_sticky(endpoint.options.get("sticky")))
+    return Route(endpoint, arms, split, tuple(one for one in served if one.arm.role == SHADOW))
 
 
-def _seconds(served: Served, body: bytes) -> float:
-    began = time.perf_counter()
-    served.predict(body)
-    return time.perf_counter() - began
+def _side_by_side(loaded: Sequence[Served], earlier: EarlierColumns) -> list[Served]:
+    """The versions, each taking requests that have the columns of all."""
+    readers = [Reader(one.rows.inputs, one.arm.keys or ("key",), one.arm.role == SERVES) for one in loaded]
+    numbers = Counter(one.arm.version for one in loaded if one.arm.role == SERVES)
+    return [
+        one.beside(spare_of(own, [r for r in readers if r is not own], earlier), numbered=numbers[one.arm.version] <= 1)
+        for one, own in zip(loaded, readers, strict=True)
+    ]
+
+
+def _served(endpoint: Endpoint, arm: Arm, known: Served | None) -> Served:
+    if known is not None and (known.endpoint, known.arm.sha256) == (endpoint.name, arm.sha256):
+        return replace(known, arm=arm)
+    return load_served(endpoint.name, arm)
 
 
 class Models:
-    """All endpoints of one catalog.  Reads are lock-free; only ``sync`` and the watcher's thread write."""
+    """All endpoints of one worker.  Reads are lock-free; the channel's threads write.
 
-    def __init__(self, catalog: EndpointCatalog) -> None:
-        self._catalog = catalog
-        self._slots: Mapping[str, Slot] = {}
-        self._revision: int | None = None
+    ``want(key)`` asks the supervisor for an endpoint that is parked.
+    """
+
+    def __init__(self, want: Callable[[str], None] = lambda _key: None, recorder: Recorder | None = None) -> None:
+        self.tally = Tally()
+        self._recorder = recorder or Recorder()
+        self._want = want
+        self._slots: dict[str, Slot] = {}
+        self._warm: dict[tuple[str, int], Route] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="models", daemon=True)
-        self._reachable = True
-        self._empty_since: float | None = time.monotonic()
+        self._synced = False
+        self._sleepers: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
 
-    def start(self) -> None:
-        """Begin to follow the catalog."""
-        self._watcher.start()
+    # --- what requests ask ---
 
-    def close(self) -> None:
-        """Stop following; what is loaded stays usable."""
-        self._stop.set()
-        self._watcher.join(timeout=5)
-
-    def get(self, name: str, version: str | None = None) -> Served:
-        """The version that answers for an endpoint.  404 where there is no such name or version, 503 where none is warm."""
+    def route(self, name: str) -> Route:
+        """What answers for an endpoint.  404 where there is no such name, 503 where nothing is warm (parked: see ``wake``)."""
         slot = self.slot(name)
-        if slot.served is None:
-            status = "could not be loaded: " + slot.error if slot.error else "is loading"
-            raise BadRequest(503, f"endpoint {slot.wanted.name} ({slot.wanted.model}@{slot.wanted.version}) {status}")
-        if version is not None and version != str(slot.served.endpoint.version):
-            serving = slot.served.endpoint.version
-            raise BadRequest(404, f"endpoint {slot.wanted.name} has no version {version}; it serves {serving}")
-        return slot.served
+        if slot.route is None:
+            status = f"could not be loaded: {slot.error}" if slot.error else "is loading"
+            raise BadRequest(503, f"endpoint {slot.endpoint.name} ({slot.endpoint.main.name}) {status}")
+        return slot.route
+
+    def get(self, name: str, version: str | None = None, key: str | None = None) -> Served:
+        """The version that answers the next request for an endpoint: by the arms' shares, or the one that is asked for."""
+        route = self.route(name)
+        return route.choose(key) if version is None else route.need(version)
 
     def slot(self, name: str) -> Slot:
         """An endpoint by its name, in any case.  404 with the names there are."""
         found = self._slots.get(name.lower())
         if found is None:
-            names = listing(slot.wanted.name for slot in self._slots.values())
+            names = listing(slot.endpoint.name for slot in self._slots.values())
             raise BadRequest(404, f"unknown model {name!r}; {'deployed: ' + names if names else 'nothing is deployed'}")
         return found
 
-    def served(self) -> list[Served]:
-        """Everything that can answer now."""
-        return [slot.served for slot in self._slots.values() if slot.served is not None]
+    def find(self, name: str) -> Slot | None:
+        """An endpoint by its name, in any case; None where there is none."""
+        return self._slots.get(name.lower())
 
-    def states(self) -> dict[str, dict[str, Any]]:
-        """endpoint → model, version, state, error: of the wanted versions; ``serving`` is the version that answers."""
-        return {
-            slot.wanted.name: {
-                "model": slot.wanted.model,
-                "version": slot.wanted.version,
-                "state": slot.state,
-                "error": slot.error,
-                "serving": slot.served.endpoint.version if slot.served else None,
-            }
-            for slot in self._slots.values()
-        }
+    async def wake(self, name: str) -> None:
+        """Wait until an endpoint that is parked is loaded; returns at once for any other.  503 after 30 s."""
+        slot = self.slot(name)
+        if not slot.parked:
+            return
+        key, loop = slot.endpoint.name.lower(), asyncio.get_running_loop()
+        awake = asyncio.Event()
+        with self._lock:
+            if not self._slots.get(key, Slot(slot.endpoint)).parked:
+                return  # just now
+            sleepers = self._sleepers.setdefault(key, [])
+            sleepers.append((loop, awake))
+        if len(sleepers) == 1:
+            self._want(key)
+        try:
+            await asyncio.wait_for(awake.wait(), WAKE_SECONDS)
+        except TimeoutError:
+            raise BadRequest(503, f"endpoint {slot.endpoint.name} could not be loaded within {WAKE_SECONDS:g} s") from None
+
+    def served(self) -> list[Served]:
+        """The main version of everything that can answer now."""
+        return [slot.route.main for slot in list(self._slots.values()) if slot.route is not None]
+
+    def names(self) -> list[str]:
+        """Every endpoint's, in lower case."""
+        return list(self._slots)
+
+    def routes(self) -> list[Route]:
+        """Everything that can answer now."""
+        return [slot.route for slot in list(self._slots.values()) if slot.route is not None]
 
     def ready(self) -> bool:
-        """The catalog has been read, and each endpoint answers or is known to be broken."""
-        return self._revision is not None and all(slot.served or slot.state == "failed" for slot in self._slots.values())
+        """The catalog has been read, and each endpoint answers, or would, or is known to be broken."""
+        return self._synced and all(slot.route or slot.parked or slot.state == "failed" for slot in list(self._slots.values()))
 
-    def empty_seconds(self) -> float | None:
-        """For how long there has been no endpoint; None where there is one."""
-        since = self._empty_since
-        return None if since is None else time.monotonic() - since
+    # --- what the supervisor says ---
 
-    def sync(self) -> None:
-        """Take note of what the catalog wants now.  A catalog that cannot be read changes nothing."""
-        with self._lock:
-            try:
-                revision = self._catalog.endpoints_revision()
-                if revision != self._revision:
-                    self._want(self._catalog.endpoints())
-                    self._revision = revision
-            except Exception as error:  # serving goes on whatever becomes of the catalog
-                if self._reachable:
-                    log.warning("the catalog cannot be read, serving on: %s", error)
-                self._reachable = False
-            else:
-                self._reachable = True
+    def synced(self) -> None:
+        """All endpoints that there are have been named."""
+        self._synced = True
 
-    def _want(self, endpoints: Sequence[Endpoint]) -> None:
-        slots: dict[str, Slot] = {}
-        for endpoint in endpoints:
-            key = endpoint.name.lower()
-            slot = self._slots.get(key)
-            if slot is not None and slot.wanted == endpoint:
-                slots[key] = slot
-            else:
-                slots[key] = Slot(endpoint, slot.served if slot else None)
-        for key in self._slots.keys() - slots.keys():
-            log.info("endpoint %s is gone", self._slots[key].wanted.name)
-        self._slots = slots
-        self._empty_since = (self._empty_since or time.monotonic()) if not slots else None
-
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            self.sync()
-            waiting = next((slot for slot in self._slots.values() if slot.state == "loading"), None)
-            if waiting is None:
-                self._stop.wait(POLL_SECONDS)
-            else:
-                self._load(waiting.wanted)
-
-    def _load(self, endpoint: Endpoint) -> None:
-        name = f"{endpoint.model}@{endpoint.version} behind {endpoint.name}"
-        try:
-            served = load_served(endpoint)
-        except Exception as error:  # whatever a bundle does must not stop the others
-            log.error("cannot load %s: %s", name, error, exc_info=not isinstance(error, BundleError))
-            reason = str(error) or type(error).__name__
-            self._settle(endpoint, lambda slot: replace(slot, state="failed", error=reason))
-        else:
-            log.info("ready: %s", name)
-            self._settle(endpoint, lambda slot: replace(slot, served=served, state="ready", error=None))
-
-    def _settle(self, endpoint: Endpoint, change: Callable[[Slot], Slot]) -> None:
+    def announce(self, endpoint: Endpoint) -> None:
+        """There is an endpoint of this name, or will be in a moment."""
         with self._lock:
             key = endpoint.name.lower()
-            slot = self._slots.get(key)
-            if slot is not None and slot.wanted == endpoint:  # otherwise the catalog has changed its mind meanwhile
-                self._slots = {**self._slots, key: change(slot)}
+            if key not in self._slots:
+                self._slots[key] = Slot(endpoint)
+
+    def load(self, endpoint: Endpoint, mark: int = 0) -> Route:
+        """Load and warm a revision; it is kept until it is routed or refused.  Raises whatever the bundles do."""
+        key = endpoint.name.lower()
+        slot = self._slots.get(key)
+        known = {} if slot is None or slot.route is None else _by_uid(slot.route)
+        route = load_route(endpoint, known, Flight(self._recorder, mark))
+        with self._lock:
+            self._warm[(key, endpoint.revision)] = route
+        return route
+
+    def switch(self, key: str, revision: int) -> bool:
+        """Let a warm revision take the traffic; False where it is not warm."""
+        with self._lock:
+            route = self._warm.pop((key, revision), None)
+            if route is None:
+                return False
+            for other in [known for known in self._warm if known[0] == key and known[1] < revision]:
+                del self._warm[other]
+            self._slots[key] = Slot(route.endpoint, route, "ready")
+        self._wake_sleepers(key)
+        return True
+
+    def refuse(self, endpoint: Endpoint, reason: str) -> None:
+        """The endpoint cannot be what is wanted; what takes the traffic goes on."""
+        key = endpoint.name.lower()
+        with self._lock:
+            self._warm.pop((key, endpoint.revision), None)
+            self._slots[key] = replace(self._slots.get(key, Slot(endpoint)), state="failed", error=reason)
+        self._wake_sleepers(key)
+
+    def park(self, endpoint: Endpoint) -> None:
+        """Unload an endpoint until a request comes."""
+        key = endpoint.name.lower()
+        with self._lock:
+            self._slots[key] = Slot(endpoint, None, "idle", parked=True)
+            for known in [known for known in self._warm if known[0] == key and known[1] <= endpoint.revision]:
+                del self._warm[known]
+
+    def remove(self, key: str) -> None:
+        """The endpoint is no more."""
+        with self._lock:
+            self._slots.pop(key, None)
+            for known in [known for known in self._warm if known[0] == key]:
+                del self._warm[known]
+        self._wake_sleepers(key)
+
+    def _wake_sleepers(self, key: str) -> None:
+        with self._lock:
+            sleepers = self._sleepers.pop(key, [])
+        for loop, awake in sleepers:
+            loop.call_soon_threadsafe(awake.set)
+
+
+def _by_uid(route: Route) -> dict[str, Served]:
+    return {served.arm.uid: served for served in (*route.arms, *route.shadows)}

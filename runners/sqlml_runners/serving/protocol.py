@@ -1,11 +1,11 @@
-"""What both request forms share: errors, and the values of a column.  No I/O."""
+"""What the forms of a request share: errors, and the values of a column.  No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from types import NoneType
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -30,23 +30,41 @@ ITEM: Mapping[Kind, Kind] = {Kind.NUMBERS: Kind.NUMBER, Kind.TEXTS: Kind.TEXT}
 
 _ARROW: Mapping[Kind, pa.DataType] = {kind: arrow_type(kind) for kind in Kind}
 
-Columns = Mapping[str, pa.Array]
+Columns: TypeAlias = Mapping[str, pa.Array]
 """A model's inputs, by the names in its manifest; every array has the same length."""
+
+Rows: TypeAlias = Sequence[Sequence[Any]]
+"""Rows of a model's inputs, in the manifest's order, as Python values of their kinds: floats, texts, bools, dates, datetimes,
+lists.  None is NULL; of a number NaN is, too.  What a row is known by may follow its inputs."""
 
 
 class BadRequest(Exception):
-    """A request that cannot be answered: the HTTP status, one clear line and, where there is one, the field's path."""
+    """A request that cannot be answered: the HTTP status, one clear line and, where there is one, the field's path.
 
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+    ``hint`` says what to do, ``retry_after`` in how many seconds; ``headers`` go with the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        field: str | None = None,
+        *,
+        hint: str | None = None,
+        retry_after: int | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.field = field
+        self.hint = hint
+        self.headers = (*headers, *([(b"retry-after", b"%d" % retry_after)] if retry_after is not None else ()))
 
     def body(self) -> bytes:
-        """``{"error": "…"}``, the error form of V2, with ``field`` where the place is known."""
-        document = {"error": self.message} | ({"field": self.field} if self.field else {})
-        return msgspec.json.encode(document)
+        """``{"error": "…"}``, the error form of V2, with ``field`` where the place is known and ``hint`` where there is one."""
+        more = {"field": self.field, "hint": self.hint}
+        return msgspec.json.encode({"error": self.message} | {name: text for name, text in more.items() if text})
 
 
 def decode_json(decoder: Callable[[bytes], Any], body: bytes) -> Any:
@@ -56,8 +74,13 @@ def decode_json(decoder: Callable[[bytes], Any], body: bytes) -> Any:
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, RecursionError) as error:
-        what = "is empty" if not body.strip() else f"is not JSON: {error}"
-        raise BadRequest(400, f"the body {what}") from error
+        raise not_json(body, error) from error
+
+
+def not_json(body: bytes, error: Exception) -> BadRequest:
+    """What to say of a body that is not JSON."""
+    what = "is empty" if not body.strip() else f"is not JSON: {error}"
+    return BadRequest(400, f"the body {what}")
 
 
 # --- the values of a column -------------------------------------------------------------------------------------------
@@ -91,28 +114,44 @@ def unknown_name(given: str, inputs: Sequence[InputColumn]) -> str:
     return f"the model has no input {given!r}; {did_you_mean(given, names) or 'it has: ' + listing(names)}"
 
 
-def column_array(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str = "") -> pa.Array:
-    """JSON values (None: NULL) of one column in the Arrow type that the model wants.
+def parse_values(
+    column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str = ""
+) -> list[Any]:
+    """JSON values (None: NULL) of one column as Python's of its kind: floats, texts, dates …
 
     ``path(i)`` is the i-th one's place in the request, for an error; ``note`` follows it in the text.
     """
     parse = _PARSE[column.kind]
     try:
-        return pa.array([None if value is None else parse(value) for value in values], _ARROW[column.kind])
-    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+        return [None if value is None else parse(value) for value in values]
+    except (ValueError, TypeError, OverflowError):
         raise _first_wrong(column, values, path, status, note) from None
 
 
 def _first_wrong(column: InputColumn, values: Sequence[Any], path: Callable[[int], str], status: int, note: str) -> BadRequest:
     for i, value in enumerate(values):
         try:
-            pa.array([None if value is None else _PARSE[column.kind](value)], _ARROW[column.kind])
-        except (ValueError, TypeError, OverflowError, pa.ArrowException):
+            None if value is None else _PARSE[column.kind](value)
+        except (ValueError, TypeError, OverflowError):
             if column.kind in ITEM and isinstance(value, list):
                 item = InputColumn(column.name, column.sql_type, ITEM[column.kind])
                 return _first_wrong(item, value, lambda j, row=i: f"{path(row)}[{j}]", status, note)  # type: ignore[misc]
             return wrong_value(status, path(i), EXPECTED[column.kind], value, note)
     raise AssertionError("a column failed as a whole, but none of its values did")
+
+
+def arrow_of(kind: Kind) -> pa.DataType:
+    """The Arrow type of a kind's values."""
+    return _ARROW[kind]
+
+
+def columns_of(inputs: Sequence[InputColumn], rows: Rows) -> Columns:
+    """Rows of values as Arrow columns; what a row has beyond its inputs is left out."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(inputs)
+    return {
+        column.name: pa.array(values, _ARROW[column.kind], from_pandas=True)  # a number that was left out is NaN
+        for column, values in zip(inputs, columns, strict=False)
+    }
 
 
 def wrong_value(status: int, path: str, expected: str, value: Any, note: str = "") -> BadRequest:

@@ -1,6 +1,6 @@
 """A server process: one home, one lock, one port.
 
-    lock → socket → catalog → models follow it → uvicorn → server.json
+    nursery → lock → socket → catalog → supervisor → workers → server.json
 
 It stops at a signal, or in the background when nothing is left to serve, and undoes the same in reverse.
 """
@@ -13,47 +13,31 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
 
-import psutil
-import uvicorn
-from fastapi import FastAPI
-
-from sqlml.catalog import Catalog
+from sqlml.catalog import Catalog, FrozenCatalog
 from sqlml.errors import ServingError
 from sqlml.home import Home
 from sqlml.version import __version__
-from sqlml_runners.serving.app import make_app
-from sqlml_runners.serving.models import Models
-from sqlml_runners.serving.state import ServerLock, ServerState, remove_state, write_state
+from sqlml_runners.serving.crew import Nest
+from sqlml_runners.serving.exposure import clear_line
+from sqlml_runners.serving.grpc_port import check_grpc, held_port
+from sqlml_runners.serving.options import ServerOptions
+from sqlml_runners.serving.state import ServerLock, ServerState, process_start, read_left_behind
+from sqlml_runners.serving.supervisor import Supervisor
+from sqlml_runners.serving.tls import tls_context
 
 log = logging.getLogger("sqlml.serving")
 
 DEFAULT_PORT = 8080
+LEFT_SECONDS = 3.0
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only where the user asks for it
-GRACE_SECONDS = 8
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How to serve.  ``port`` None: 8080 where it is free, else any.
-
-    A server in the background leaves by itself: ``idle_seconds`` after its start where nothing was ever deployed,
-    ``linger_seconds`` after its last endpoint was undeployed, and when its home has been deleted.
-    """
-
-    home: Path
-    catalog: str | None = None
-    host: str = "127.0.0.1"
-    port: int | None = None
-    foreground: bool = False
-    idle_seconds: float = 30
-    linger_seconds: float = 2
 
 
 def run_server(options: ServerOptions) -> None:
@@ -61,96 +45,77 @@ def run_server(options: ServerOptions) -> None:
 
     ``ServingError`` where another server has the home or the port is taken.
     """
+    if options.tls_cert is not None and options.tls_key is not None:
+        tls_context(options.tls_cert, options.tls_key)  # before anything listens
+    if options.grpc_port is not None:
+        check_grpc()
     Home(options.home).create()
-    with _leaving_on_signals(), ServerLock(options.home) as lock, _bind(options.host, options.port) as listener:
-        catalog = Catalog.open(options.home, options.catalog)
+    with (
+        closing(Nest()) as nest,
+        _leaving_on_signals(),
+        ServerLock(options.home) as lock,
+        _bind(options, read_left_behind(options.home)) as listener,
+        held_port(options.host, options.grpc_port) as grpc,
+        closing(_open_catalog(options)) as catalog,
+    ):
+        state = replace(_own_state(options, listener), grpc=grpc or "")
+        if (line := clear_line(options)) is not None:
+            log.log(*line)
+        with catalog.claim_serving(f"process {state.pid} on {socket.gethostname()} at {state.url}") as claim:
+            asyncio.run(Supervisor(options, lock, catalog, claim).run(nest, listener, state))
+
+
+def _open_catalog(options: ServerOptions) -> Catalog | FrozenCatalog:
+    if options.frozen is not None:
+        return FrozenCatalog(options.frozen, options.arm)
+    return Catalog.open(options.home, options.catalog)
+
+
+def _bind(options: ServerOptions, left: ServerState | None) -> socket.socket:
+    """The listening socket.  A port that a server of this home has left by ``kill -9`` is worth a moment: its workers go."""
+    host, port = options.host, options.port
+    first = DEFAULT_PORT if port is None else port
+    patience = time.monotonic() + (LEFT_SECONDS if left is not None and left.port == first else 0)
+    while True:
         try:
-            _serve(options, lock, listener, Models(catalog))
-        finally:
-            catalog.close()
-
-
-def _serve(options: ServerOptions, lock: ServerLock, listener: socket.socket, models: Models) -> None:
-    state = _own_state(options.host, listener)
-    app = make_app(models)
-    server = uvicorn.Server(_config(app))
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        models.start()
-        write_state(options.home, state)
-        log.info("listening on %s, home %s, process %s", state.url, options.home, state.pid)
-        leaver = asyncio.create_task(_leave_when_idle(options, lock, models, server))
-        try:
-            yield
-        finally:
-            leaver.cancel()
-
-    app.router.lifespan_context = lifespan
+            return _listen(host, first)
+        except OSError as error:
+            if time.monotonic() < patience:
+                time.sleep(0.05)
+            elif port is None:
+                break
+            else:
+                raise _cannot_listen(host, port, error) from error
     try:
-        server.run(sockets=[listener])
-    finally:
-        remove_state(options.home, state)
-        models.close()
-        log.info("stopped")
+        return _listen(host, 0)
+    except OSError as error:
+        raise _cannot_listen(host, None, error) from error
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
-    # httptools is asked for by name: uvicorn's own parser of last resort is several times slower
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=65,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    listener.setblocking(False)
+    return listener
+
+
+def _cannot_listen(host: str, port: int | None, error: OSError) -> ServingError:
+    return ServingError(
+        f"cannot listen on {host} port {port or 'any'}: {error.strerror or error}",
+        hint="give another port, or none: a free one is then taken" if port else "give an address of this machine",
     )
 
 
-async def _leave_when_idle(options: ServerOptions, lock: ServerLock, models: Models, server: uvicorn.Server) -> None:
-    if options.foreground:
-        return
-    limit = options.idle_seconds
-    while True:
-        await asyncio.sleep(0.1)
-        empty = models.empty_seconds()
-        if empty is None:
-            limit = options.linger_seconds
-        elif empty > limit:
-            log.info("nothing is deployed any more")
-            break
-        if not lock.held():
-            log.info("the home has been deleted")
-            break
-    server.should_exit = True
-
-
-def _bind(host: str, port: int | None) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    if port is None:
-        with suppress(OSError):
-            return socket.create_server((host, DEFAULT_PORT), family=family, backlog=2048)
-    try:
-        return socket.create_server((host, port or 0), family=family, backlog=2048)
-    except OSError as error:
-        raise ServingError(
-            f"cannot listen on {host} port {port or 'any'}: {error.strerror or error}",
-            hint="give another port, or none: a free one is then taken" if port else "give an address of this machine",
-        ) from error
-
-
-def _own_state(host: str, listener: socket.socket) -> ServerState:
+def _own_state(options: ServerOptions, listener: socket.socket) -> ServerState:
+    host, scheme = options.host, "http" if options.tls_cert is None else "https"
     port = listener.getsockname()[1]
     reachable = WILDCARDS.get(host, host)
-    url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
-    return ServerState(os.getpid(), psutil.Process().create_time(), host, port, url, __version__)
+    url = f"{scheme}://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+    return ServerState(os.getpid(), process_start(os.getpid()), host, port, url, __version__)
 
 
 @contextmanager
 def _leaving_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the ``with`` in order, also when uvicorn, having stopped, raises them once more."""
+    """SIGTERM and SIGINT end the ``with`` in order, until the supervisor takes them."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise _Leave

@@ -23,7 +23,8 @@ LOCK_FILE = "server.lock"
 
 @dataclass(frozen=True)
 class ServerState:
-    """A server that listens.  ``started`` is when its process began, seconds since 1970."""
+    """A server that listens.  ``started`` is when its process began, as ``process_start`` tells; ``control`` its Unix socket,
+    ``grpc`` where it speaks gRPC (``host:port``; empty: nowhere)."""
 
     pid: int
     started: float
@@ -31,23 +32,49 @@ class ServerState:
     port: int
     url: str
     version: str
+    control: str = ""
+    grpc: str = ""
 
     def alive(self) -> bool:
         """Whether the process that wrote this still runs."""
         try:
-            process = psutil.Process(self.pid)
-            return bool(abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE)
+            alive = psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+            return bool(alive and abs(process_start(self.pid) - self.started) < 1)
         except psutil.Error:
             return False
 
 
+def process_start(pid: int) -> float:
+    """When a process began: on Linux in seconds since the machine's start, which no change of the clock moves.
+
+    ``psutil.NoSuchProcess`` where it is no more.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
+    except FileNotFoundError:
+        return float(psutil.Process(pid).create_time())
+    except ProcessLookupError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def read_state(home: Path) -> ServerState | None:
     """The server that runs for a home; None where there is none (whatever file an old one has left)."""
+    state = _read(home)
+    return state if state and state.alive() else None
+
+
+def read_left_behind(home: Path) -> ServerState | None:
+    """The server that ran for a home and could not say goodbye; None where there was none, or it runs."""
+    state = _read(home)
+    return state if state and not state.alive() else None
+
+
+def _read(home: Path) -> ServerState | None:
     try:
-        state = ServerState(**json.loads((home / STATE_FILE).read_text(encoding="utf-8")))
+        return ServerState(**json.loads((home / STATE_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return state if state.alive() else None
 
 
 def write_state(home: Path, state: ServerState) -> None:

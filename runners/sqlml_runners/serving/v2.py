@@ -1,16 +1,16 @@
-"""The Open Inference Protocol, version 2, over REST: metadata, requests and answers as values.  No I/O.
+"""The Open Inference Protocol, version 2, over REST: requests and answers as values.  No I/O.
+
+    body → InferCall: rows, id, wanted outputs → [model] → InferAnswer: JSON, and binary tensors where they are wanted
 
 The protocol: https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
-JSON tensors only; the binary tensor extension of Triton is refused.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import prod
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,67 +19,64 @@ import pyarrow as pa
 from sqlml.errors import count_of, listing
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
-from sqlml_runners.serving.outputs import Answer, Output, Predictions
+from sqlml_runners.serving.outputs import Answer, Output, Predictions, plain_values
 from sqlml_runners.serving.protocol import (
     ITEM,
     BadRequest,
-    Columns,
-    column_array,
+    Rows,
     decode_json,
     find_name,
+    parse_values,
     spellings,
     unknown_name,
-    wrong_value,
 )
-
-
-def _signed(bits: int) -> Any:
-    return Annotated[int, msgspec.Meta(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)]
-
-
-def _list_decoder(item: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(list[item])
-
-
-def _unsigned(bits: int) -> Any:
-    return Annotated[int, msgspec.Meta(ge=0, le=2**bits - 1)] if bits < 64 else Annotated[int, msgspec.Meta(ge=0)]
-
-
-def _expected(datatype: str) -> str:
-    """A datatype's values in words."""
-    if datatype.startswith("FP"):
-        return "a number"
-    if not datatype.endswith(("8", "16", "32", "64")):
-        return {"BOOL": "true or false", "BYTES": "a text"}[datatype]
-    bits = int(datatype.lstrip("UINT"))
-    low, high = (0, 2**bits - 1) if datatype[0] == "U" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return f"a whole number from {low} to {high} ({datatype})"
-
-
-_VALUES: Mapping[str, Any] = {
-    "BOOL": bool,
-    **{f"UINT{bits}": _unsigned(bits) for bits in (8, 16, 32, 64)},
-    **{f"INT{bits}": _signed(bits) for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": float for bits in (16, 32, 64)},
-    "BYTES": str,
-}
-_FLAT = {name: _list_decoder(value | None) for name, value in _VALUES.items()}
-_NESTED = {name: _list_decoder(list[value | None]) for name, value in _VALUES.items()}  # type: ignore[valid-type]
-_NUMBERS = tuple(name for name in _VALUES if name not in ("BOOL", "BYTES"))
-_IS_NESTED = re.compile(rb"\s*\[\s*\[")
+from sqlml_runners.serving.spare import NO_SPARE, Spare
+from sqlml_runners.serving.v2_tensors import (
+    NUMBERS,
+    VALUES,
+    binary_data,
+    binary_values,
+    fits_quickly,
+    json_values,
+    leaves,
+)
 
 DATATYPE: Mapping[Kind, str] = dict.fromkeys(Kind, "BYTES") | {
     Kind.NUMBER: "FP64",
     Kind.BOOLEAN: "BOOL",
     Kind.NUMBERS: "FP64",
 }
-"""The datatype that metadata lists for an input; numbers are taken in every numeric one, lists in none."""
+"""The datatype that metadata lists for an input; numbers are taken in every numeric one."""
+_KEY_TYPES = (*NUMBERS, "BYTES")
+_AS_THEY_ARE = (Kind.NUMBER, Kind.BOOLEAN, Kind.TEXT)
+"""Kinds whose values need no parsing once they are of the datatype."""
 
 
-_ROWS_FORM = 'use the rows form, POST /models/{model}/predict with {"rows": [{…}]}'
+class _QuickTensor(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] | None = None
 
 
-class _Tensor(msgspec.Struct):
+class InferOutput(msgspec.Struct):
+    """An output that is asked for."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _QuickRequest(msgspec.Struct, gc=False):
+    inputs: list[_QuickTensor]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[InferOutput] | None = None
+
+
+class InferTensor(msgspec.Struct):
+    """One input, as it is given."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -87,64 +84,143 @@ class _Tensor(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Output(msgspec.Struct):
-    name: str
-    parameters: dict[str, Any] | None = None
+class InferRequest(msgspec.Struct):
+    """A request, as it is given."""
 
-
-class _Request(msgspec.Struct):
-    inputs: list[_Tensor]
+    inputs: list[InferTensor]
     id: str | None = None
     parameters: dict[str, Any] | None = None
-    outputs: list[_Output] | None = None
+    outputs: list[InferOutput] | None = None
 
 
-_REQUEST = msgspec.json.Decoder(_Request)
+_QUICK = msgspec.json.Decoder(_QuickRequest)
+_REQUEST = msgspec.json.Decoder(InferRequest)
 
 
-@dataclass(frozen=True)
-class InferCall:
-    """A request: its columns, its id, and the outputs it wants (empty: all)."""
+class InferCall(msgspec.Struct, frozen=True):
+    """A request: its rows, its id, the outputs it wants and whether in binary (none: all, in binary if ``binary``)."""
 
-    columns: Columns
-    id: str | None
-    outputs: tuple[str, ...]
-
-
-# --- requests and answers ---------------------------------------------------------------------------------------------
+    rows: Rows
+    id: str | None = None
+    outputs: tuple[tuple[str, bool], ...] = ()
+    binary: bool = False
+    parameters: Mapping[str, Any] = {}
 
 
-def decode_infer(inputs: Sequence[InputColumn], body: bytes) -> InferCall:
-    """A request's columns: one tensor per input, of shape [n] or [n, 1].  ``BadRequest`` 400 for everything that does not fit."""
+class InferAnswer(msgspec.Struct, frozen=True):
+    """An answer's body; ``json_size`` is the length of the JSON document where binary tensors follow it, else None."""
+
+    body: bytes
+    json_size: int | None = None
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def decode_infer(
+    inputs: Sequence[InputColumn],
+    body: bytes,
+    json_size: int | None = None,
+    keys: Sequence[str] = (),
+    spare: Spare = NO_SPARE,
+) -> InferCall:
+    """A request's rows: one tensor per input, [n] or [n, 1], of a list [n, m].  ``BadRequest`` 400 for what does not fit.
+
+    ``json_size`` is the length of the JSON document where binary tensors follow.  A tensor called as one of ``keys`` holds what
+    the rows are known by.  ``spare``: what may be there, or be missing, for other versions' sake; it comes last in a row.
+    """
+    if json_size is None and (call := _decode_quickly(inputs, body, keys, spare)) is not None:
+        return call
+    document, tail = (body, b"") if json_size is None else (body[:json_size], body[json_size:])
     try:
-        request: _Request = decode_json(_REQUEST.decode, body)
+        request: InferRequest = decode_json(_REQUEST.decode, document)
     except msgspec.ValidationError as error:
         raise BadRequest(400, f"the body is not an inference request: {_readable(error)}") from error
-    if lists := [column.name for column in inputs if column.kind in ITEM]:
-        raise BadRequest(400, f"the model takes lists ({listing(lists)}), which fit no tensor: {_ROWS_FORM}")
-    places = _by_input(inputs, request.inputs)
-    columns = {c.name: _column(c, request.inputs[places[c.name]], f"inputs[{places[c.name]}].data") for c in inputs}
-    sizes = {name: len(array) for name, array in columns.items()}
+    return call_of(request, _blobs(request.inputs, tail), inputs, keys, spare)
+
+
+def call_of(
+    request: InferRequest,
+    blobs: Sequence[bytes | None],
+    inputs: Sequence[InputColumn],
+    keys: Sequence[str] = (),
+    spare: Spare = NO_SPARE,
+) -> InferCall:
+    """A request's rows; ``blobs``: the bytes of each tensor that is in binary.  ``BadRequest`` 400 for what does not fit."""
+    known, named = (*inputs, *spare.columns), (*keys, *spare.keys)
+    places = _by_input(known, request.inputs, named)
+    _check_missing(inputs, places, spare)
+    columns: dict[str, Sequence[Any]] = {}
+    for c in (*known, *_key_columns(named, places)):
+        if (place := places.get(c.name)) is not None:
+            columns[c.name] = _column(c, request.inputs[place], f"inputs[{place}].data", blobs[place], c.name in named)
+    sizes = {name: len(values) for name, values in columns.items()}
     if len(set(sizes.values())) > 1:
         raise BadRequest(400, f"the inputs differ in length: {listing(f'{name} has {size}' for name, size in sizes.items())}")
-    return InferCall(columns, request.id, tuple(output.name for output in request.outputs or ()))
+    return _call(request, columns, inputs, keys, spare)
 
 
-def encode_infer(endpoint: str, version: int, call: InferCall, outputs: Sequence[Output], predictions: Predictions) -> bytes:
-    """The answer: the outputs that were asked for, in the order asked."""
-    tensors = {tensor["name"]: tensor for tensor in _outputs(outputs, predictions)}
-    wanted = call.outputs or tuple(tensors)
-    if unknown := [name for name in wanted if name not in tensors]:
-        raise BadRequest(400, f"the model has no output {unknown[0]!r}; it has: {listing(tensors)}")
-    document: dict[str, Any] = {"model_name": endpoint, "model_version": str(version)}
-    if call.id is not None:
-        document["id"] = call.id
-    return msgspec.json.encode(document | {"outputs": [tensors[name] for name in wanted]})
+def _decode_quickly(inputs: Sequence[InputColumn], body: bytes, keys: Sequence[str], spare: Spare) -> InferCall | None:
+    """The same for a request that fits beyond doubt; None for any other."""
+    try:
+        request = _QUICK.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    kinds, n = _kinds((*inputs, *spare.columns)), -1
+    columns: dict[str, Sequence[Any]] = {}
+    for tensor in request.inputs:
+        kind, data, shape = kinds.get(tensor.name), tensor.data, tensor.shape
+        known = kind is not None and (shape == [len(data)] or shape == [len(data), 1]) and n in (-1, len(data))
+        if not known or not _allows(kind, tensor.datatype) or not fits_quickly(data, tensor.datatype):
+            return None
+        n = len(data)
+        columns[tensor.name] = _floats(data) if kind is Kind.NUMBER else data
+    if len(request.inputs) != len(columns) or not all(column.name in columns for column in inputs):
+        return None
+    return _call(request, columns, inputs, keys, spare)
 
 
-def _by_input(inputs: Sequence[InputColumn], tensors: Sequence[_Tensor]) -> dict[str, int]:
-    """Which of the tensors is each input's."""
-    names, found = spellings(inputs), dict[str, int]()
+def _floats(values: list[Any]) -> list[float | None]:
+    try:
+        return list(map(float, values))
+    except TypeError:
+        return [None if value is None else float(value) for value in values]
+
+
+@lru_cache(maxsize=256)
+def _kinds(inputs: tuple[InputColumn, ...]) -> Mapping[str, Kind]:
+    """The inputs that the quick way takes."""
+    return {column.name: column.kind for column in inputs if column.kind in _AS_THEY_ARE}
+
+
+def _call(
+    request: InferRequest | _QuickRequest,
+    columns: Mapping[str, Sequence[Any]],
+    inputs: Sequence[InputColumn],
+    keys: Sequence[str],
+    spare: Spare,
+) -> InferCall:
+    n = len(next(iter(columns.values()), ()))
+    names = (*(c.name for c in inputs), *keys, *(c.name for c in spare.columns), *spare.keys)
+    ordered = [columns.get(name) or [None] * n for name in names]
+    parameters = request.parameters or {}
+    wanted = tuple(_wanted(output) for output in request.outputs or ())
+    return InferCall(
+        list(zip(*ordered, strict=True)), request.id, wanted, parameters.get("binary_data_output") is True, parameters
+    )
+
+
+def _wanted(output: InferOutput) -> tuple[str, bool]:
+    parameters = output.parameters or {}
+    for name, what in (("classification", "classification"), ("shared_memory_region", "shared memory")):
+        if parameters.get(name):
+            raise BadRequest(400, f"output {output.name!r}: the {what} extension is not supported")
+    return output.name, parameters.get("binary_data") is True
+
+
+def _by_input(inputs: Sequence[InputColumn], tensors: Sequence[InferTensor], keys: Sequence[str]) -> dict[str, int]:
+    """Which of the tensors is each input's, and each key's that is given."""
+    names, found = {key: key for key in keys} | dict(spellings(inputs)), dict[str, int]()
     for place, tensor in enumerate(tensors):
         name = find_name(tensor.name, names)
         if name is None:
@@ -152,101 +228,125 @@ def _by_input(inputs: Sequence[InputColumn], tensors: Sequence[_Tensor]) -> dict
         if name in found:
             raise BadRequest(400, f"the input {name!r} is given twice")
         found[name] = place
-    if missing := [column.name for column in inputs if column.name not in found]:
-        raise BadRequest(400, f"missing inputs: {listing(missing)}")
     return found
 
 
-def _column(column: InputColumn, tensor: _Tensor, place: str) -> pa.Array:
-    name = column.name
-    _check_datatype(column, tensor)
-    rows = _rows_of(name, tensor.shape)
-    data = bytes(tensor.data)
-    if not data:
-        raise BadRequest(400, f"input {name!r} has no data (the binary tensor extension is not supported: send JSON)")
-    values = _values(name, tensor.datatype, data, place)
-    if len(values) != rows:
-        raise BadRequest(400, f"input {name!r} has the shape {tensor.shape} but {count_of(len(values), 'value')}")
-    return column_array(column, values, lambda i: list(_leaves(place, msgspec.json.decode(data)))[i][0], 400, f" ({name})")
+def _check_missing(inputs: Sequence[InputColumn], found: Mapping[str, int], spare: Spare) -> None:
+    """400 for inputs that are missing, other than those that not all versions of the endpoint read."""
+    missing = [column.name for column in inputs if column.name not in found]
+    if any(name.lower() not in spare.optional for name in missing) or (missing and not found):
+        raise BadRequest(400, f"missing inputs: {listing(missing)}")
 
 
-def _check_datatype(column: InputColumn, tensor: _Tensor) -> None:
-    if tensor.datatype not in _VALUES:
-        raise BadRequest(400, f"input {column.name!r} has the unknown datatype {tensor.datatype!r}; known: {', '.join(_VALUES)}")
-    allowed = _NUMBERS if column.kind is Kind.NUMBER else (DATATYPE[column.kind],)
+def _key_columns(keys: Sequence[str], places: Mapping[str, int]) -> list[InputColumn]:
+    return [InputColumn(key, "VARCHAR", Kind.TEXT) for key in keys if key in places]
+
+
+def _blobs(tensors: Sequence[InferTensor], tail: bytes) -> list[bytes | None]:
+    """The bytes of each tensor that is in binary."""
+    blobs: list[bytes | None] = []
+    at = 0
+    for tensor in tensors:
+        size = (tensor.parameters or {}).get("binary_data_size")
+        if size is None:
+            blobs.append(None)
+            continue
+        if not isinstance(size, int) or size < 0 or at + size > len(tail):
+            raise BadRequest(400, f"input {tensor.name!r}: binary_data_size is {size!r}, and {len(tail) - at} bytes are left")
+        blobs.append(tail[at : at + size])
+        at += size
+    if at != len(tail):
+        raise BadRequest(400, f"{len(tail) - at} bytes follow the last binary tensor")
+    return blobs
+
+
+def _column(column: InputColumn, tensor: InferTensor, place: str, blob: bytes | None, is_key: bool) -> Sequence[Any]:
+    name, data = column.name, bytes(tensor.data)
+    if tensor.datatype not in VALUES:
+        raise BadRequest(400, f"input {name!r} has the unknown datatype {tensor.datatype!r}; known: {', '.join(VALUES)}")
+    allowed = _KEY_TYPES if is_key else _allowed(column.kind)
     if tensor.datatype not in allowed:
-        raise BadRequest(400, f"input {column.name!r} must be {listing(allowed, 12)}, not {tensor.datatype}")
+        raise BadRequest(400, f"input {name!r} must be {listing(allowed, 12)}, not {tensor.datatype}")
+    rows, width = _shape_of(column, tensor.shape)
+    if blob is None and not data:
+        hint = " (shared memory is not supported)" if "shared_memory_region" in (tensor.parameters or {}) else ""
+        raise BadRequest(400, f"input {name!r} has no data{hint}")
+    if blob is not None:
+        values = binary_values(name, tensor.datatype, blob, prod(tensor.shape))
+    else:
+        values = json_values(name, tensor.datatype, data, place)
+    if len(values) != prod(tensor.shape):
+        raise BadRequest(400, f"input {name!r} has the shape {tensor.shape} but {count_of(len(values), 'value')}")
+    if is_key:
+        return values
+    path = lambda i: list(leaves(place, msgspec.json.decode(data)))[i][0]  # noqa: E731
+    if width is None:
+        return parse_values(column, values, path if blob is None else lambda i: f"{place}[{i}]", 400, f" ({name})")
+    item = InputColumn(name, column.sql_type, ITEM[column.kind])
+    flat = parse_values(item, values, path if blob is None else lambda i: f"{place}[{i}]", 400, f" ({name})")
+    return [flat[i * width : (i + 1) * width] for i in range(rows)]
 
 
-def _rows_of(name: str, shape: list[int]) -> int:
+def _allowed(kind: Kind) -> Sequence[str]:
+    return NUMBERS if kind in (Kind.NUMBER, Kind.NUMBERS) else (DATATYPE[kind],)
+
+
+def _allows(kind: Kind | None, datatype: str) -> bool:
+    return kind is not None and datatype in _allowed(kind)
+
+
+def _shape_of(column: InputColumn, shape: list[int]) -> tuple[int, int | None]:
+    """How many rows, and of lists how long each is."""
+    if column.kind in ITEM:
+        if len(shape) != 2 or min(shape) < 0:
+            raise BadRequest(400, f"input {column.name!r} holds lists: it must have the shape [n, length], not {shape}")
+        return shape[0], shape[1]
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
-        raise BadRequest(400, f"input {name!r} must have the shape [n] or [n, 1], not {shape}")
-    return prod(shape)
-
-
-def _values(name: str, datatype: str, data: bytes, place: str) -> list[Any]:
-    try:
-        if _IS_NESTED.match(data):
-            return [value for row in _NESTED[datatype].decode(data) for value in row]
-        return list(_FLAT[datatype].decode(data))
-    except msgspec.ValidationError as error:
-        raise _wrong_data(name, datatype, data, place, error) from error
-
-
-def _wrong_data(name: str, datatype: str, data: bytes, place: str, error: msgspec.ValidationError) -> BadRequest:
-    """What is wrong with a tensor's data: the first value that its datatype does not have."""
-    note = f" ({name})"
-    try:
-        items = msgspec.json.decode(data)
-    except msgspec.ValidationError as worse:  # a number too large for any type
-        return _refused(worse, place, note)
-    if not isinstance(items, list):
-        return wrong_value(400, place, "a list", items, note)
-    for path, value in _leaves(place, items):
-        if not _fits(value, datatype):
-            return wrong_value(400, path, _expected(datatype), value, note)
-    return _refused(error, place, note)
-
-
-def _refused(error: msgspec.ValidationError, place: str, note: str) -> BadRequest:
-    """msgspec's own words, with the place in the whole request."""
-    message, _, inner = str(error).partition(" - at ")
-    path = place + inner.strip("`$")
-    return BadRequest(400, f"{path}{note}: {message.replace('`', '')}", path)
-
-
-def _leaves(place: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
-    """The values of a tensor, flat or nested, with their places."""
-    nested = bool(items) and isinstance(items[0], list)
-    for i, item in enumerate(items):
-        if nested and isinstance(item, list):
-            yield from ((f"{place}[{i}][{j}]", leaf) for j, leaf in enumerate(item))
-        else:
-            yield f"{place}[{i}]", item
-
-
-def _fits(value: Any, datatype: str) -> bool:
-    try:
-        msgspec.convert(value, _VALUES[datatype] | None)
-    except msgspec.ValidationError:
-        return False
-    return True
+        raise BadRequest(400, f"input {column.name!r} must have the shape [n] or [n, 1], not {shape}")
+    return shape[0], None
 
 
 def _readable(error: msgspec.ValidationError) -> str:
     return str(error).replace("`$.", "`").replace("`$", "`").replace("`", "")
 
 
-def _outputs(outputs: Sequence[Output], predictions: Predictions) -> list[dict[str, Any]]:
-    return [_tensor(output, answer) for output, answer in zip(outputs, predictions, strict=True)]
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _tensor(output: Output, answer: Answer) -> dict[str, Any]:
-    if isinstance(answer, np.ndarray):
+def encode_infer(
+    endpoint: str, version: str, call: InferCall, outputs: Sequence[Output], predictions: Predictions
+) -> InferAnswer:
+    """The answer: the outputs that were asked for, in the order asked."""
+    document: dict[str, Any] = {"model_name": endpoint, "model_version": version}
+    if call.id is not None:
+        document["id"] = call.id
+    tensors, blobs = list[dict[str, Any]](), list[bytes]()
+    for place, binary in chosen_outputs(call, outputs):
+        tensor = tensor_of(outputs[place], predictions[place])
+        if binary:
+            blobs.append(binary_data(tensor["datatype"], tensor.pop("data")))
+            tensor["parameters"] = {**tensor.get("parameters", {}), "binary_data_size": len(blobs[-1])}
+        tensors.append(tensor)
+    written = msgspec.json.encode(document | {"outputs": tensors})
+    return InferAnswer(b"".join([written, *blobs]), len(written)) if blobs else InferAnswer(written)
+
+
+def chosen_outputs(call: InferCall, outputs: Sequence[Output]) -> list[tuple[int, bool]]:
+    """The places of the outputs that are asked for, in the order asked, and whether each is wanted in binary."""
+    known = {output.name: i for i, output in enumerate(outputs)}
+    wanted = call.outputs or tuple((output.name, call.binary) for output in outputs)
+    if unknown := [name for name, _ in wanted if name not in known]:
+        raise BadRequest(400, f"the model has no output {unknown[0]!r}; it has: {listing(known)}")
+    return [(known[name], binary) for name, binary in wanted]
+
+
+def tensor_of(output: Output, answer: Answer) -> dict[str, Any]:
+    """An output as a JSON tensor; lists are filled up to the longest with null."""
+    if isinstance(answer, np.ndarray) and answer.ndim == 2:
         tensor = {"name": output.name, "datatype": "FP64", "shape": list(answer.shape), "data": answer.ravel().tolist()}
         return tensor | ({"parameters": {"classes": list(output.classes)}} if output.classes else {})
-    values, datatype = answer.to_pylist(), datatype_of(answer.type)
-    if not pa.types.is_list(answer.type):
+    values, datatype = plain_values(answer), datatype_of(output.type)
+    if not pa.types.is_list(output.type):
         return {"name": output.name, "datatype": datatype, "shape": [len(values)], "data": values}
     width = max((len(row) for row in values if row is not None), default=0)
     padded = [value for row in values for value in [*(row or ()), *[None] * (width - len(row or ()))]]
@@ -264,47 +364,11 @@ def datatype_of(data_type: pa.DataType) -> str:
     return "FP64" if pa.types.is_floating(data_type) else "BYTES"
 
 
-# --- metadata ---------------------------------------------------------------------------------------------------------
-
-
-def server_metadata(version: str) -> dict[str, Any]:
-    """``GET /v2``"""
-    return {"name": "sqlml", "version": version, "extensions": []}
-
-
-def model_metadata(
-    endpoint: str, version: int, inputs: Sequence[InputColumn], outputs: Sequence[Output], sample: Predictions
-) -> dict[str, Any]:
-    """``GET /v2/models/{m}``; ``sample`` is any prediction of the model, for the outputs' types and widths."""
-    return {
-        "name": endpoint,
-        "versions": [str(version)],
-        "platform": "sqlml",
-        "inputs": [_described_input(column) for column in inputs],
-        "outputs": [_described_output(output, answer) for output, answer in zip(outputs, sample, strict=True)],
-    }
-
-
-def _described_input(column: InputColumn) -> dict[str, Any]:
-    if column.kind in ITEM:
-        return {"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1, -1], "parameters": {"rows_form_only": True}}
-    return {"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1]}
-
-
-def _described_output(output: Output, answer: Answer) -> dict[str, Any]:
-    tensor = _tensor(output, answer)
-    more = {"parameters": tensor["parameters"]} if "parameters" in tensor else {}
-    rest = (
-        tensor["shape"][1:] if isinstance(answer, np.ndarray) else [-1] * len(tensor["shape"][1:])
-    )  # lists are as long as the longest
-    return {"name": output.name, "datatype": tensor["datatype"], "shape": [-1, *rest]} | more
-
-
 def example_request(inputs: Sequence[InputColumn], row: Mapping[str, Any]) -> dict[str, Any]:
     """A request for one row of plain values."""
-    return {
-        "inputs": [
-            {"name": column.name, "shape": [1], "datatype": DATATYPE[column.kind], "data": [row.get(column.name)]}
-            for column in inputs
-        ]
-    }
+    return {"inputs": [_example_tensor(column, row.get(column.name)) for column in inputs]}
+
+
+def _example_tensor(column: InputColumn, value: Any) -> dict[str, Any]:
+    data, shape = ([value], [1]) if column.kind not in ITEM else (list(value or ()), [1, len(value or ())])
+    return {"name": column.name, "shape": shape, "datatype": DATATYPE[column.kind], "data": data}

@@ -15,9 +15,10 @@ from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.contracts import Report
 from sqlml.errors import JobCancelled, NotSupportedError, OperationalError, TrainingDataError
 from sqlml.features.encode import FeatureEncoder
-from sqlml.spark_errors import is_lost, is_spark_error
+from sqlml.spark_common.errors import is_lost, is_spark_error
 from sqlml.training.aims import Learner
 from sqlml.types import Task
+from sqlml_runners.spark.checks import too_many_workers
 from sqlml_runners.spark.cluster import Cluster
 from sqlml_runners.spark.progress import Address, Listener, Teller
 
@@ -54,22 +55,11 @@ def workers_for(cluster: Cluster, wanted: int | None, threads: int, rows: int) -
     """How many workers train.  ``OperationalError`` where the cluster cannot run them all at once: they would wait forever."""
     slots = cluster.slots()
     if wanted is not None and wanted > slots:
-        raise OperationalError(
-            f"xgboost needs its {wanted} workers at the same time, and the cluster runs {slots} tasks at once",
-            hint=f"WITH (workers = {slots}) of the runner, or give the cluster more cores",
-        )
+        raise too_many_workers(wanted, slots)
     if not slots:
         raise OperationalError("the cluster has no executor that could run a task", hint="is there a worker? look at its page")
     most = wanted or min(slots, threads or slots)
     return max(1, min(most, rows // _FEWEST_ROWS + 1))
-
-
-def check_boosting(learner: Learner) -> None:
-    """``NotSupportedError`` for options that have no distributed form."""
-    if learner.options.get("tree_method") == "exact":
-        raise NotSupportedError(
-            "tree_method = 'exact' cannot be distributed", hint="tree_method = 'hist' or 'approx', or ON process"
-        )
 
 
 def boost(frame: Any, learner: Learner, encoder: FeatureEncoder, cluster: Cluster, workers: int, report: Report) -> TreePredictor:
@@ -162,8 +152,7 @@ def _estimator(learner: Learner, encoder: FeatureEncoder, cluster: Cluster, work
 def _on_gpus(learner: Learner, cluster: Cluster) -> bool:
     """Where they are asked for, or the cluster gives its executors some."""
     device = str(learner.options.get("device") or "cpu")
-    given = cluster.session.sparkContext.getConf().get("spark.executor.resource.gpu.amount")
-    return device.startswith("cuda") or (device == "auto" and given is not None)
+    return device.startswith("cuda") or (device == "auto" and cluster.gives_gpus)
 
 
 def _objective(learner: Learner) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlml.errors import NotSupportedError
-from sqlml.spark_session import is_connect
+from sqlml.spark_common.place import Place
+from sqlml.spark_common.session import is_connect
+from sqlml_runners.spark.checks import is_local, no_staging
 
 _WAIT_SECONDS = 30.0
 """So long a cluster may take to give its first executor."""
@@ -25,6 +27,8 @@ class Cluster:
     name: str
     kept: list[Any] = field(default_factory=list)
     """The frames that are kept by the cluster for this job."""
+    staged: list[Place] = field(default_factory=list)
+    """The copies of rows that were made for this job."""
 
     @property
     def connect(self) -> bool:
@@ -35,14 +39,18 @@ class Cluster:
     def local(self) -> bool:
         """Whether executors see this machine's files."""
         if self.connect:
-            host = str(self.options.get("connect", "")).removeprefix("sc://").partition("/")[0].rpartition(":")[0]
-            return host in ("localhost", "127.0.0.1", "[::1]", "")
+            return is_local(self.options)
         return str(self.session.sparkContext.master).startswith("local")
 
     @property
     def host(self) -> str:
         """Where executors reach the driver."""
         return str(self.session.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))
+
+    @property
+    def gives_gpus(self) -> bool:
+        """Whether the cluster gives its executors GPUs."""
+        return self.session.sparkContext.getConf().get("spark.executor.resource.gpu.amount") is not None
 
     def slots(self) -> int:
         """How many tasks run at once; waits a little for the first executor."""
@@ -69,18 +77,15 @@ class Cluster:
         sizes = [int(status.values().toSeq().apply(i)._1()) for i in range(status.size())]
         return max(sum(sizes), 1 << 20)
 
-    def staging(self, folder: Path) -> Path:
-        """Where files for the executors go: the job's folder, or below the option ``staging``."""
+    def staging(self, folder: Path) -> Place:
+        """Where files for the executors go: the job's folder, or in the folder or URL of the option ``staging``."""
         place = self.options.get("staging")
         if place:
-            return Path(str(place)) / f"sqlml-{folder.parent.parent.name}-{folder.name}"
+            mark = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]  # homes may share the place, and a name
+            return Place(str(place)).below(f"sqlml-{mark}-{folder.name}")
         if not self.local:
-            raise NotSupportedError(
-                f"the workers of {self.name} do not see this machine's files",
-                hint="give a folder that all machines share: WITH (staging = '/mnt/shared') of the runner, or let the query "
-                f"read where the cluster is: {self.name}.db.table",
-            )
-        return folder
+            raise no_staging(self.name)
+        return Place(folder)
 
     def keep(self, frame: Any) -> Any:
         """Let the cluster keep a frame's rows, in memory or on disk, until ``forget``."""
@@ -91,10 +96,12 @@ class Cluster:
         return kept
 
     def forget(self) -> None:
-        """Let go of what was kept."""
+        """Let go of what was kept, and remove what was staged."""
         while self.kept:
             with suppress(Exception):  # Spark is gone, and the rows with it
                 self.kept.pop().unpersist()
+        while self.staged:
+            self.staged.pop().remove()
 
     def tagged(self, tag: str) -> None:
         """What this thread asks of Spark from now on bears a tag."""

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from sqlml.algorithms.options import VALIDATION_FRACTION
-from sqlml.errors import TrainingDataError, count_of
+from sqlml.errors import TrainingDataError
 from sqlml.features.split import HELDOUT, TRAINING, UNMARKED, VALIDATION, read_marks
-from sqlml.features.target import shown
 from sqlml.plan import TrainPlan
-from sqlml.training.aims import Learner, one_class
+from sqlml.training import rules
+from sqlml.training.aims import Learner
 from sqlml.training.record import Record
 from sqlml_runners.spark.tables import Staged
 from sqlml_runners.spark.targets import with_y
@@ -57,9 +57,7 @@ def divide(plan: TrainPlan, staged: Staged, learner: Learner, known: int, record
     frame = with_y(staged, learner)
     unknown = staged.rows - known
     if unknown:
-        verb, whose = ("is", "its") if unknown == 1 else ("are", "their")
-        of = f"{unknown:,} of {count_of(staged.rows, 'row')}"
-        record.notice(f"{of} {verb} left out: {whose} {learner.name} is NULL")
+        record.notice(f"{rules.left_out(unknown, staged.rows, 'row')} {learner.name} is NULL")
     weight = sf.col(staged.columns[plan.weight]).cast("double") if plan.weight else sf.lit(1.0)
     frame = frame.where("y IS NOT NULL").withColumn("w", weight)
     frame = frame.withColumn("part", _part(plan, staged, frame, learner, record, validated))
@@ -67,7 +65,7 @@ def divide(plan: TrainPlan, staged: Staged, learner: Learner, known: int, record
     fraction = learner.options.get(VALIDATION_FRACTION.name) or VALIDATION_FRACTION.default
     if not learner.stops_early:
         if counts[:, VALIDATION].any():
-            record.notice(f"{learner.algorithm.name} does not stop early here: the validation rows are trained on")
+            rules.tell_trained_on(learner.algorithm, record)
             frame = frame.withColumn("part", sf.when(sf.col("part") == VALIDATION, TRAINING).otherwise(sf.col("part")))
             counts[:, TRAINING] += counts[:, VALIDATION]
             counts[:, VALIDATION] = 0
@@ -92,19 +90,17 @@ def other_rows(plan: TrainPlan, other: Staged, learner: Learner, record: Record)
     from pyspark.sql import functions as sf
 
     if not other.rows:
-        raise TrainingDataError("the query of VALIDATE ON gave no rows: there is nothing to measure the model on")
+        raise rules.no_validation_rows()
     weight = sf.col(other.columns[plan.weight]).cast("double") if plan.weight else sf.lit(1.0)
     frame = with_y(other, learner).where("y IS NOT NULL").withColumn("w", weight).withColumn("part", sf.lit(HELDOUT))
     counts = _count(frame, learner)
     left = other.rows - int(counts.sum())
     if left == other.rows:
         wanted = "class that the model knows" if learner.classes else "finite number"
-        raise TrainingDataError(f"none of the {other.rows:,} rows of VALIDATE ON has as {learner.name} a {wanted}")
-    if left:
-        verb, whose = ("is", "its") if left == 1 else ("are", "their")
-        why = "a class without training rows" if learner.classes else "infinite"
-        of = f"{left:,} of {count_of(other.rows, 'validation row')}"
-        record.notice(f"{of} {verb} left out: {whose} {learner.name} is NULL or {why}")
+        raise TrainingDataError(
+            f"none of the {other.rows:,} rows of VALIDATE ON has as {learner.name} a {wanted}", about="validate"
+        )
+    rules.tell_unmeasured(learner.name or "", left, other.rows, learner.classes, record)
     return Division(frame, learner, counts, int(counts.sum()))
 
 
@@ -172,15 +168,11 @@ def _by_column(plan: TrainPlan, staged: Staged, frame: Any, record: Record) -> A
     if pa.types.is_decimal(values.type):
         column, values = column.cast("double"), values.cast(pa.float64())
     marks = read_marks(name, values)
-    rows = groups.column(1).to_numpy()
-    record.notice(f"{name} says which rows are held out: it is no feature")
-    if (marks == UNMARKED).any():
-        record.notice(f"{count_of(int(rows[marks == UNMARKED].sum()), 'row')} without a {name} (NULL): training rows")
-        marks[marks == UNMARKED] = TRAINING
-    if not (marks == TRAINING).any():
-        raise TrainingDataError(f"SPLIT BY {name} leaves no row to train on")
-    if not (marks == HELDOUT).any():
-        record.notice(f"SPLIT BY {name} holds no row out")
+    counts: dict[int, int] = {}
+    for mark, count in zip(marks.tolist(), groups.column(1).to_pylist(), strict=True):
+        counts[mark] = counts.get(mark, 0) + count
+    rules.tell_marks(name, counts, record)
+    marks[marks == UNMARKED] = TRAINING
     part = sf.lit(TRAINING)
     for value, mark in zip(values.to_pylist(), marks.tolist(), strict=True):
         if mark != TRAINING:
@@ -193,19 +185,16 @@ def _by_time(plan: TrainPlan, staged: Staged, frame: Any, record: Record) -> Any
     from pyspark.sql import functions as sf
 
     name = plan.split.column or ""
-    record.notice(f"{name} says which rows are held out: it is no feature")
     time = _number_of_time(sf.col(staged.columns[name]), staged.types[name])
     total, known, high = frame.agg(sf.count(sf.lit(1)), sf.count(time), sf.max(time)).first()
-    if known < total:
-        record.notice(f"{count_of(int(total - known), 'row')} without a {name} (NULL): training rows")
+    rules.tell_times(name, int(total - known), record)
     kept = known - min(round(known * plan.split.fraction), known - 1)
     if known and kept < known:
         error = 0.0 if known <= _EXACT_ROWS else 1e-4
         border = frame.select(time.alias("time")).where("time IS NOT NULL").approxQuantile("time", [kept / known], error)[0]
         if border < high:
             return sf.coalesce(time > border, sf.lit(False))
-    what = "is NULL in every row" if not known else "has too few different values to hold out the latest"
-    raise TrainingDataError(f"SPLIT TIME {name}: the column {what}", hint="SPLIT RANDOM 0.2 needs no times")
+    raise rules.no_latest(name, known=bool(known))
 
 
 def _number_of_time(column: Any, data_type: pa.DataType) -> Any:
@@ -232,15 +221,11 @@ def _learnable(division: Division, record: Record) -> Division:
     learner, counts = division.learner, division.counts
     trained = counts[:, TRAINING]
     if not trained.sum():
-        raise TrainingDataError(f"target {learner.name} is NULL in every training row: there is nothing to learn")
-    if not learner.classes or trained.all():
+        raise rules.no_training_target(learner.name or "")
+    kept = rules.learnt_classes(learner.name or "", learner.classes, trained, record) if learner.classes else None
+    if kept is None:
         return division
-    kept = np.flatnonzero(trained)
     classes = tuple(learner.classes[i] for i in kept)
-    if len(classes) == 1:
-        raise one_class(learner.name or "", classes, " in the training rows")
-    gone = [shown(learner.classes[i]) for i in np.flatnonzero(trained == 0)]
-    record.notice(f"{learner.name} has no training row of {', '.join(gone[:5])}: rows of such a class are not measured")
     places = {int(old): float(new) for new, old in enumerate(kept)}
     codes = sf.array(*[sf.lit(places.get(i)).cast("double") for i in range(len(learner.classes))])
     frame = division.frame.withColumn("y", sf.element_at(codes, sf.col("y").cast("int") + 1))

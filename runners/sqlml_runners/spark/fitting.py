@@ -21,11 +21,13 @@ from sqlml.features.encode import FeatureEncoder
 from sqlml.features.split import TRAINING, VALIDATION
 from sqlml.features.transform import Transform
 from sqlml.plan import InputColumn, TrainPlan
+from sqlml.training import rules
 from sqlml.training.aims import Learner, class_factors
 from sqlml.training.features import model_inputs
 from sqlml.training.record import Record
 from sqlml.types import SQL_TYPE
 from sqlml_runners.spark import mllib
+from sqlml_runners.spark.checks import is_boosted
 from sqlml_runners.spark.cluster import Cluster
 from sqlml_runners.spark.division import Division
 from sqlml_runners.spark.encoders import Words, fit_encoder
@@ -161,12 +163,12 @@ def _weights(learner: Learner, division: Division) -> Any:
 
 
 def _class_factors(learner: Learner, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """What a row of each class weighs; ``balanced`` is n / (classes x count), scikit-learn's formula."""
+    """What a row of each class weighs."""
     wanted = learner.options.get("class_weight")
     if wanted is None or not learner.classes:
         return None
     if wanted == "balanced":
-        return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)))
+        return rules.balanced(counts)
     return class_factors(learner, np.arange(len(learner.classes)))
 
 
@@ -182,13 +184,12 @@ def _learn(
 ) -> Predictor:
     from pyspark.sql import functions as sf
 
-    boosted = learner.algorithm.name.startswith("xgboost")
+    boosted = is_boosted(learner.algorithm)
     used = used.withColumn("valid", sf.col("part") == VALIDATION)
     kept = ["y", "w", "valid"]
     if boosted:
         from sqlml_runners.spark import boosting
 
-        boosting.check_boosting(learner)
         count = boosting.workers_for(cluster, workers, learner.threads, division.size(TRAINING, VALIDATION))
         used = used.repartition(count, "u").sortWithinPartitions("u", "h")
     encode = partial(encode_batches, columns=columns, encoder=json.dumps(encoder.to_json()), kept=kept)

@@ -89,7 +89,9 @@ def fit_linear(rows: Rows, learner: Learner, report: Report) -> LinearPredictor:
 
     options = learner.options
     if options["positive"]:
-        raise NotSupportedError("positive = true: MLlib cannot hold coefficients above 0", hint="ON process trains it")
+        raise NotSupportedError(
+            "positive = true: MLlib cannot hold coefficients above 0", hint="ON process trains it", about="positive"
+        )
     frame, weight, mean, spread = _prepared(rows)
     centre = frame.agg(sf.sum(sf.col("w") * sf.col("y"))).first()[0] / weight
     deviation = float((frame.agg(sf.sum(sf.col("w") * (sf.col("y") - centre) ** 2)).first()[0] / weight) ** 0.5)

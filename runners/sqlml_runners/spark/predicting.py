@@ -17,14 +17,13 @@ import pyarrow as pa
 from sqlml.bundles.model import Model
 from sqlml.contracts import Report
 from sqlml.errors import BindError, OperationalError, listing
+from sqlml.job_folder import PREDICT_ROWS, PREDICTIONS
 from sqlml.plan import JobSpec, PredictOutcome, PredictPlan
-from sqlml.spark_tables import write_table
+from sqlml.spark_common.place import Place
+from sqlml.spark_common.tables import write_table
 from sqlml_runners.spark.cluster import Cluster
 from sqlml_runners.spark.executors import predict_batches, read_files
 from sqlml_runners.spark.tables import open_arrow, read_rows
-
-ROWS, PREDICTIONS = "rows.arrow", "predictions"
-_STAGING = "rows"
 
 
 def run_prediction(spec: JobSpec, cluster: Cluster, report: Report) -> PredictOutcome:
@@ -35,24 +34,22 @@ def run_prediction(spec: JobSpec, cluster: Cluster, report: Report) -> PredictOu
     report.stage("reading")
     model = Model.open(Path(plan.bundle), plan.sha256)
     notes: list[str] = []
-    shared = spec.query is not None and plan.into is not None
-    staging = spec.folder if shared else cluster.staging(spec.folder)
+    place = None if plan.into is not None else cluster.staging(spec.folder).below(PREDICTIONS)
     try:
-        raw = read_rows(cluster.session, spec.query, spec.folder / ROWS, staging / _STAGING)
-        given = None if spec.query is not None else open_arrow(spec.folder / ROWS).schema
+        raw = read_rows(cluster, spec.query, spec.folder / PREDICT_ROWS)
+        given = None if spec.query is not None else open_arrow(spec.folder / PREDICT_ROWS).schema
         times, zones = _times(given), _zones(given)
         frame = predicted(raw, model, plan, times, zones)
         report.stage("predicting")
-        if plan.into is not None:
+        if place is None:
             rows = _write_table(frame, cluster, plan, report)
             if times:
                 notes.append(f"{listing(times)}: Spark has no times of day in tables; microseconds since midnight were written")
         else:
-            rows = _write_files(frame, spec.folder, staging)
+            rows = _write_files(frame, spec.folder / PREDICTIONS, place)
             _restore_times(spec.folder / PREDICTIONS, times)
     finally:
-        if spec.query is None:
-            shutil.rmtree(staging / _STAGING, ignore_errors=True)
+        cluster.forget()
     report.step(1, 1, {"rows": float(rows)})
     for note in notes:
         report.notice(note)
@@ -98,17 +95,21 @@ def _counted(frame: Any) -> tuple[Any, Any]:
     return frame.observe(seen, sf.count(sf.lit(1)).alias("rows")), seen
 
 
-def _write_files(frame: Any, folder: Path, staging: Path) -> int:
+def _write_files(frame: Any, folder: Path, place: Place) -> int:
     """Parquet files in the job's folder; by way of the shared place where the cluster does not see it."""
     frame, seen = _counted(frame)
-    place = staging / PREDICTIONS
-    shutil.rmtree(folder / PREDICTIONS, ignore_errors=True)
-    frame.write.mode("overwrite").parquet(f"file://{place.resolve()}")
-    if staging != folder:
-        shutil.move(place, folder / PREDICTIONS)
-    if not list((folder / PREDICTIONS).glob("*.parquet")):
+    shutil.rmtree(folder, ignore_errors=True)
+    elsewhere = Path(place.path) != folder.absolute()
+    try:
+        frame.write.mode("overwrite").parquet(place.url)
+        if elsewhere:
+            place.fetch(folder)
+    finally:
+        if elsewhere:
+            place.remove()
+    if not list(folder.glob("*.parquet")):
         raise OperationalError(
-            f"the predictions are not in {place}, though Spark has written them: its workers do not share this folder",
+            f"the predictions are not in {place.url}, though Spark has written them: its workers do not share this folder",
             hint="give a folder that all machines share: WITH (staging = '/mnt/shared') of the runner",
         )
     return int(seen.get["rows"])

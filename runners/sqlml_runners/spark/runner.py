@@ -17,11 +17,14 @@ from typing import Any, TextIO
 from sqlml.connections import CONNECTION_TYPES
 from sqlml.contracts import Event, OptionSpec, Resources
 from sqlml.errors import Error, InternalError, JobCancelled, JobTimeout, MissingExtra, NotSupportedError
-from sqlml.plan import JobSpec
-from sqlml.spark_errors import is_spark_error, spark_error
-from sqlml.spark_session import open_spark, spark_log
+from sqlml.job_folder import DOCUMENT, LOG, RESULT
+from sqlml.plan import JobSpec, PredictPlan, TrainPlan
+from sqlml.spark_common.errors import is_spark_error, spark_error
+from sqlml.spark_common.session import open_spark, spark_log
+from sqlml_runners.checks import check_gpu
+from sqlml_runners.spark.checks import check_limits, check_staging, check_training, check_workers, is_local, master_of
 from sqlml_runners.spark.cluster import Cluster
-from sqlml_runners.worker import RESULT, EventWriter, error_of, write_atomically
+from sqlml_runners.worker import EventWriter, error_of, write_atomically
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0
@@ -52,16 +55,32 @@ class SparkRunner:
         """The Spark session, opened when first asked for; it stays until the process ends."""
         return open_spark(self._options)
 
+    def check(self, kind: str, plan: TrainPlan | PredictPlan, *, by_query: bool = False) -> None:
+        """What can be told without Spark; the rest is told by the job, once it has its session."""
+        check_limits(plan, self.name)
+        if isinstance(plan, TrainPlan):
+            check_training(kind, plan, self.name, bool(self._options.get("connect")))
+            check_workers(plan, self._options)
+        if not by_query or (isinstance(plan, PredictPlan) and plan.into is None):
+            check_staging(self._options, self.name)
+            if str(self._options.get("master", "")).startswith("local"):
+                check_gpu(plan)
+
     def submit(self, spec: JobSpec) -> SparkJob:
         """Start the job's thread."""
-        if spec.plan.limits.memory:
-            raise NotSupportedError(
-                f"the runner {self.name} cannot hold a memory limit: Spark's executors have their own",
-                hint="leave out LIMIT (MEMORY …), and set it for all jobs: WITH (memory = '4 GB') of the runner",
-            )
-        document = spec.folder / "job.json"
+        self.check(spec.kind, spec.plan, by_query=spec.by_query)
+        document = spec.folder / DOCUMENT
         document.write_text(json.dumps(spec.to_json(), ensure_ascii=False, default=str), encoding="utf-8")
         return SparkJob(spec, self._cluster)
+
+    def detached(self) -> str | None:
+        """A Spark on this machine lives and dies with its process, so a job that outlives ours has one of its own."""
+        if self._options.get("connect") or not is_local(self._options):
+            return None
+        master = master_of(self._options)
+        return (
+            f"the job starts a Spark of its own ({master}), since the one here ends with this process; its rows are taken along"
+        )
 
     def _cluster(self) -> Cluster:
         return Cluster(self.session(), self._options, self.name)
@@ -143,7 +162,7 @@ class SparkJob:
 
     def _run(self) -> None:
         try:
-            with (self._spec.folder / "job.log").open("a", encoding="utf-8") as log:
+            with (self._spec.folder / LOG).open("a", encoding="utf-8") as log:
                 self._work(_Report(self._spec, log, self._events, self._stop))
         except BaseException as error:  # there is no log, or it cannot be written any more
             self._events.put(_failure(_error(error)))
@@ -167,7 +186,7 @@ class SparkJob:
 
 
 def _failure(error: Error) -> Event:
-    return {"event": "failed", "error": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {"event": "failed", "error": type(error).__name__, "message": error.message, "hint": error.hint, "about": error.about}
 
 
 def _carry_out(spec: JobSpec, cluster: Cluster, report: EventWriter) -> Any:

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sqlml.errors import TrainingDataError, count_of
+from sqlml.errors import TrainingDataError
+from sqlml.job_folder import STAGED_ROWS
 from sqlml.plan import TrainPlan
-from sqlml.spark_text import quote, with_backticks
+from sqlml.spark_common.place import Place, read_parquet
+from sqlml.spark_common.text import quote, with_backticks
+from sqlml.training import rules
 from sqlml.types import Kind, arrow_type, kind_of_arrow
 from sqlml_runners.spark.cluster import Cluster
 
@@ -63,23 +66,25 @@ class Staged:
 # --- from Arrow to Spark ----------------------------------------------------------------------------------------------
 
 
-def read_rows(session: Any, query: str | None, path: Path, staging: Path) -> Any:
-    """The DataFrame of a query, in which names may stand in double quotes, or of an Arrow file, which is written as Parquet into
-    ``staging`` first.
+def read_rows(cluster: Cluster, query: str | None, path: Path) -> Any:
+    """The DataFrame of a query, in which names may stand in double quotes, or of an Arrow file in the job's folder.
+
+    The file's rows are first written as Parquet where the cluster sees them, until ``cluster.forget()``.
     """
     if query is not None:
-        return session.sql(with_backticks(query))
-    write_parquet(path, staging)
-    return session.read.parquet(f"file://{staging.resolve()}")
+        return cluster.session.sql(with_backticks(query))
+    place = cluster.staging(path.parent).below(STAGED_ROWS[path.name])
+    cluster.staged.append(place)
+    write_parquet(path, place)
+    return read_parquet(cluster.session, place)
 
 
-def write_parquet(path: Path, folder: Path) -> None:
+def write_parquet(path: Path, folder: Place) -> None:
     """An Arrow file or stream as Parquet files, batch by batch.  ``TrainingDataError`` for a file that is neither."""
     import pyarrow.parquet as pq
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.parquet"):
-        old.unlink()
+    folder.remove()
+    folder.create()
     try:
         reader = open_arrow(path)
     except pa.ArrowInvalid as error:
@@ -97,9 +102,9 @@ def write_parquet(path: Path, folder: Path) -> None:
     writer.close()
 
 
-def _writer(folder: Path, part: int, pq: Any, schema: pa.Schema) -> ParquetWriter:
+def _writer(folder: Place, part: int, pq: Any, schema: pa.Schema) -> ParquetWriter:
     plain = pa.schema([(f.name, plain_array(pa.nulls(0, f.type)).type) for f in schema])
-    writer: ParquetWriter = pq.ParquetWriter(folder / f"rows-{part:05}.parquet", plain)
+    writer: ParquetWriter = pq.ParquetWriter(folder.below(f"rows-{part:05}.parquet").path, plain, filesystem=folder.system)
     return writer
 
 
@@ -173,9 +178,6 @@ def stage(cluster: Cluster, raw: Any, plan: TrainPlan, *, split: bool) -> Staged
     digest = hashlib.sha256(json.dumps([*columns, *total], ensure_ascii=False, default=str).encode())
     whole = frozenset(name for name, kind in types.items() if pa.types.is_integer(kind))
     made = Staged(frame, columns, keys, kinds, types, whole, rows, digest.hexdigest())
-    if plan.sample_rows is not None and rows > plan.sample_rows:
-        frame = cluster.keep(frame.orderBy("u", "h").limit(plan.sample_rows))
-        made = Staged(frame, columns, keys, kinds, types, whole, plan.sample_rows, made.fingerprint)
     if plan.weight is not None and made.rows:
         _check_weight(made, plan.weight)
     return made
@@ -232,16 +234,11 @@ def _check_weight(staged: Staged, name: str) -> None:
     from pyspark.sql import functions as sf
 
     if kind_of_arrow(staged.types[name]) not in (Kind.NUMBER, Kind.BOOLEAN):
-        raise TrainingDataError(f"weight {name} is not a number")
+        raise rules.weight_is_no_number(name)
     w = weight_column(staged, name)
     nothing = w.isNull() | sf.isnan(w)
     low, high, absent = staged.frame.agg(sf.min(w), sf.max(w), sf.count_if(nothing)).first()
-    if absent:
-        raise TrainingDataError(f"weight {name} is NULL in {count_of(int(absent), 'row')}: use coalesce({name}, 1)")
-    if low < 0 or high == float("inf"):
-        raise TrainingDataError(f"weight {name} must be finite and not below 0 (lowest {low:g}, highest {high:g})")
-    if high == 0:
-        raise TrainingDataError(f"weight {name} is 0 in all rows: there is nothing to learn from")
+    rules.check_weights(name, int(absent), low, high)
 
 
 def weight_column(staged: Staged, name: str) -> Any:

@@ -9,42 +9,21 @@ import pyarrow as pa
 
 from sqlml.algorithms.options import check_options
 from sqlml.contracts import Algorithm
-from sqlml.errors import NotSupportedError, TrainingDataError, count_of
-from sqlml.features.target import find_classes, plain_target, shown
+from sqlml.features.target import find_classes, plain_target
 from sqlml.plan import TargetColumn, TrainPlan
-from sqlml.registry import candidates
-from sqlml.training.aims import Learner, check_class_weight, one_class
+from sqlml.training import rules
+from sqlml.training.aims import Learner, check_class_weight
 from sqlml.training.record import Record
 from sqlml.types import SQL_TYPE, Kind, Task, kind_of_arrow
+from sqlml_runners.spark.checks import able_algorithms
 from sqlml_runners.spark.tables import Staged
-
-ABLE = (
-    "xgboost_classifier",
-    "xgboost_regressor",
-    "logistic_regression",
-    "linear_regression",
-    "kmeans",
-)
-"""The algorithms that learn on a cluster."""
-_MOST_CLASSES = 1000
-
-
-def able_algorithms(plan: TrainPlan) -> tuple[Algorithm, ...]:
-    """What may be meant by the plan's algorithm.  ``NotSupportedError`` for one that does not learn on a cluster."""
-    able = candidates(plan.algorithm)
-    if any(algorithm.name not in ABLE for algorithm in able):
-        named = plan.algorithm or able[0].name
-        raise NotSupportedError(
-            f"{named} does not learn on Spark", hint=f"ON process trains it; on Spark there are: {', '.join(ABLE)}"
-        )
-    return able
 
 
 def find_learner(plan: TrainPlan, staged: Staged, threads: int, record: Record) -> tuple[Learner, int]:
     """The learner, its options and classes checked as a job on one machine checks them; how many rows have a target."""
     able = able_algorithms(plan)
     if not staged.rows:
-        raise TrainingDataError("the query gave no rows: there is nothing to learn from")
+        raise rules.no_rows()
     if not plan.targets:
         options = check_options(able[0], {**plan.options, "seed": plan.seed})
         return Learner(able[0], options, None, plan.seed, threads), staged.rows
@@ -52,19 +31,16 @@ def find_learner(plan: TrainPlan, staged: Staged, threads: int, record: Record) 
     column = target_column(staged, name)
     known, different, counts = _counts(staged, column)
     if not known:
-        rows_of = "the only row" if staged.rows == 1 else f"all {staged.rows:,} rows"
-        raise TrainingDataError(f"target {name} is NULL in {rows_of}: there is nothing to learn")
-    algorithm = able[0] if len(able) == 1 else _choose(name, able, counts, different, staged, record)
+        raise rules.all_unknown(name, staged.rows)
+    algorithm = able[0] if len(able) == 1 else _choose(name, able, counts, different, known, record)
     options = check_options(algorithm, {**plan.options, "seed": plan.seed})
     if algorithm.task is Task.REGRESSION:
         _check_numbers(name, staged, column, algorithm)
         target = TargetColumn(name, SQL_TYPE[Kind.NUMBER], algorithm.task)
         return Learner(algorithm, options, target, plan.seed, threads), known
     classes = find_classes(_plain(name, counts.column(0).combine_chunks()))
-    _check_classes(name, classes, different, known)
-    whole = all(type(value) is int for value in classes)
-    kind = kind_of_arrow(staged.types[name]) or Kind.TEXT
-    target = TargetColumn(name, "BIGINT" if whole else SQL_TYPE[kind], algorithm.task, classes)
+    rules.check_classes(name, classes, different, known)
+    target = rules.class_target(name, classes, kind_of_arrow(staged.types[name]) or Kind.TEXT, algorithm.task)
     learner = Learner(algorithm, options, target, plan.seed, threads)
     check_class_weight(learner)
     return learner, known
@@ -91,10 +67,7 @@ def target_column(staged: Staged, name: str) -> Any:
 def _plain(name: str, values: pa.Array) -> Any:
     plain = plain_target(values)
     if plain is None:
-        raise TrainingDataError(
-            f"target {name} is of a type that cannot be learnt ({values.type})",
-            hint="make it a number or classes in the query: extract(year FROM …), date_diff('day', …), CASE WHEN … END",
-        )
+        raise rules.unlearnable_type(name, values.type)
     return plain
 
 
@@ -103,26 +76,20 @@ def _counts(staged: Staged, column: Any) -> tuple[int, int, pa.Table]:
     from pyspark.sql import functions as sf
 
     groups = staged.frame.select(column.alias("value")).where("value IS NOT NULL").groupBy("value").count()
-    counts = groups.orderBy(sf.desc("count"), "value").limit(_MOST_CLASSES + 1).toArrow()
-    if counts.num_rows <= _MOST_CLASSES:
+    counts = groups.orderBy(sf.desc("count"), "value").limit(rules.MOST_CLASSES + 1).toArrow()
+    if counts.num_rows <= rules.MOST_CLASSES:
         return sum(counts.column("count").to_pylist()), counts.num_rows, counts
     known, different = groups.agg(sf.sum("count"), sf.count(sf.lit(1))).first()
     return int(known or 0), int(different), counts
 
 
-def _choose(name: str, able: Sequence[Algorithm], counts: pa.Table, different: int, staged: Staged, record: Record) -> Algorithm:
-    """Of a classifier and a regressor the one for the target: as ``choose_algorithm``, from counts."""
+def _choose(name: str, able: Sequence[Algorithm], counts: pa.Table, different: int, known: int, record: Record) -> Algorithm:
+    """Of a classifier and a regressor the one for the target."""
     kind = counts.schema.field(0).type
-    if pa.types.is_string(kind) or pa.types.is_boolean(kind) or different <= 2:
-        chosen = next(a for a in able if a.task is Task.CLASSIFICATION)
-        rows = sum(counts.column(1).to_pylist())
-        some = counts.slice(0, 5).to_pylist()
-        values = ", ".join(f"{shown(c['value'])} ({100 * c['count'] / rows:.1f} %)" for c in some)
-        more = f", … ({different - 5:,} more)" if different > 5 else ""
-        record.notice(f"{name} has the values {values}{more}: using {chosen.name}")
-        return chosen
-    chosen = next(a for a in able if a.task is Task.REGRESSION)
-    record.notice(f"{name} is a number with {different:,} different values: using {chosen.name}")
+    some = [(row["value"], row["count"]) for row in counts.slice(0, 5).to_pylist()]
+    is_number = not (pa.types.is_string(kind) or pa.types.is_boolean(kind))
+    chosen, notice = rules.choose_algorithm(name, able, some, different, known, is_number=is_number)
+    record.notice(notice)
     return chosen
 
 
@@ -130,31 +97,11 @@ def _check_numbers(name: str, staged: Staged, column: Any, algorithm: Algorithm)
     from pyspark.sql import functions as sf
 
     if pa.types.is_string(staged.types[name]):
-        raise TrainingDataError(
-            f"target {name} is text, and {algorithm.name} predicts numbers",
-            hint=f"use a classifier, or try_cast({name} AS DOUBLE) AS {name} in the query",
-        )
+        raise rules.text_for_numbers(name, algorithm)
     y = column.cast("double")
     infinite = sf.abs(y) == float("inf")
     low, high, wrong = staged.frame.agg(sf.min(y), sf.max(y), sf.count_if(infinite)).first()
-    if wrong:
-        found = count_of(int(wrong), "row")
-        raise TrainingDataError(f"target {name} is infinite in {found}: leave what is infinite out with WHERE")
-    if low == high:
-        raise TrainingDataError(f"target {name} has one value only: {low:g}; there is nothing to learn")
-
-
-def _check_classes(name: str, classes: tuple[Any, ...], different: int, known: int) -> None:
-    if len(classes) == 1:
-        raise one_class(name, classes)
-    if different >= known:
-        raise TrainingDataError(
-            f"target {name} has {different:,} different values in {known:,} rows: there must be more rows than classes"
-        )
-    if different > _MOST_CLASSES or (different > 50 and different > known / 2):
-        number = not isinstance(classes[0], str)
-        hint = "use a regressor: USING xgboost_regressor" if number else "choose another target, or group its values with CASE"
-        raise TrainingDataError(f"target {name} has {different:,} different values, too many for classes", hint=hint)
+    rules.check_numbers(name, int(wrong), low, high)
 
 
 def with_y(staged: Staged, learner: Learner) -> Any:

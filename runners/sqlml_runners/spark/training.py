@@ -3,7 +3,7 @@
     query or train.arrow → staged rows → learner → division → TRANSFORM → encoder → fit → scores → bundle/, heldout.arrow,
                            sample.arrow, TrainOutcome
 
-What comes to the driver is counts, a sample, the model, and the scores of the held-out rows.
+What comes to the driver is counts, a sample, the model, and the scores of held-out and of training rows, at most so many of each.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ import pyarrow as pa
 
 from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.contracts import Report
-from sqlml.errors import NotSupportedError, count_of
+from sqlml.errors import BindError, count_of
 from sqlml.features.dataset import Dataset, Values
 from sqlml.features.profile import profile_notices
 from sqlml.features.split import HELDOUT, TRAINING, VALIDATION
+from sqlml.job_folder import BUNDLE, TRAIN_ROWS, VALIDATION_ROWS
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
-from sqlml.training.bundle import BUNDLE, write_bundle
+from sqlml.training.bundle import write_bundle
 from sqlml.training.features import Features, model_inputs
 from sqlml.training.fit import FittedHead, Matrices
 from sqlml.training.kept import write_heldout, write_sample
 from sqlml.training.machine import library_versions, peak_memory
 from sqlml.training.record import Record
 from sqlml.training.rows import HeadRows, Rows
-from sqlml.training.source import TRAIN, Source
-from sqlml.training.source import VALIDATION as VALIDATION_FILE
+from sqlml.training.source import Source
 from sqlml.training.work import without_stop
 from sqlml.types import Kind, Task
+from sqlml_runners.checks import check_gpu, wanted_device
+from sqlml_runners.spark.checks import check_training
 from sqlml_runners.spark.cluster import Cluster
 from sqlml_runners.spark.division import Division, divide, everything, other_rows
 from sqlml_runners.spark.fitting import Fit, Scored, feature_rows, fit, raw_columns, sample, sample_with_y, score
 from sqlml_runners.spark.info import feature_info
 from sqlml_runners.spark.tables import Staged, read_rows, stage
-from sqlml_runners.spark.targets import able_algorithms, find_learner
+from sqlml_runners.spark.targets import find_learner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STAGING = "rows"
 _PROFILE_ROWS = 50_000
 _LIST_ROWS = 2_000
 """As many rows are profiled where there are vectors or lists among the inputs."""
@@ -67,45 +68,35 @@ class _Work:
     other: Staged | None
 
 
-def check_training(spec: JobSpec, cluster: Cluster) -> None:
-    """``NotSupportedError`` for what cannot be trained on Spark, before any work is done."""
-    plan = spec.train
-    able_algorithms(plan)
-    asked = {
-        "EVALUATE WITH (folds = …)": spec.kind == "folds",
-        "TUNE": plan.tune is not None,
-        "WARM START": plan.start is not None,
-        "more than one target": len(plan.targets) > 1,
-        "TRAIN over Spark Connect": cluster.connect,
-    }
-    for what, wanted in asked.items():
-        if wanted:
-            hint = "ON process does it"
-            if cluster.connect and what.startswith("TRAIN"):
-                hint = "xgboost.spark and MLlib need a session of their own: WITH (master = '…') of the runner, or ON process"
-            raise NotSupportedError(f"{what} does not run on Spark ({cluster.name})", hint=hint)
-
-
 def run_training(spec: JobSpec, cluster: Cluster, report: Report) -> TrainOutcome:
     """Train as the job says.  Writes ``bundle/``, ``heldout.arrow`` and ``sample.arrow`` into the job's folder."""
-    check_training(spec, cluster)
+    check_training(spec.kind, spec.train, cluster.name, cluster.connect)
+    _check_gpus(spec.train, cluster)
     record = Record(report)
     shutil.rmtree(spec.folder / BUNDLE, ignore_errors=True)
     record.stage("reading")
     plan = spec.train
-    staging = cluster.staging(spec.folder) if spec.query is None else spec.folder
     try:
-        staged = stage(cluster, read_rows(cluster.session, spec.query, spec.folder / TRAIN, staging / STAGING), plan, split=True)
+        staged = stage(cluster, read_rows(cluster, spec.query, spec.folder / TRAIN_ROWS), plan, split=True)
         other = None
         if plan.split.method == "query":
-            raw = read_rows(cluster.session, spec.validation, spec.folder / VALIDATION_FILE, staging / f"{STAGING}-validation")
+            raw = read_rows(cluster, spec.validation, spec.folder / VALIDATION_ROWS)
             other = stage(cluster, raw, plan, split=False)
         return _train(_Work(plan, spec, cluster, record, staged, other))
     finally:
         cluster.forget()
-        if spec.query is None:
-            for name in (STAGING, f"{STAGING}-validation"):
-                shutil.rmtree(staging / name, ignore_errors=True)
+
+
+def _check_gpus(plan: TrainPlan, cluster: Cluster) -> None:
+    """``BindError`` for GPUs that are asked for and that the executors do not have."""
+    if cluster.local:
+        check_gpu(plan)
+    elif wanted_device(plan).startswith("cuda") and not cluster.gives_gpus:
+        raise BindError(
+            f"device = '{wanted_device(plan)}': {cluster.name} gives its executors no GPU",
+            hint="the runner's settings give them some: WITH (config = {'spark.executor.resource.gpu.amount': 1, …})",
+            about="device",
+        )
 
 
 def _train(work: _Work) -> TrainOutcome:

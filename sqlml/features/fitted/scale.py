@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -146,7 +147,7 @@ class RobustScaler(_Scaler):
         low, median, high = quantiles(known, [options["quantile_range"][0] / 100, 0.5, options["quantile_range"][1] / 100])
         return {
             "shift": median if options["with_median"] else 0.0,
-            "scale": (high - low or 1.0) if options["with_quantile_range"] else 1.0,
+            "scale": _divisor(high - low, float(np.abs(known - median).max())) if options["with_quantile_range"] else 1.0,
         }
 
     def describe(self, options: Options, state: State) -> str:
@@ -154,6 +155,11 @@ class RobustScaler(_Scaler):
             return _MISSING
         parts = [f"median {shown(state['shift'])}"] if options["with_median"] else []
         return ", ".join([*parts, f"quantile range {shown(state['scale'])}"] if options["with_quantile_range"] else parts)
+
+
+def _divisor(spread: float, furthest: float) -> float:
+    """A range of values to divide by; 1 where there is none, or one so small that the furthest value would have no quotient."""
+    return spread if spread and math.isfinite(furthest / spread) else 1.0
 
 
 class Imputer(Analytic):

@@ -1,0 +1,1 @@
+"""SQLAlchemy's dialect: ``create_engine("sqlml:///bank.duckdb")``."""

@@ -1,0 +1,161 @@
+"""A booster's trees for the native kernel, and what XGBoost makes of their sums."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sqlml.algorithms.arrays import load_arrays
+from sqlml.algorithms.boosters import LOG, LOGIT, MOST_CODES, Forest, Tree, read_forest
+from sqlml.errors import BundleError, NotSupportedError
+from sqlml.native.trees import CATEGORIES, DEFAULT_LEFT, EXPONENTIAL, LOGISTIC, SOFTMAX, Nodes, TreeKernel
+
+if TYPE_CHECKING:
+    import xgboost
+    from numpy.typing import NDArray
+
+_LINKS = {"multi:softprob": SOFTMAX} | dict.fromkeys(LOGIT, LOGISTIC) | dict.fromkeys(LOG, EXPONENTIAL)
+_AS_IT_IS = (
+    "binary:logitraw",
+    "reg:squarederror",
+    "reg:squaredlogerror",
+    "reg:absoluteerror",
+    "reg:pseudohubererror",
+    "reg:quantileerror",
+)
+
+
+class BoosterKernel:
+    """A booster that predicts by the native kernel."""
+
+    def __init__(self, objective: str, base: NDArray[np.float32], features: int, nodes: Nodes, outputs: int = 1) -> None:
+        """``outputs``: classes, or 1 for a number."""
+        self.objective = objective
+        self.outputs = outputs
+        self.link = _LINKS.get(objective, 0)
+        self.trees = TreeKernel(base, features, nodes)
+
+    def predict(self, x: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
+        """What ``Booster.inplace_predict`` gives: (n,), or (n, classes) of a softmax; to a float32's last digits."""
+        found = self.trees.margins(x, threads)
+        if self.link:
+            self.trees.link(self.link, found)
+        return found if found.shape[1] > 1 else found[:, 0]
+
+
+def kernel_of(booster: xgboost.Booster) -> BoosterKernel | None:
+    """The kernel for a booster; None where there is no native library, or the booster is of a kind that it does not compute."""
+    forest = _forest_of(booster) if TreeKernel.available() else None
+    if forest is None:
+        return None
+    return BoosterKernel(forest.objective, forest.base, booster.num_features(), nodes_of(forest))
+
+
+def _forest_of(booster: xgboost.Booster) -> Forest | None:
+    try:
+        forest = read_forest(booster)
+    except NotSupportedError:
+        return None
+    return forest if forest.objective in _LINKS or forest.objective in _AS_IT_IS else None
+
+
+def packed(booster: xgboost.Booster, objective: str, outputs: int) -> dict[str, NDArray[Any]] | None:
+    """The trees of a booster as arrays, a moment's work to read; None for a kind that the kernel does not compute."""
+    forest = _forest_of(booster)
+    if forest is None or forest.objective != objective:
+        return None
+    nodes = nodes_of(forest)
+    if _damage(nodes, booster.num_features(), len(forest.base)):
+        return None
+    arrays: dict[str, NDArray[Any]] = {field.name: getattr(nodes, field.name) for field in fields(nodes)}
+    counts = np.array([booster.num_features(), outputs], np.int64)
+    return arrays | {"objective": np.array(objective), "base": forest.base, "counts": counts}
+
+
+def unpacked(path: Path) -> BoosterKernel | None:
+    """What ``packed`` gave; None without the native library.  ``BundleError`` for a file that is not of whole trees: the C checks
+    nothing.
+    """
+    if not TreeKernel.available():
+        return None
+    try:
+        arrays = load_arrays(path)
+        nodes = Nodes(**{field.name: arrays[field.name].astype(_TYPES[field.name], casting="safe") for field in fields(Nodes)})
+        base = arrays["base"].astype(np.float32, casting="safe")
+        (features, outputs), objective = (int(count) for count in arrays["counts"]), str(arrays["objective"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path.name} cannot be read: {error}") from None
+    reason = _damage(nodes, features, len(base))
+    if reason or base.ndim != 1 or not 0 < outputs < MOST_CODES or not 0 <= features < MOST_CODES:
+        raise BundleError(f"{path.name} is damaged: {reason or 'its counts are none'}")
+    return BoosterKernel(objective, base, features, nodes, outputs)
+
+
+_TYPES = {field.name: np.int32 for field in fields(Nodes)} | {"value": np.float32, "flags": np.uint8, "sets": np.uint32}
+
+
+def _damage(nodes: Nodes, features: int, outputs: int) -> str | None:
+    """What is wrong with nodes, if anything: children come behind their parents, each has one, and all that is named is there."""
+    per_node = (nodes.feature, nodes.value, nodes.left, nodes.right, nodes.flags, nodes.first_word, nodes.words)
+    sizes, total = nodes.sizes.astype(np.int64), len(nodes.feature)
+    if any(array.ndim != 1 for array in (*per_node, nodes.sizes, nodes.outputs, nodes.sets)):
+        return "an array has another form"
+    if any(len(array) != total for array in per_node) or len(nodes.outputs) != len(sizes):
+        return "its arrays have different lengths"
+    if (sizes < 1).any() or sizes.sum() != total or outputs < 1 or ((nodes.outputs < 0) | (nodes.outputs >= outputs)).any():
+        return "its trees have no sizes or outputs"
+    first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    own, size = np.arange(total) - first, np.repeat(sizes, sizes)
+    inner = nodes.feature >= 0
+    if (nodes.feature[inner] >= features).any():
+        return "a split is on a feature that is not there"
+    for child in (nodes.left, nodes.right):
+        if ((child <= own) | (child >= size))[inner].any():
+            return "a split points to a node that is not there"
+    children = np.concatenate([(first + child)[inner] for child in (nodes.left, nodes.right)])
+    if len(np.unique(children)) != len(children) or len(children) + len(sizes) != total:
+        return "a node has no parent, or two"
+    sets = inner & ((nodes.flags & CATEGORIES) > 0)
+    start, words = nodes.first_word[sets].astype(np.int64), nodes.words[sets].astype(np.int64)
+    if ((start < 0) | (words < 0) | (start + words > len(nodes.sets))).any():
+        return "a set of categories is not there"
+    return None
+
+
+def nodes_of(forest: Forest) -> Nodes:
+    """The trees as the kernel takes them."""
+    trees = forest.trees
+    sizes = np.array([len(tree.left) for tree in trees], np.int32)
+    left, right, feature, value, default = (
+        _joined(trees, name) for name in ("left", "right", "feature", "value", "default_left")
+    )
+    feature = np.where(left < 0, -1, feature)
+    flags = np.where(default, DEFAULT_LEFT, 0).astype(np.uint8)
+    first_word, words, sets, n, total = np.zeros(len(left), np.int32), np.zeros(len(left), np.int32), [], 0, 0
+    for tree in trees:
+        for node, codes in tree.right_codes.items():
+            flags[n + node] |= CATEGORIES
+            own = _bits(np.array(sorted(codes), np.int64))
+            first_word[n + node], words[n + node] = total, len(own)
+            sets.append(own)
+            total += len(own)
+        n += len(tree.left)
+    return Nodes(
+        sizes, np.array([tree.output for tree in trees], np.int32), feature.astype(np.int32), value.astype(np.float32),
+        left.astype(np.int32), right.astype(np.int32), flags, first_word, words,
+        np.concatenate(sets) if sets else np.zeros(0, np.uint32),
+    )  # fmt: skip
+
+
+def _joined(trees: tuple[Tree, ...], name: str) -> NDArray[Any]:
+    return np.concatenate([getattr(tree, name) for tree in trees]) if trees else np.zeros(0, np.int64)
+
+
+def _bits(codes: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """A set of codes, 32 to a word."""
+    words = np.zeros(int(codes.max(initial=-1)) // 32 + 1, np.uint32)
+    np.bitwise_or.at(words, codes // 32, np.left_shift(np.uint32(1), (codes % 32).astype(np.uint32)))
+    return words

@@ -1,0 +1,55 @@
+"""The seams: what an algorithm, a runner, an engine and a target must do, and no more.
+
+Each is a Protocol with few methods.  An implementation is reached by name through ``sqlml.registry``; the contract kits in
+``tests/kits`` check one by being given it.
+"""
+
+from sqlml.contracts.algorithms import Algorithm, FeatureMatrix, FitSpec, Predictor, Report, TrainingData
+from sqlml.contracts.endpoints import ArmState, EndpointServer, EndpointState
+from sqlml.contracts.engines import (
+    Engine,
+    ExactEngine,
+    FunctionEngine,
+    HomeEngine,
+    ProgressEngine,
+    Stream,
+    TellingEngine,
+    WritableEngine,
+)
+from sqlml.contracts.options import OptionSpec
+from sqlml.contracts.runners import Event, Follow, JobHandle, Notice, OnEvent, Resources, Runner, SessionRunner
+from sqlml.contracts.targets import FunctionSignature, Installer, RowModel, StoredFunction, Target
+
+__all__ = [
+    "Algorithm",
+    "ArmState",
+    "EndpointServer",
+    "EndpointState",
+    "Engine",
+    "Event",
+    "ExactEngine",
+    "FeatureMatrix",
+    "FitSpec",
+    "Follow",
+    "FunctionEngine",
+    "FunctionSignature",
+    "HomeEngine",
+    "Installer",
+    "JobHandle",
+    "Notice",
+    "OnEvent",
+    "OptionSpec",
+    "Predictor",
+    "ProgressEngine",
+    "Report",
+    "Resources",
+    "RowModel",
+    "Runner",
+    "SessionRunner",
+    "StoredFunction",
+    "Stream",
+    "Target",
+    "TellingEngine",
+    "TrainingData",
+    "WritableEngine",
+]

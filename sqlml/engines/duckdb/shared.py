@@ -1,0 +1,76 @@
+"""What all connections of this process to one DuckDB database share."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+
+from sqlml.engines.duckdb.errors import engine_error
+
+
+class Functions:
+    """The Python functions of one database, which all connections of this process to it share.
+
+    DuckDB lets go of a function when the connection that made it closes, and crashes when another then calls it: so the
+    functions are held here until the last connection to the database is closed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._users: Counter[str] = Counter()
+        self._held: dict[str, list[Callable[..., Any]]] = {}
+        self._changes: Counter[str] = Counter()
+
+    def changed(self, database: str) -> None:
+        """A statement ran that is no query: there may be other functions and macros now."""
+        self._changes[database] += 1
+
+    def changes(self, database: str) -> int:
+        """Equal as long as nothing ran but queries, on any connection of ours."""
+        return self._changes[database]
+
+    def opening(self) -> threading.Lock:
+        """The lock for finding out whether a database is open, and opening it."""
+        return self._opening
+
+    def has_open(self, database: str) -> bool:
+        """Whether a connection of this process has a database open."""
+        with self._lock:
+            return database in self._users
+
+    def open(self, database: str) -> None:
+        with self._lock:
+            self._users[database] += 1
+
+    def close(self, database: str) -> None:
+        with self._lock:
+            self._users[database] -= 1
+            if not self._users[database]:
+                del self._users[database]
+                self._held.pop(database, None)
+
+    def create(self, database: str, body: Callable[..., Any], create: Callable[[], object]) -> None:
+        """Create a function, one at a time, and hold it.  That another connection has made it already is no error."""
+        with self._lock:
+            self._held.setdefault(database, []).append(body)
+            try:
+                create()
+            except duckdb.Error as error:
+                self._held[database].pop()
+                if "already" not in str(error):
+                    raise engine_error(error, "") from None
+
+    def one_at_a_time(self) -> threading.Lock:
+        """The lock for everything that connections to one database share: two that make the same thing at once get in each
+        other's way."""
+        return self._lock
+
+
+functions = Functions()
+attached: set[str] = set()
+"""The names that ``attach_schema`` was given, in lower case: connections to one file share its attached databases."""

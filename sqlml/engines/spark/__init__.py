@@ -1,0 +1,1 @@
+"""Spark as a place where data lives."""

@@ -1,0 +1,1 @@
+"""Texts from language models: graphs of ONNX, tokenizers, sampling."""

@@ -1,0 +1,274 @@
+/* Models as vectorised functions inside DuckDB: __sqlml_trees(slot, output, column, ...) -> FLOAT for ensembles of trees, and
+ * __sqlml_linear(slot, output, column, ...) -> DOUBLE for linear functions of standardised columns.
+ *
+ * DuckDB's own functions (its C API, version 1) are given by address, so that nothing is linked; the function is registered as an
+ * extension that is part of the process, and comes into every database that is opened afterwards.  A slot holds a model and how
+ * its columns are read; slots are never taken away, for a running query may look into them.
+ *
+ * Columns arrive in the types that the caller casts them to: DOUBLE, VARCHAR, DATE, TIME, TIMESTAMP (WITH TIME ZONE).  NULL is NaN.
+ */
+
+#include <math.h>
+#include <float.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#if defined(__x86_64__) && defined(__linux__) && defined(__has_attribute)
+#if __has_attribute(target_clones)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#endif
+#endif
+#ifndef WIDE
+#define WIDE
+#endif
+
+typedef struct Forest Forest;
+int sqlml_forest_columns(const Forest *forest, const float *const *column, int64_t n, float *out);
+void sqlml_link(int32_t kind, float *values, int64_t n, int32_t groups);
+
+/* --- DuckDB's C API ---------------------------------------------------------------------------------------------------- */
+
+typedef void *Handle;
+typedef uint64_t idx_t;
+enum {
+    TYPE_INTEGER = 4, TYPE_FLOAT = 10, TYPE_DOUBLE = 11, TYPE_TIMESTAMP = 12, TYPE_DATE = 13, TYPE_TIME = 14, TYPE_VARCHAR = 17,
+    TYPE_TIMESTAMP_TZ = 31, TYPE_ANY = 34
+};
+
+typedef void Function(Handle info, Handle input, Handle output);
+typedef struct Description {
+    uint32_t version;
+    void (*set_error)(struct Description *, const char *);
+    void *internal;
+    const char *name, *extension_version, *api_version;
+    void (*cpp)(void), (*v1)(void), (*v2)(void);
+} Description;
+typedef struct {
+    void (*set_error)(Handle info, const char *error);
+    Handle *(*get_database)(Handle info);
+    const void *(*get_api)(Handle info, const char *version);
+} Access;
+
+/* In the order in which Python gives their addresses. */
+static struct {
+    int32_t (*register_static_extension)(int32_t (*describe)(Description *));
+    int32_t (*connect)(Handle database, Handle *connection);
+    void (*disconnect)(Handle *connection);
+    Handle (*create_scalar_function)(void);
+    void (*destroy_scalar_function)(Handle *function);
+    void (*set_name)(Handle function, const char *name);
+    void (*add_parameter)(Handle function, Handle type);
+    void (*set_varargs)(Handle function, Handle type);
+    void (*set_return_type)(Handle function, Handle type);
+    void (*set_special_handling)(Handle function);
+    void (*set_function)(Handle function, Function *body);
+    int32_t (*register_scalar_function)(Handle connection, Handle function);
+    void (*set_error)(Handle info, const char *error);
+    Handle (*create_logical_type)(int32_t type);
+    void (*destroy_logical_type)(Handle *type);
+    int32_t (*type_id)(Handle type);
+    idx_t (*chunk_size)(Handle chunk);
+    idx_t (*chunk_columns)(Handle chunk);
+    Handle (*chunk_vector)(Handle chunk, idx_t column);
+    void *(*vector_data)(Handle vector);
+    uint64_t *(*vector_validity)(Handle vector);
+    Handle (*vector_type)(Handle vector);
+} duckdb;
+
+#include "duckdb_slots.h"
+
+/* --- the functions -------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    size_t size;
+    float values[];
+} Room;
+
+static pthread_key_t own_room;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_key(void) { pthread_key_create(&own_room, free); }
+
+/* Room for so many values, the thread's own until it ends. */
+static float *room_for(size_t size) {
+    Room *room = pthread_getspecific(own_room);
+    if (room && room->size >= size) return room->values;
+    room = realloc(room, sizeof *room + size * sizeof(float));
+    if (!room) return NULL;
+    room->size = size;
+    pthread_setspecific(own_room, room);
+    return room->values;
+}
+
+static void choose(const float *scores, int32_t groups, int32_t output, float *out, idx_t n) {
+    for (idx_t r = 0; r < n; r++, scores += groups) {
+        int32_t best = output < 0 ? 0 : output;
+        if (output < 0) for (int32_t g = 1; g < groups; g++) best = scores[g] > scores[best] ? g : best;
+        out[r] = output < 0 ? (float)best : scores[best];
+    }
+}
+
+/* The slot that a call means, where its columns are what the slot's inputs are; else an error is set. */
+static const Slot *slot_of(Handle info, Handle input, int linear, int32_t *wanted) {
+    const idx_t columns = duckdb.chunk_columns(input);
+    if (columns < 2) {
+        duckdb.set_error(info, "the function takes a slot, an output and columns");
+        return NULL;
+    }
+    int32_t number = *(int32_t *)duckdb.vector_data(duckdb.chunk_vector(input, 0));
+    *wanted = *(int32_t *)duckdb.vector_data(duckdb.chunk_vector(input, 1));
+    const Slot *slot = number < 0 || number >= MOST_SLOTS ? NULL : __atomic_load_n(&slots[number], __ATOMIC_ACQUIRE);
+    if (!slot || !slot->linear != !linear || columns != (idx_t)slot->inputs + 2 || *wanted >= slot->groups) {
+        duckdb.set_error(info, "the function was called by somebody else than sqlml");
+        return NULL;
+    }
+    for (int32_t i = 0; i < slot->inputs; i++) {
+        if (!slot->input[i].part || is_of(&slot->input[i], duckdb.chunk_vector(input, i + 2))) continue;
+        duckdb.set_error(info, "the function was called with a column of another type");
+        return NULL;
+    }
+    return slot;
+}
+
+static void trees(Handle info, Handle input, Handle output) {
+    const idx_t n = duckdb.chunk_size(input);
+    int32_t wanted;
+    const Slot *slot = n ? slot_of(info, input, 0, &wanted) : NULL;
+    if (!slot) return;
+    const size_t lines = (n + 31) / 32 * 32;
+    float *values = room_for((slot->features + slot->groups) * lines);
+    float **column = malloc((slot->features + 1) * sizeof *column);
+    if (!values || !column) {
+        free(column);
+        duckdb.set_error(info, "no memory to compute with");
+        return;
+    }
+    for (int32_t c = 0; c < slot->features; c++) column[c] = values + c * lines;
+    for (int32_t i = 0; i < slot->inputs; i++)
+        if (slot->input[i].part) read_input(&slot->input[i], duckdb.chunk_vector(input, i + 2), column, n);
+    float *out = duckdb.vector_data(output);
+    float *scores = slot->groups == 1 ? out : values + slot->features * lines;
+    if (sqlml_forest_columns(slot->forest, (const float *const *)column, (int64_t)n, scores)) {
+        if (slot->link) sqlml_link(slot->link, scores, (int64_t)n, slot->groups);
+        if (slot->groups > 1) choose(scores, slot->groups, wanted, out, n);
+    } else {
+        duckdb.set_error(info, "no memory to compute with");
+    }
+    free(column);
+}
+
+WIDE static void add_part(const double *restrict value, double *restrict sum, double weight, double mean, double inverse, idx_t n) {
+    for (idx_t r = 0; r < n; r++) {
+        double x = (double)(float)((value[r] - mean) * inverse); /* the features are float32 */
+        sum[r] += value[r] == value[r] ? weight * x : 0.0;
+    }
+}
+
+static void add_input(const Slot *slot, const Input *input, Handle vector, double *value, double *sums, size_t lines, idx_t n) {
+    const Linear *linear = slot->linear;
+    const void *data = duckdb.vector_data(vector);
+    const uint64_t *valid = duckdb.vector_validity(vector);
+    for (int32_t p = 0; p < input->parts; p++) {
+        if (input->form == TEXT) {
+            const String *text = data;
+            for (idx_t r = 0; r < n; r++) value[r] = !valid || (valid[r >> 6] >> (r & 63)) & 1 ? code_of(input, &text[r]) : NAN;
+        } else {
+            if (input->form == NUMBER) read_double(data, value, n);
+            else read_time(input, data, value, input->part[p], n);
+            blank(value, valid, n);
+        }
+        for (int32_t g = 0; g < slot->groups; g++) {
+            const double *weight = linear->weight + (size_t)g * linear->features;
+            double *sum = sums + g * lines;
+            const int32_t f = input->feature + p;
+            if (input->form != TEXT) add_part(value, sum, weight[f], linear->mean[f], linear->inverse[f], n);
+            else for (idx_t r = 0; r < n; r++) sum[r] += value[r] == value[r] ? weight[f + (int32_t)value[r]] : 0.0;
+            if (p == 0 && input->flag >= 0)
+                for (idx_t r = 0; r < n; r++) sum[r] += value[r] == value[r] ? 0.0 : weight[input->flag];
+        }
+    }
+}
+
+enum { LOGISTIC = 1, SOFTMAX = 2 };
+
+static void answer(const Slot *slot, const double *sums, size_t lines, int32_t wanted, double *out, idx_t n) {
+    if (slot->groups == 1) {
+        for (idx_t r = 0; r < n; r++) out[r] = slot->link == LOGISTIC ? 1.0 / (1.0 + exp(-sums[r])) : sums[r];
+        return;
+    }
+    for (idx_t r = 0; r < n; r++) {
+        int32_t best = 0;
+        for (int32_t g = 1; g < slot->groups; g++) best = sums[g * lines + r] > sums[best * lines + r] ? g : best;
+        double most = sums[best * lines + r], total = 0;
+        for (int32_t g = 0; wanted >= 0 && g < slot->groups; g++) total += exp(sums[g * lines + r] - most);
+        out[r] = wanted < 0 ? best : exp(sums[wanted * lines + r] - most) / total;
+    }
+}
+
+static void linear(Handle info, Handle input, Handle output) {
+    const idx_t n = duckdb.chunk_size(input);
+    int32_t wanted;
+    const Slot *slot = n ? slot_of(info, input, 1, &wanted) : NULL;
+    if (!slot) return;
+    const size_t lines = (n + 31) / 32 * 32;
+    double *sums = (double *)room_for((size_t)(slot->groups + 1) * lines * 2);
+    if (!sums) {
+        duckdb.set_error(info, "no memory to compute with");
+        return;
+    }
+    for (int32_t g = 0; g < slot->groups; g++)
+        for (idx_t r = 0; r < n; r++) sums[g * lines + r] = slot->linear->intercept[g];
+    for (int32_t i = 0; i < slot->inputs; i++)
+        if (slot->input[i].part)
+            add_input(slot, &slot->input[i], duckdb.chunk_vector(input, i + 2), sums + slot->groups * lines, sums, lines, n);
+    answer(slot, sums, lines, wanted, duckdb.vector_data(output), n);
+}
+
+/* --- into every database that is opened ------------------------------------------------------------------------------------ */
+
+static int add_function(Handle connection, const char *name, int32_t result, Function *body) {
+    Handle whole = duckdb.create_logical_type(TYPE_INTEGER), any = duckdb.create_logical_type(TYPE_ANY);
+    Handle real = duckdb.create_logical_type(result), function = duckdb.create_scalar_function();
+    duckdb.set_name(function, name);
+    duckdb.add_parameter(function, whole);
+    duckdb.add_parameter(function, whole);
+    duckdb.set_varargs(function, any);
+    duckdb.set_return_type(function, real);
+    duckdb.set_special_handling(function);
+    duckdb.set_function(function, body);
+    int worked = !duckdb.register_scalar_function(connection, function);
+    duckdb.destroy_scalar_function(&function);
+    duckdb.destroy_logical_type(&whole);
+    duckdb.destroy_logical_type(&any);
+    duckdb.destroy_logical_type(&real);
+    return worked;
+}
+
+/* A database that does not take it is opened all the same, without the functions; who has the second has both. */
+static int enter_database(Handle info, Access *access) {
+    Handle *database = access->get_database(info);
+    Handle connection = NULL;
+    if (!database || duckdb.connect(*database, &connection)) return 1;
+    if (add_function(connection, "__sqlml_linear", TYPE_DOUBLE, linear)) add_function(connection, "__sqlml_trees", TYPE_FLOAT, trees);
+    duckdb.disconnect(&connection);
+    return 1;
+}
+
+static int32_t describe(Description *description) {
+    description->version = 1;
+    description->name = "sqlml";
+    description->extension_version = "1";
+    description->api_version = "v1.2.0";
+    description->v1 = (void (*)(void))enter_database;
+    return 0;
+}
+
+/* addresses: of DuckDB's functions, in the order of the struct above.  0: done, for databases opened from now on. */
+EXPORT int32_t sqlml_duckdb_register(void *const *addresses) {
+    memcpy(&duckdb, addresses, sizeof duckdb);
+    pthread_once(&once, make_key);
+    return duckdb.register_static_extension(describe);
+}

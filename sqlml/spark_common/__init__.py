@@ -1,0 +1,1 @@
+"""What the Spark engine, runner and functions share: sessions, Java, errors, text, tables."""

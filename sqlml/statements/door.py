@@ -1,0 +1,82 @@
+"""``SELECT * FROM sqlml('TRAIN MODEL …')``: a statement of ours as a table, for tools that let nothing but a SELECT through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlml_dialect import Span
+from sqlml_dialect.tokens import Kind, Token, scan, string_value
+
+from sqlml.errors import BindError, Error
+from sqlml.statements.result import Result
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DOOR = "SQLML"
+_BEFORE = ("FROM", "JOIN", ",")
+
+
+class Door(NamedTuple):
+    """The statement in the call, and where the call stands."""
+
+    statement: str
+    place: Span
+
+
+def find_door(source: str, span: Span) -> Door | None:
+    """The first such call of a query; None where there is none."""
+    if DOOR.lower() not in source[slice(*span)].lower():
+        return None
+    tokens = list(scan(source, *span))
+    for index in _calls(tokens):
+        behind = tokens[index + 1 : index + 4]
+        if [t.text for t in behind[::2]] == ["(", ")"] and behind[1].kind is Kind.STRING:
+            return Door(string_value(behind[1].text), (tokens[index].start, behind[2].end))
+    return None
+
+
+def _calls(tokens: Sequence[Token]) -> Iterator[int]:
+    """Where the name stands as a table's."""
+    for index, token in enumerate(tokens):
+        if token.key == DOOR and token.kind is Kind.WORD and index and tokens[index - 1].key in _BEFORE:
+            yield index
+
+
+def door_error(error: Error, source: str, span: Span) -> Error:
+    """The database's error about a function ``sqlml`` that it does not have as one that says how the call is meant; any other
+    as it is.
+    """
+    if DOOR.lower() not in error.message.lower() or "does not exist" not in error.message:
+        return error
+    tokens = list(scan(source, *span))
+    for index in _calls(tokens):
+        if index + 1 == len(tokens) or tokens[index + 1].text != "(":
+            continue
+        end = _closing(tokens, index + 1)
+        given = source[tokens[index + 1].end : tokens[end].start].strip()
+        return BindError(
+            f"sqlml(…) takes one statement as a text in quotes, got {given if given else 'nothing'}",
+            source=source, span=(tokens[index].start, tokens[end].end), hint="SELECT * FROM sqlml('SHOW MODELS')",
+        )  # fmt: skip
+    return error
+
+
+def _closing(tokens: Sequence[Token], opening: int) -> int:
+    """Where the bracket is closed that opens there; the last token where it is not."""
+    depth = 0
+    for index in range(opening, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[index].text, 0)
+        if depth == 0:
+            return index
+    return len(tokens) - 1
+
+
+def door_table(result: Result, kind: str) -> pa.Table:
+    """What the statement answered, as a table; one row that says so where it answered nothing."""
+    import pyarrow as pa
+
+    if result.columns is None or result.schema is None:
+        return pa.table({"result": [kind.replace("_", " ")], "rows": pa.array([max(result.rowcount, 0)], pa.int64())})
+    return pa.Table.from_batches(list(result.batches or ()), result.schema)

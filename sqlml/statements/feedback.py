@@ -1,0 +1,207 @@
+"""``INSERT INTO sqlml.feedback (endpoint, request_id, truth) …``: what turned out to be true of a prediction.
+
+The relation is no table of the database: the rows of VALUES or of a query are computed by it, checked here, and kept as files
+beside the prediction log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlml_dialect import Span
+from sqlml_dialect.cursor import NAMES
+from sqlml_dialect.tokens import Token, name_value, scan
+
+from sqlml.binder.parameters import Parameters
+from sqlml.catalog import Catalog, Endpoint
+from sqlml.catalog.rows import now, user
+from sqlml.contracts import Stream
+from sqlml.errors import BindError, NotSupportedError, OperationalError, count_of, did_you_mean, listing
+from sqlml.prediction_log import FEEDBACK, feedback_folder, feedback_schema, folder_name, merge_parts, write_part
+from sqlml.statements.endpoint_changes import QUERY
+from sqlml.statements.queries import Queries
+from sqlml.statements.query_answers import target_fault
+from sqlml.statements.result import Result
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAME = "feedback"
+GIVEN = tuple(name for name, _ in FEEDBACK if name not in ("owner", "given_at"))
+"""The columns that a statement may give; the others are set here."""
+MERGED = 24
+"""So many small files that one process wrote become one."""
+_EXAMPLE = "INSERT INTO {}.feedback (endpoint, request_id, truth) VALUES ('churn', '…', 'yes')"
+
+
+@dataclass(frozen=True)
+class FeedbackInsert:
+    """A statement that adds feedback: its columns, and where its query stands."""
+
+    columns: tuple[str, ...]
+    query: Span
+    span: Span
+
+
+def find_feedback(source: str, span: Span, schema: str) -> FeedbackInsert | None:
+    """The statement, where it is one; None for everything else.  ``BindError`` for columns that feedback does not have."""
+    if NAME not in source[slice(*span)].lower():
+        return None
+    tokens = list(scan(source, *span))
+    at = _behind_name(tokens, schema)
+    if at is None:
+        return None
+    named = (tokens[0].start, tokens[at - 1].end)
+    if at >= len(tokens) or tokens[at].key != "(" or tokens[min(at + 1, len(tokens) - 1)].kind not in NAMES:
+        raise BindError(f"name the columns of {NAME}", source=source, span=named, hint=f"as in {_EXAMPLE.format(schema)}")
+    end = next((index for index in range(at, len(tokens)) if tokens[index].key == ")"), len(tokens))
+    if end + 1 >= len(tokens):
+        raise BindError("VALUES or a query is missing", source=source, span=named, hint=f"as in {_EXAMPLE.format(schema)}")
+    written = [token for token in tokens[at + 1 : end] if token.kind in NAMES]
+    columns = tuple(name_value(token).lower() for token in written)
+    _check_columns(written, columns, source, named, schema)
+    return FeedbackInsert(columns, (tokens[end + 1].start, span[1]), span)
+
+
+def _behind_name(tokens: Sequence[Token], schema: str) -> int | None:
+    """The index behind ``INSERT INTO sqlml.feedback`` or ``INSERT INTO sqlml.main.feedback``; None for another table."""
+    if [token.key for token in tokens[:2]] != ["INSERT", "INTO"]:
+        return None
+    for parts in ((schema, ".", NAME), (schema, ".", "main", ".", NAME)):
+        found = tokens[2 : 2 + len(parts)]
+        if [name_value(token).lower() if token.kind in NAMES else token.text for token in found] == [p.lower() for p in parts]:
+            return 2 + len(parts)
+    return None
+
+
+def _check_columns(written: Sequence[Token], columns: Sequence[str], source: str, span: Span, schema: str) -> None:
+    for token, column in zip(written, columns, strict=True):
+        if column not in GIVEN or columns.count(column) > 1:
+            own = column in {name for name, _ in FEEDBACK}
+            what = f"{column} is given twice" if column in GIVEN else f"{column} is set by itself" if own else None
+            hint = did_you_mean(column, GIVEN) or f"it takes: {', '.join(GIVEN)}"
+            raise BindError(what or f"{NAME} has no column {column}", source=source, span=(token.start, token.end), hint=hint)
+    missing = [name for name in ("endpoint", "truth") if name not in columns]
+    if "request_id" not in columns and "key" not in columns:
+        missing.append("request_id or key")
+    if missing:
+        hint = f"as in {_EXAMPLE.format(schema)}"
+        raise BindError(f"{NAME} needs the columns {listing(missing)}", source=source, span=span, hint=hint)
+
+
+def run_feedback(
+    insert: FeedbackInsert, runs: Iterable[Parameters], queries: Queries, catalog: Catalog, transaction: int | None
+) -> Result:
+    """Keep the rows of the statement's query, run once for each set of parameters."""
+    sets = list(runs)
+    source = sets[0].source if sets else ""
+    if transaction is not None:  # the database's ROLLBACK could not undo it
+        span = (insert.span[0], insert.span[0] + len("INSERT"))
+        message = f"INSERT into {NAME} cannot run inside an open transaction"
+        raise NotSupportedError(message, source=source, span=span, hint="COMMIT or ROLLBACK first")
+    for parameters in sets:
+        parameters.check()
+    streams = (queries.run_bound(source, insert.query, parameters.within(insert.query)) for parameters in sets)
+    rows = collect_feedback(insert, streams, source)
+    return Result(rowcount=keep_feedback(rows, insert, catalog, source))
+
+
+def collect_feedback(insert: FeedbackInsert, streams: Iterable[Stream], source: str) -> pa.Table:
+    """The rows of one query, or of one run for each row of parameters, with the columns of feedback as texts."""
+    import pyarrow as pa
+
+    schema = feedback_schema()
+    parts = []
+    for stream in streams:
+        with closing(stream.batches) as batches:  # an error must not leave the database in the middle of them
+            if len(stream.schema) != len(insert.columns):
+                raise BindError(
+                    f"{count_of(len(insert.columns), 'column')} and {count_of(len(stream.schema), 'value')}", source=source,
+                    span=insert.query, hint=f"the columns are: {', '.join(insert.columns)}",
+                )  # fmt: skip
+            table = pa.Table.from_batches(list(batches), schema=stream.schema)
+        kinds = [schema.field(name).type for name in insert.columns]
+        casts = [_cast(table.column(i), kind, insert.columns[i], source, insert) for i, kind in enumerate(kinds)]
+        parts.append(pa.table(casts, names=list(insert.columns)))
+    return pa.concat_tables(parts) if parts else feedback_schema().empty_table()
+
+
+def _cast(values: pa.ChunkedArray, kind: pa.DataType, name: str, source: str, insert: FeedbackInsert) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pc.cast(values, values.type.value_type) if isinstance(values.type, pa.DictionaryType) else values
+    try:
+        return pc.cast(plain, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        what = "a text or a number" if pa.types.is_string(kind) else "a row's number"
+        message = f"{name} of {NAME} is {what}: {str(error).splitlines()[0]}"
+        raise BindError(message, source=source, span=insert.query) from None
+
+
+def keep_feedback(rows: pa.Table, insert: FeedbackInsert, catalog: Catalog, source: str) -> int:
+    """Check the rows and write them; how many there were.  All or none are kept."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    _check_rows(rows, insert, source)
+    names = pc.utf8_lower(rows["endpoint"])
+    known = {endpoint.name.lower(): endpoint for endpoint in catalog.endpoints()}
+    written: list[Path] = []
+    moment, owner = now(), user()
+    whole = pa.table({
+        field.name: names if field.name == "endpoint" else rows[field.name] if field.name in rows.column_names
+        else pa.array([{"owner": owner, "given_at": moment}.get(field.name)] * len(rows), field.type)
+        for field in feedback_schema()
+    }, schema=feedback_schema())  # fmt: skip
+    endpoints = pc.unique(names).to_pylist()
+    for endpoint in endpoints:
+        if endpoint not in known and not (catalog.home.predictions / folder_name(endpoint)).is_dir():
+            hint = did_you_mean(endpoint, known) or "SHOW ENDPOINTS lists all"
+            raise BindError(f"unknown endpoint {endpoint}", source=source, span=insert.query, hint=hint)
+        if endpoint in known and known[endpoint].kind == QUERY:
+            _check_targets(whole.filter(pc.equal(names, endpoint)), known[endpoint], catalog, insert, source)
+    try:
+        for endpoint in endpoints:
+            own = whole.filter(pc.equal(whole["endpoint"], endpoint))
+            written.append(write_part(feedback_folder(catalog.home, endpoint), own))
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise OperationalError(
+            f"the feedback cannot be written: {error.strerror or error}", hint="nothing of it is kept"
+        ) from error
+    for endpoint in endpoints:
+        merge_parts(feedback_folder(catalog.home, endpoint), MERGED)
+    return len(rows)
+
+
+def _check_targets(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: FeedbackInsert, source: str) -> None:
+    """``BindError`` where feedback on a query names no column of its answer, or none where there are several."""
+    fault = target_fault(rows["target"].unique().to_pylist(), endpoint, catalog)
+    if fault is not None:
+        message, _, hint = fault.partition("; ")
+        raise BindError(message, source=source, span=insert.query, hint=hint or None)
+
+
+def _check_rows(rows: pa.Table, insert: FeedbackInsert, source: str) -> None:
+    """``BindError`` for rows without endpoint, truth, or anything to join them by."""
+    import pyarrow.compute as pc
+
+    def refuse(message: str, hint: str | None = None) -> BindError:
+        return BindError(message, source=source, span=insert.query, hint=hint)
+
+    for name in ("endpoint", "truth"):
+        if rows[name].null_count:
+            raise refuse(
+                f"{name} is NULL in {count_of(rows[name].null_count, 'row')}", f"leave them out: WHERE {name} IS NOT NULL"
+            )
+    joined = [pc.is_valid(rows[name]) for name in ("request_id", "key") if name in rows.column_names]
+    either = joined[0] if len(joined) == 1 else pc.or_(*joined)
+    lost = len(rows) - (pc.sum(either).as_py() or 0)
+    if lost:
+        raise refuse(f"{count_of(lost, 'row')} of feedback {'has' if lost == 1 else 'have'} neither request_id nor key")

@@ -1,0 +1,3 @@
+"""The suite is a pytest of its own."""
+
+collect_ignore = ["suite"]

@@ -1,0 +1,3 @@
+"""Every test of the suite."""
+
+from sqlalchemy.testing.suite import *

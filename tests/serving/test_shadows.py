@@ -1,0 +1,41 @@
+"""Versions in the shadow: every request comes to them too, and nobody hears what they say."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+from sqlml.catalog import Share
+from sqlml.home import Home
+from sqlml.prediction_log import predictions_folder
+from sqlml.types import Task
+from tests.serving.conftest import EXAMPLE, Place
+from tests.serving.test_lifecycle import until
+
+REQUESTS = 12
+
+
+def test_a_shadow_gets_a_copy_of_each_request_and_answers_nobody(place: Place) -> None:
+    first = place.publish("m", seed=1, task=Task.CLASSIFICATION)
+    second = place.publish("m", seed=2, task=Task.CLASSIFICATION)
+    shares = [Share(first.uid), Share(second.uid, "shadow", 0)]
+    revision = place.catalog.put_endpoint("e", shares, options={}, reason="DEPLOY")
+    place.server.wait_ready("e", revision, 30)
+
+    asked = [place.call("/models/e/predict", {"rows": [EXAMPLE, {}]}) for _ in range(REQUESTS)]
+    refused, _ = place.call("/models/e/predict", {"rows": [{"age": "old"}]})
+    place.call("/models/e:explain", {"rows": [EXAMPLE]})
+    assert [(status, answer["version"]) for status, answer in asked] == [(200, 1)] * REQUESTS
+    assert refused == 422
+
+    def counted() -> dict[str, int]:
+        return {arm.uid: arm.requests for arm in place.server.states()["e"].arms}
+
+    assert until(lambda: counted() == {first.uid: REQUESTS + 2, second.uid: REQUESTS}, 20), counted()
+
+    def logged() -> int:
+        folder = predictions_folder(Home(place.folder), "e", second.uid)
+        return sum(pq.read_table(file).num_rows for file in folder.glob("*.parquet"))
+
+    assert until(lambda: logged() == 2 * REQUESTS, 20), logged()
+    [file, *_] = predictions_folder(Home(place.folder), "e", second.uid).glob("*.parquet")
+    assert set(pq.read_table(file)["role"].to_pylist()) == {"shadow"}

@@ -1,0 +1,158 @@
+"""Models inside DuckDB without Python: the same answers as the library's, and what the function refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xgboost
+from sqlml_dialect import quote_identifier
+from sqlml_udfs.duckdb.arrow import DuckDBTarget
+
+import sqlml
+from sqlml.bundles.model import Model
+from sqlml.engines.duckdb.engine import DuckDBEngine
+from sqlml.errors import BindError, DatabaseError
+from sqlml.native.duckdb_function import SWITCH, TREES, register
+
+pytestmark = pytest.mark.skipif(not register(), reason="DuckDB takes no function of C here")
+
+ROWS = """
+    CREATE TABLE rows AS SELECT i AS id, sin(i * 1.7) AS a, (i * 7919 % 1000)::FLOAT AS b, i * 31 % 17 AS c, i % 3 = 0 AS d,
+    [NULL, 'short', 'a text of many bytes', 'ß', ''][1 + i * 13 % 5] AS e, 'value ' || (i * 7 % 400) AS f,
+    DATE '1899-12-25' + (i * 97 % 60000)::INTEGER AS g, TIME '00:00' + (i * 37) * INTERVAL 1 SECOND AS h,
+    TIMESTAMP '1950-01-01' + (i * 7919) * INTERVAL 1 MINUTE AS t, i % 2 AS unused,
+    sin(i * 1.7) + (i * 7919 % 1000) / 500.0 + (i * 31 % 17 > 8)::INTEGER + (i * 13 % 5) / 3.0
+    + dayofweek(DATE '1899-12-25' + (i * 97 % 60000)::INTEGER) / 4.0 AS y
+    FROM range(3000) r(i)
+"""
+TARGETS = {"two": "y > 2.5 AS y", "many": "['x', 'y', 'z'][1 + (y > 1.5)::INTEGER + (y > 3)::INTEGER] AS y", "number": "y AS y"}
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlml.Connection]:
+    """Rows of every kind of column, and a model of each kind of answer."""
+    with sqlml.connect(tmp_path_factory.mktemp("trees") / "t.duckdb") as opened:
+        opened.execute(ROWS)
+        for name, target in TARGETS.items():
+            kind = "regressor" if name == "number" else "classifier"
+            opened.execute(
+                f"TRAIN MODEL m_{name} USING xgboost_{kind} TARGET y EXCLUDE (id) SPLIT NONE WITH (n_estimators = 20) ON inline "
+                f"AS SELECT * REPLACE ({target}) FROM rows"
+            )
+        yield opened
+
+
+def model_of(connection: sqlml.Connection, name: str) -> Model:
+    [(bundle,)] = connection.execute(f"SELECT bundle FROM sqlml.versions WHERE model = 'm_{name}'").fetchall()
+    return Model.open(Path(bundle))
+
+
+def odd_rows(model: Model) -> pa.Table:
+    """Values at thresholds and beside them, infinite, absent, tiny, huge, unseen."""
+    booster = model.predictor.booster  # type: ignore[attr-defined]
+    splits = booster.trees_to_dataframe().dropna(subset=["Split"])
+    first = splits[splits.Feature == splits.Feature.mode()[0]].Split.to_numpy(np.float32)
+    beside = [np.nextafter(first, np.float32(way)) for way in (-np.inf, np.inf)]
+    rounding = first.astype(np.float64) - np.spacing(first) / 4  # a double that becomes the threshold as a float
+    odd = [np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, -1e-310, 1e-40, 1e308, -1e308, 3.5e38, 2.0**60 + 1]
+    values = np.concatenate([first, *beside, rounding, odd]).astype(np.float64)
+    n = len(values)
+    rng = np.random.default_rng(0)
+    with np.errstate(over="ignore"):
+        floats = rng.permutation(values).astype(np.float32)
+
+    def some(kind: Any, choice: list[Any]) -> pa.Array:
+        return pa.array([choice[i] for i in rng.integers(0, len(choice), n)], kind)
+
+    last = 2**31 - 1
+    return pa.table(
+        {
+            "n": pa.array(range(n)),
+            "a": pa.array(values),
+            "b": pa.array(floats),
+            "c": some(pa.int64(), [0, 8, 9, 16, None, -(2**62), 2**62 + 1]),
+            "d": some(pa.bool_(), [True, False, None]),
+            "e": some(pa.string(), ["short", "a text of many bytes", "a text of many byteS", "ß", "", "shor", None]),
+            "f": some(pa.string(), ["value 7", "value 399", "value 400", "value", "value 7\0", None]),
+            "g": some(pa.date32(), [0, -1, -719162, 11016, 20000, -25567, None, last, -last]),
+            "h": some(pa.time64("us"), [0, 1, 86_399_999_999, 43_200_000_000, None]),
+            "t": some(pa.timestamp("us"), [0, -1, -62_135_596_800_000_000, 951_782_399_999_999, None, 2**63 - 1, -(2**63) + 1]),
+            "unused": some(pa.int64(), [1, None]),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_odd_rows_as_the_library_has_them(connection: sqlml.Connection, name: str) -> None:
+    model = model_of(connection, name)
+    rows = odd_rows(model)
+    engine = DuckDBEngine.open(":memory:")
+    try:
+        engine.register("given", rows)
+        engine.run("CREATE TABLE t AS FROM given")
+        target = DuckDBTarget(engine)
+
+        def run(output: str) -> list[Any]:
+            arguments = {i.name: quote_identifier(i.name) for i in model.inputs}
+            sql = target.call_sql("u", output, model.signature, lambda: model, arguments)
+            if output not in ("probs", "full") or (name != "many" and output != "probs"):
+                assert TREES in sql
+            stream = engine.run(f"SELECT {sql} AS x FROM t ORDER BY n")
+            return [row for batch in stream.batches for row in batch.column(0).to_pylist()]
+
+        assert run("predict") == model.predict(rows).to_pylist()
+        assert run("full") == model.full(rows).to_pylist() if name != "number" else True
+        if name != "number":
+            assert run("proba:0") == model.raw(rows)[:, 0].tolist()
+            assert run("proba:1") == model.raw(rows)[:, 1].tolist()
+            assert run("probs") == model.probs_map(model.raw(rows)).to_pylist()
+    finally:
+        engine.close()
+    booster = model.predictor.booster  # type: ignore[attr-defined]
+    kinds = ["c" if category else "q" for category in model.encoder.categorical]
+    own = booster.predict(xgboost.DMatrix(model.encode(rows), feature_types=kinds, enable_categorical=True))
+    found = model.raw(rows) if name != "two" else model.raw(rows)[:, 1]
+    np.testing.assert_allclose(found, own, rtol=0, atol=1e-6)
+
+
+def test_columns_that_no_tree_looks_at_are_not_read(connection: sqlml.Connection) -> None:
+    connection.execute("CREATE OR REPLACE TABLE noise AS SELECT i AS a, i % 2 AS b, i > 50 AS y FROM range(100) r(i)")
+    connection.execute(
+        "TRAIN MODEL narrow USING xgboost_classifier TARGET y SPLIT NONE WITH (n_estimators = 1) ON inline AS FROM noise"
+    )
+    [(_, plan)] = connection.execute("EXPLAIN SELECT PREDICT(narrow) FROM noise").fetchall()
+    scan = plan[plan.index("Seq Scan") :]
+    assert [line.strip("│ ") for line in scan.splitlines() if "Projections:" in line] == ["Projections: a"]
+    with pytest.raises(BindError, match="b"):
+        connection.execute("SELECT PREDICT(narrow) FROM (SELECT a FROM noise)")
+
+
+def test_others_cannot_harm_by_it(connection: sqlml.Connection) -> None:
+    connection.execute("SELECT PREDICT(m_two) FROM rows").fetchall()
+    for arguments in ("0", "0, 0", "-1, 0, 1", "99999, 0, 1.0", "0, 0, 1, 'x'", "0, 99, 1.0", "NULL, NULL, NULL", "0, 0, [1], 2"):
+        with pytest.raises(DatabaseError):
+            connection.execute(f"SELECT {TREES}({arguments})").fetchall()
+
+
+def test_without_it_all_is_the_same(tmp_path: Path) -> None:
+    """With the native road switched off: in another process, since what is registered stays."""
+    database = tmp_path / "t.duckdb"
+    query = "SELECT id, PREDICT(m) AS p, PREDICT_PROBA(m, 'true') AS q FROM rows ORDER BY id"
+    with sqlml.connect(database) as connection:
+        connection.execute(ROWS)
+        connection.execute(f"TRAIN MODEL m TARGET y EXCLUDE (id) ON inline AS SELECT * REPLACE ({TARGETS['two']}) FROM rows")
+        expected = [list(row) for row in connection.execute(query).fetchall()]
+    code = f"import sqlml, json\nwith sqlml.connect({str(database)!r}) as c: print(json.dumps(c.execute({query!r}).fetchall()))"
+    environment = os.environ | {SWITCH: "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected

@@ -1,0 +1,11 @@
+CREATE TABLE parents (id integer PRIMARY KEY, name text NOT NULL UNIQUE, score double precision CHECK (score > 0), amount numeric(10,2) DEFAULT 1.5, born date, met timestamp, seen timestamptz, ok boolean DEFAULT true, tags text[], u uuid, raw bytea);
+CREATE TABLE kids (a integer, b integer DEFAULT 5, pid integer REFERENCES parents(id), note text, PRIMARY KEY (a, b));
+CREATE INDEX kids_note ON kids(note);
+CREATE UNIQUE INDEX kids_pid_b ON kids(pid, b);
+CREATE VIEW grown AS SELECT id, name FROM parents WHERE score > 1;
+CREATE SCHEMA other;
+CREATE TABLE other.far (x bigint, y smallint, z real);
+CREATE SEQUENCE counter;
+COMMENT ON TABLE parents IS 'the parents';
+COMMENT ON COLUMN parents.name IS 'their name';
+INSERT INTO parents VALUES (1, 'a', 2, 12.34, '2026-03-01', '2026-03-01 10:20:30.5', '2026-03-01 10:20:30+00', true, ARRAY['x', 'y z'], '00000000-0000-0000-0000-000000000005', '\x61'), (2, 'b''c', 0.5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
