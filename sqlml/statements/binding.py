@@ -65,7 +65,7 @@ class Binding(ABC):
 
     ``places`` is where they may run, ``schema`` the name of our schema in the database.  ``notice`` gets what the person should
     know.  ``relations`` are those that the database itself cannot show live: they are copied to it for the statement that reads
-    them.
+    them.  ``views``: what the views call already, as another connection of this process knows it.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Binding(ABC):
         schema: str,
         notice: Notice,
         relations: Mapping[str, Relation | FileRelation] | None = None,
+        views: ViewFunctions | None = None,
     ) -> None:
         self.places = places
         self._engine = places.home
@@ -89,9 +90,10 @@ class Binding(ABC):
         calls = self._engine if calls_functions(self._engine) else None
         self.inside = calls is not None
         """Whether the database calls models from inside its queries."""
-        self._views = None if calls is None else ViewFunctions(calls, catalog, schema, self.call)
-        if self._views is not None:
-            self._views.restore()
+        self.views = None if calls is None else ViewFunctions(calls, catalog, schema, self.call, views)
+        """What the database's views call."""
+        if self.views is not None and views is None:
+            self.views.restore()
         self._hidden: set[str] = set()  # model names that are the database's own functions
 
     @property
@@ -267,11 +269,11 @@ class Binding(ABC):
         brought: tuple[TablePiece, ...] = (),
     ) -> CallBinder:
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-            if self._views is None and kept_by not in (None, PREPARED):
+            if self.views is None and kept_by not in (None, PREPARED):
                 raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
-            if self._views is not None and kept_by in _FOLLOW:
+            if self.views is not None and kept_by in _FOLLOW:
                 self._call_sql(version, output, arguments)  # says what is wrong with it
-                self._views.ensure(ref, output)
+                self.views.ensure(ref, output)
                 return view_call_sql(self._schema, ref, version, output, arguments)
             try:
                 return self._call_sql(version, output, arguments)

@@ -182,7 +182,7 @@ class Queries(Binding):
 
     def _guard(self, sql: Sql, action: Callable[[str], T]) -> T:
         """Run ``action`` on the text; views' functions are kept up to date, errors point into what was typed."""
-        views = self._views if sql.at is None else None
+        views = self.views if sql.at is None else None
         if views is not None:
             views.refresh()
         made: set[str] = set()
@@ -202,7 +202,7 @@ class Queries(Binding):
             raise self._placed(sql, error) from None
 
     def _placed(self, sql: Sql, error: Error) -> Error:
-        if self._views is not None and (of_view := self._views.explain(error)) is not None:
+        if self.views is not None and (of_view := self.views.explain(error)) is not None:
             return of_view
         if error.span is not None:
             error.span = sql.place(error.span)

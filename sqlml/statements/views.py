@@ -18,14 +18,24 @@ from sqlml.errors import BindError, Error, NotSupportedError, listing
 
 
 class ViewFunctions:
-    """The macros of one connection.  ``call`` gives the SQL that calls a version with every input by its name."""
+    """The macros, which all connections see.  ``call`` gives the SQL that calls a version with every input by its name.
 
-    def __init__(self, engine: FunctionEngine, catalog: Catalog, schema: str, call: Callable[[Version, str], str]) -> None:
+    ``beside``: those of another connection to the same database and catalog, which then know of each other's.
+    """
+
+    def __init__(
+        self,
+        engine: FunctionEngine,
+        catalog: Catalog,
+        schema: str,
+        call: Callable[[Version, str], str],
+        beside: ViewFunctions | None = None,
+    ) -> None:
         self._engine = engine
         self._catalog = catalog
         self._schema = schema
         self._call = call
-        self._made: dict[str, str] = {}  # macro → uid of the version that it calls
+        self._made: dict[str, str] = {} if beside is None else beside._made  # macro → uid of the version that it calls
         self._seen_revision = -1
 
     def ensure(self, ref: ModelRef, output: str) -> None:
@@ -63,7 +73,7 @@ class ViewFunctions:
             except BindError:
                 # The model was dropped: a view that still calls it must say so when it is read.
                 self._engine.drop_macro(self._schema, name)
-                del self._made[name]
+                self._made.pop(name, None)
 
     def supply(self, error: Error) -> str | None:
         """Make the macro whose absence an error tells of; its name, or None where that is not the matter."""

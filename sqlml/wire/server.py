@@ -63,7 +63,11 @@ class WireOptions:
     max_connections: int = MAX_CONNECTIONS
 
     def check(self) -> None:
-        """``OperationalError`` for what would let everybody in."""
+        """``OperationalError`` for what cannot be shared, and for what would let everybody in."""
+        if self.database == MEMORY:
+            raise OperationalError(
+                "a database in memory cannot be served: each client would have its own", hint="give a file: sqlml serve bank.duckdb"
+            )
         if self.host not in LOOPBACK and self.users is None:
             raise OperationalError(
                 f"{self.host} can be reached from other machines, and nobody would be asked for a password",
@@ -132,8 +136,6 @@ class WireServer:
     def _leave_notice(self) -> None:
         """Tell other processes of this user, which find the file taken, that they may come in here."""
         options = self.options
-        if options.database == MEMORY:
-            return
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(options.host, options.host)  # noqa: S104
         self.owner = Owner(
             os.getpid(), host, self.port, secrets.token_urlsafe(32), os.path.realpath(options.database),
@@ -179,7 +181,11 @@ class WireServer:
     def _tidy(self) -> None:
         self._tidying = None
         with suppress(RuntimeError):  # the server has ended
-            self.pool.submit(give_back)
+            self.pool.submit(self._clean_up)
+
+    def _clean_up(self) -> None:
+        self._root.recover()
+        give_back()
 
     # --- for connections --------------------------------------------------------------------------------------------------------
 
@@ -216,7 +222,9 @@ class WireServer:
 
     def open_session(self, schema: str | None) -> Session:
         """A session for a client, in a thread of the pool."""
-        return Session(self.options.database, catalog=self.options.catalog, schema=schema)
+        if schema in (None, self._root.schema):
+            return self._root.another()
+        return Session(self.options.database, catalog=self.options.catalog, schema=schema, keeps_schedules=False)
 
     def open_backend(self, parameters: dict[str, str], encrypted: bool, tell: Callable[[bytes], None]) -> Backend:
         """A session for a client that was let in, in a thread of the pool."""

@@ -15,9 +15,9 @@ import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 from sqlml_dialect import quote_identifier
@@ -34,6 +34,8 @@ from sqlml.types import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 BATCH_ROWS = 122_880
 """Rows per Arrow batch: DuckDB's own row-group size."""
@@ -64,7 +66,6 @@ class DuckDBEngine:
             self.connection.execute("SET enable_progress_bar = true")  # or it would not count for ``progress`` either
         self._key = f"{MEMORY}{id(self)}" if database == MEMORY else os.path.realpath(database)
         functions.open(self._key)
-        self._functions: tuple[int, dict[str, bool]] = (-1, {})  # by name, whether there is one
 
     @classmethod
     def open(cls, database: str) -> DuckDBEngine:
@@ -127,28 +128,23 @@ class DuckDBEngine:
 
     def has_function(self, name: str) -> bool:
         """Asked anew when something else than a query has run on a connection of ours: a macro may have been made or dropped."""
-        changes = functions.changes(self._key)
-        if self._functions[0] != changes:
-            self._functions = (changes, {})
-        known = self._functions[1]
+        known = functions.known(self._key)
         if name not in known:
             known[name] = self._has_function(name)
         return known[name]
 
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """Something that all connections of this process to the database share, made by the first that asks."""
+        return functions.once(self._key, key, make)
+
     def _has_function(self, name: str) -> bool:
-        if name.lower() in self._keywords:
+        if name.lower() in _keywords():
             return True
         try:  # binding a call asks the functions, macros and table functions at once, thirty times faster than duckdb_functions()
             self.side.execute(f"EXPLAIN SELECT {quote_identifier(name)}()")
         except duckdb.Error as error:
             return not re.match(r"Catalog Error: Scalar Function with name .* does not exist!", str(error), re.DOTALL)
         return True
-
-    @cached_property
-    def _keywords(self) -> frozenset[str]:
-        """Words that can stand before a bracket without being a function's name: ``VALUES (1)``, ``NOT IN (2)``."""
-        query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
-        return frozenset(row[0] for row in self.side.execute(query).fetchall())
 
     def sample_clause(self, seed: int, rows: int) -> str:
         """What follows ``FROM (query)``: the sample depends on the rows and the seed, not on their order or the threads."""
@@ -455,6 +451,14 @@ _MISSING_COLUMN = re.compile(r'(?:Referenced column|does not have a column named
 _MISSING_FUNCTION = re.compile(r"Scalar Function with name (.+?) does not exist!")
 _WRONG_ARGUMENTS = re.compile(r'Macro "(.+?)"\(\) does not support the supplied arguments')
 _SCOPE = re.compile(r"'abs\((STRUCT\(.*\))\)'")
+
+
+@cache
+def _keywords() -> frozenset[str]:
+    """Words that can stand before a bracket without being a function's name: ``VALUES (1)``, ``NOT IN (2)``."""
+    query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
+    with duckdb.connect(MEMORY) as connection:
+        return frozenset(row[0] for row in connection.execute(query).fetchall())
 
 
 def _macro_sql(schema: str, name: str) -> str:

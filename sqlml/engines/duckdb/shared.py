@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from sqlml.engines.duckdb.errors import engine_error
+
+T = TypeVar("T")
 
 
 class Functions:
@@ -24,15 +26,17 @@ class Functions:
         self._opening = threading.Lock()
         self._users: Counter[str] = Counter()
         self._held: dict[str, list[Callable[..., Any]]] = {}
-        self._changes: Counter[str] = Counter()
+        self._known: dict[str, dict[str, bool]] = {}
+        self._made: dict[str, dict[str, Any]] = {}
+        self._making: dict[tuple[str, str], threading.Lock] = {}
 
     def changed(self, database: str) -> None:
         """A statement ran that is no query: there may be other functions and macros now."""
-        self._changes[database] += 1
+        self._known.pop(database, None)
 
-    def changes(self, database: str) -> int:
-        """Equal as long as nothing ran but queries, on any connection of ours."""
-        return self._changes[database]
+    def known(self, database: str) -> dict[str, bool]:
+        """By its name, whether there is a function, as far as somebody has asked since a statement ran that is no query."""
+        return self._known.setdefault(database, {})
 
     def opening(self) -> threading.Lock:
         """The lock for finding out whether a database is open, and opening it."""
@@ -53,6 +57,21 @@ class Functions:
             if not self._users[database]:
                 del self._users[database]
                 self._held.pop(database, None)
+                self._known.pop(database, None)
+                self._made.pop(database, None)
+
+    def once(self, database: str, key: str, make: Callable[[], T]) -> T:
+        """Something that the connections share, made by the first that asks; others wait for it.  Raises what making it does."""
+        made = self._made.setdefault(database, {})
+        if key not in made:
+            with self._lock:
+                alone = self._making.setdefault((database, key), threading.Lock())
+            with alone:
+                if key not in made:
+                    made[key] = make()
+            self._making.pop((database, key), None)
+        found: T = made[key]
+        return found
 
     def create(self, database: str, body: Callable[..., Any], create: Callable[[], object]) -> None:
         """Create a function, one at a time, and hold it.  That another connection has made it already is no error."""

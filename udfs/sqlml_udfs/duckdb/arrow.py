@@ -12,18 +12,20 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
 from sqlml.bundles.answers import answer
-from sqlml.bundles.compiled import Compiled, compiled
+from sqlml.bundles.compiled import compiled
 from sqlml.contracts import FunctionSignature, RowModel
 from sqlml.errors import Error
 from sqlml.native.duckdb_function import TREES, register
 from sqlml.types import SQL_TYPE
 from sqlml_udfs.duckdb.native import ANSWERS, native_sql
+
+T = TypeVar("T")
 
 _REASONS = "STRUCT(feature VARCHAR, value VARCHAR, contribution DOUBLE)[]"
 _ATTRIBUTIONS = "STRUCT(feature VARCHAR, attribution DOUBLE)[]"
@@ -37,6 +39,9 @@ class Database(Protocol):
 
     def has_function(self, name: str) -> bool:
         """Whether the database knows a function of this name."""
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """Something that all connections of the process to the database share, made by the first that asks."""
 
     def create_function(
         self,
@@ -64,7 +69,6 @@ class DuckDBTarget:
         self._lock = threading.Lock()
         self._installed: dict[tuple[str, int | None], str] = {}
         self._models: dict[str, Callable[[], RowModel]] = {}
-        self._compiled: dict[str, Compiled | None] = {}
 
     def call_sql(
         self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
@@ -87,12 +91,11 @@ class DuckDBTarget:
     def _native_sql(self, uid: str, output: str, model: Callable[[], RowModel], arguments: Mapping[str, str]) -> str | None:
         if output.partition(":")[0] not in ANSWERS or not self._calls_native:
             return None
-        if uid not in self._compiled:
-            try:
-                self._compiled[uid] = compiled(self._models.setdefault(uid, _once(model))())
-            except (Error, ImportError):
-                return None  # the function says so, when it is called
-        found = self._compiled[uid]
+        try:
+            load = self._models.setdefault(uid, _once(model))
+            found = self._database.once(f"slot of {uid}", lambda: compiled(load()))
+        except (Error, ImportError):
+            return None  # the function says so, when it is called
         return None if found is None else native_sql(found, output, arguments)
 
     @cached_property
