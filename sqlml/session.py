@@ -153,6 +153,8 @@ class Session:
             self._engine = open_database(database)
             opened.callback(self._engine.close)
             beside = self._beside
+            if beside is not None and calls_functions(self._engine):
+                self._engine.keeps_settings = True
             self._catalog = beside._catalog if beside else self._open_catalog(database, catalog)
             if beside is None:
                 opened.callback(self._catalog.close)

@@ -150,6 +150,9 @@ class FunctionEngine(HomeEngine, Protocol):
     views can call models, and the catalog's relations are live views.
     """
 
+    keeps_settings: bool
+    """Whether SET is for this connection alone wherever that can be, also where the database would set it for all."""
+
     def stream(self, name: str, rows: pa.RecordBatchReader) -> None:
         """Let one statement of this connection read Arrow rows under a name as they come, until ``unregister``."""
 

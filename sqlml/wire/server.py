@@ -66,7 +66,8 @@ class WireOptions:
         """``OperationalError`` for what cannot be shared, and for what would let everybody in."""
         if self.database == MEMORY:
             raise OperationalError(
-                "a database in memory cannot be served: each client would have its own", hint="give a file: sqlml serve bank.duckdb"
+                "a database in memory cannot be served: each client would have its own",
+                hint="give a file: sqlml serve bank.duckdb",
             )
         if self.host not in LOOPBACK and self.users is None:
             raise OperationalError(

@@ -14,7 +14,19 @@ from pathlib import Path
 from tests.bench import predict, startup, train
 from tests.bench.measuring import as_json, markdown
 
-SECTIONS = ("predict", "train", "startup", "extraction", "gpu", "lookups", "mlp", "postgres_functions", "serving", "wire")
+SECTIONS = (
+    "predict",
+    "train",
+    "startup",
+    "extraction",
+    "gpu",
+    "lookups",
+    "mlp",
+    "postgres_functions",
+    "serving",
+    "sessions",
+    "wire",
+)
 """Modules beside this one, each with a ``main(arguments)``."""
 QUICK_ROADS = ("CREATE TABLE AS PREDICT_PROBA", "PREDICT INTO", "pandas")
 

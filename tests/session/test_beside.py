@@ -54,6 +54,27 @@ def test_what_each_has_alone(pair: tuple[Session, Session]) -> None:
     assert rows(second, "SELECT count(*) FROM shared") == [(1,)]
 
 
+def test_settings_are_each_ones_own(pair: tuple[Session, Session]) -> None:
+    """Also those that DuckDB sets for all unless it is told otherwise; in a transaction, too."""
+    first, second = pair
+    nulls = "SELECT x FROM (VALUES (1), (NULL)) t(x) ORDER BY x"
+    rows(first, "SET default_null_order = 'nulls_first'")
+    assert rows(first, nulls) == [(None,), (1,)]
+    assert rows(second, nulls) == [(1,), (None,)]
+    rows(first, "RESET default_null_order")
+    assert rows(first, nulls) == [(1,), (None,)]
+    threads = "SELECT current_setting('threads')"
+    before = rows(second, threads)
+    first.begin()
+    rows(first, "CREATE TABLE kept (a INT)")
+    rows(first, "SET threads = 1")  # which cannot be one connection's
+    first.commit()
+    assert rows(second, threads) == [(1,)]
+    assert rows(first, "SELECT count(*) FROM kept") == [(0,)]
+    rows(first, "RESET threads")
+    assert rows(second, threads) == before
+
+
 def test_models_of_one_are_the_others(root: Session, pair: tuple[Session, Session]) -> None:
     first, second = pair
     rows(first, TRAIN.format(2))

@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,62 @@ def test_statements_without_rows(served: Served) -> None:
 def test_what_a_request_leaves_open_is_rolled_back(served: Served) -> None:
     post(served.url, {"statement": "BEGIN; CREATE TABLE not_kept (a INT)"})
     assert post(served.url, {"statement": "FROM not_kept"})[0] == 400
+
+
+LEAVINGS = (
+    ("CREATE TEMP TABLE leaked AS SELECT 1 AS a", "FROM leaked", "42P01"),
+    ("CREATE TEMP MACRO leaked() AS 1", "SELECT leaked()", "42883"),
+    ("CREATE TEMP VIEW leaked AS SELECT 1 AS a", "FROM leaked", "42P01"),
+    ("PREPARE leaked AS SELECT 1", "EXECUTE leaked", None),
+    ("BEGIN; CREATE TABLE leaked (a INT); INSERT INTO leaked VALUES (1)", "FROM leaked", "42P01"),
+)
+"""What a request may leave behind, and what the next must not see; the SQLSTATE with which it does not."""
+SETTINGS = (
+    ("SET VARIABLE leaked = 1", "getvariable('leaked')"),
+    ("SET timezone = 'Asia/Tokyo'", "current_setting('timezone')"),
+    ("SET search_path = 'temp'", "current_setting('search_path')"),
+    ("SET default_null_order = 'nulls_first'", "current_setting('default_null_order')"),
+)
+
+
+def test_nothing_of_a_request_is_seen_by_the_next(served: Served) -> None:
+    """Neither on the same connection, nor by the same client."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.place.port)
+    connection.connect()
+
+    def ask(statement: str) -> tuple[int, Any]:
+        connection.request("POST", "/sql", json.dumps({"statement": statement}), JSON)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    for leaving, seeing, sqlstate in LEAVINGS:
+        assert ask(leaving)[0] == 200
+        assert ask(f"{leaving}; {seeing}")[0] == 200, "this test would see it"
+        status, found = ask(seeing)
+        assert status == 400
+        assert sqlstate in (None, found["error"]["sqlstate"])
+    for leaving, seeing in SETTINGS:
+        before = ask(f"SELECT {seeing} AS v")[1]["rows"]
+        assert ask(f"{leaving}; SELECT {seeing} AS v")[1]["rows"] != before
+        assert ask(f"SELECT {seeing} AS v")[1]["rows"] == before
+    connection.close()
+
+
+def test_requests_at_once_do_not_see_each_other(served: Served) -> None:
+    found: list[Any] = []
+
+    def ask(who: int) -> None:
+        script = (
+            f"SET VARIABLE who = {who}; CREATE TEMP TABLE own AS SELECT {who} AS w; SELECT w, getvariable('who') AS v FROM own"
+        )
+        found.extend(post(served.url, {"statement": script})[1]["rows"] for _ in range(10))
+
+    threads = [threading.Thread(target=ask, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(found, key=lambda rows: rows[0]["w"]) == [[{"w": who, "v": who}] for who in range(4) for _ in range(10)]
 
 
 @pytest.mark.parametrize(

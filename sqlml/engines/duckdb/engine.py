@@ -26,6 +26,7 @@ from sqlml.contracts import Stream
 from sqlml.engines.duckdb.errors import engine_error, open_error
 from sqlml.engines.duckdb.many import PARAMETERS, insert_of
 from sqlml.engines.duckdb.results import columns_of, expected_rows, guarded, whole
+from sqlml.engines.duckdb.settings import own_setting
 from sqlml.engines.duckdb.shared import attached, functions
 from sqlml.engines.spool import apart
 from sqlml.errors import BindError, DatabaseError, Error
@@ -51,6 +52,7 @@ class DuckDBEngine:
     name = "duckdb"
     dialect = "duckdb"
     notice: str | None = None
+    keeps_settings = False
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
         self.database = database
@@ -237,8 +239,9 @@ class DuckDBEngine:
     def _execute(self, text: str, parameters: Any) -> Stream:
         import pyarrow as pa
 
+        run = own_setting(self.connection, text) if self.keeps_settings else text
         try:
-            cursor = self.connection.execute(text, _bound(parameters))
+            cursor = self.connection.execute(run, _bound(parameters))
         finally:
             functions.changed(self._key)
         described = cursor.description or []

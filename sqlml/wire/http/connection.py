@@ -56,6 +56,7 @@ class HttpConnection:
         self._desk: Desk | None = None
         self._work: asyncio.Future[None] | None = None
         self._guest: GuestConnection | None = None
+        self._asks_head = False
         self._stopping = False
         self._ending: asyncio.Future[None] | None = None
 
@@ -114,6 +115,7 @@ class HttpConnection:
         event = await self._event()
         if not isinstance(event, h11.Request):
             return None
+        self._asks_head = event.method == b"HEAD"
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         self._check_way(event)
         has_token = self._knows_token(headers)
@@ -123,7 +125,10 @@ class HttpConnection:
             return await self._let_guest_in(headers, has_token=has_token)
         r.check_type(headers)
         arrow = r.wants_arrow(headers)
-        return await self._in_pool(partial(r.read_body, arrow=arrow), await self._body(headers))
+        body = await self._body(headers)
+        if len(body) <= READ_BYTES:  # is read more quickly than handed over
+            return r.read_body(body, arrow=arrow)
+        return await self._in_pool(partial(r.read_body, arrow=arrow), body)
 
     def _check_way(self, event: h11.Request) -> None:
         r.check_place(event.method.decode(), event.target.decode("latin-1"))
@@ -224,20 +229,19 @@ class HttpConnection:
                 raise ConnectionResetError
 
     async def _send(self, pieces: list[Head | bytes]) -> None:
-        for piece in pieces:
-            if isinstance(piece, Head):
-                self._send_head(piece)
-            elif piece:
-                self._writer.write(self._http.send(h11.Data(data=piece)) or b"")
+        parts: list[h11.Event] = [self._head(piece) for piece in pieces if isinstance(piece, Head)]
+        if not self._asks_head:
+            parts += [h11.Data(data=piece) for piece in pieces if not isinstance(piece, Head) and piece]
+        self._writer.write(b"".join(self._http.send(part) or b"" for part in parts))
         await self._writer.drain()
 
-    def _send_head(self, head: Head) -> None:
+    def _head(self, head: Head) -> h11.Response:
         headers = [
             ("Content-Type", head.content_type), ("Server", f"sqlml/{__version__}"), ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"), *head.headers,
         ]  # fmt: skip
         reason = HTTPStatus(head.status).phrase.encode()
-        self._writer.write(self._http.send(h11.Response(status_code=head.status, headers=headers, reason=reason)) or b"")
+        return h11.Response(status_code=head.status, headers=headers, reason=reason)
 
     async def _refuse(self, error: Exception) -> None:
         pieces = list(refusal(error))
