@@ -218,6 +218,11 @@ class Connection:
         return self.session.through
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the server that it goes through has ended: then nothing more comes of it, and one connects again."""
+        return self.session.is_lost
+
+    @property
     def models_home(self) -> os.PathLike[str] | None:
         """The folder of the models; None in memory."""
         return None if self.database == ":memory:" else self.session.place.home

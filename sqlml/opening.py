@@ -32,6 +32,10 @@ class SqlSession(Protocol):
     def dialect(self) -> str:
         """Whose SQL the database speaks."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server that it goes through has ended, as far as that can be told while nothing runs."""
+
     def execute(self, text: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[str, Result]:
         """Run every statement of a text; the kind and the result of the last.  Values are for a text of one statement."""
 

@@ -78,6 +78,7 @@ class Session:
     """One connection's work.  Not safe for use from several threads at once, except ``interrupt``."""
 
     through: str | None = None
+    is_lost = False
     place: Place
     schema: str
     _catalog: Catalog

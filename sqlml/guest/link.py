@@ -20,11 +20,14 @@ from typing import Any
 from sqlml.errors import ConnectionLost, OperationalError
 from sqlml.guest.frames import INTERRUPT, Frame, pack, reading
 from sqlml.guest.owner import Owner
+from sqlml.guest.transactions import Open
 
 PROTOCOL = "sqlml/1"
 NONCE_HEADER, PROOF_HEADER = "Sqlml-Nonce", "Sqlml-Proof"
 SECONDS = 10.0
 """How long a server may take to let a guest in."""
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+"""A flag that Windows has not."""
 
 
 class Stale(Exception):
@@ -44,6 +47,8 @@ class Link:
         self._filled = 0
         self._socket = _connected(owner)
         self.lost = False
+        self.open = Open.NOTHING
+        """What would be lost with the server."""
         try:
             _upgrade(self._socket, owner)
             self._socket.settimeout(None)
@@ -101,6 +106,18 @@ class Link:
                 self.lost = True  # nobody knows where the next frame begins
                 raise
 
+    def is_lost(self) -> bool:
+        """Whether the server has hung up, as far as that can be told while nothing is asked of it."""
+        if self.lost or isinstance(self._socket, ssl.SSLSocket) or not _AT_ONCE:  # TLS may have sent something of its own
+            return self.lost
+        try:
+            self.lost = not self._socket.recv(1, socket.MSG_PEEK | _AT_ONCE)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.lost = True
+        return self.lost
+
     def close(self) -> None:
         """Hang up; again is nothing."""
         self.lost = True
@@ -124,7 +141,7 @@ class Link:
     def _gone(self) -> ConnectionLost:
         self.lost = True
         return ConnectionLost(
-            f"{self._owner.shown}, which had {self._owner.database} open, has ended",
+            f"{self._owner.shown}, which had {self._owner.database} open, has ended{self.open.value}",
             hint="connect again: whoever comes next opens the file itself",
         )
 

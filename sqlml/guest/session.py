@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlml.errors import ConnectionLost, OperationalError
@@ -12,6 +12,7 @@ from sqlml.guest.errors import error_of
 from sqlml.guest.link import Link, Stale
 from sqlml.guest.owner import Owner
 from sqlml.guest.paths import check_paths
+from sqlml.guest.transactions import Open, open_after, open_during
 from sqlml.guest.values import values_json
 from sqlml.home import home_of, without_password
 from sqlml.statements.own_database import Place
@@ -76,8 +77,9 @@ class GuestSession:
     def execute(self, text: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[str, Result]:
         """As ``Session.execute``."""
         check_paths(text, self._folder)
-        self._begin(f.EXECUTE, {"sql": text, "values": values_json(values)})
-        frame = self._receive()
+        with self._opening(text):
+            self._begin(f.EXECUTE, {"sql": text, "values": values_json(values)})
+            frame = self._receive()
         head = frame.head
         kind = str(head["kind"])
         if frame.kind == f.FINISHED:
@@ -91,14 +93,42 @@ class GuestSession:
         self._ask(f.MANY, {"sql": text, "rows": [values_json(row) for row in rows]})
 
     def begin(self) -> None:
-        self._ask(f.TRANSACTION, {"what": "begin"})
+        self._transact("begin")
 
     def commit(self) -> None:
-        self._ask(f.TRANSACTION, {"what": "commit"})
+        """``ConnectionLost`` where the server has ended with a transaction open."""
+        if not self._link.is_lost() or self._link.open is not Open.NOTHING:
+            self._transact("commit")
 
     def rollback(self) -> None:
-        if not self._link.lost:  # what a server that has ended had not committed is gone
-            self._ask(f.TRANSACTION, {"what": "rollback"})
+        if self._link.is_lost():  # what a server that has ended had not committed is gone
+            self._link.open = Open.NOTHING
+        else:
+            self._transact("rollback")
+
+    def _transact(self, what: str) -> None:
+        with self._opening(what):
+            self._ask(f.TRANSACTION, {"what": what})
+
+    @contextmanager
+    def _opening(self, text: str) -> Iterator[None]:
+        """Keep in mind whether a statement opens a transaction, or ends it."""
+        before = self._link.open
+        if not self._link.is_lost():
+            self._link.open = open_during(text, before)
+        try:
+            yield
+        except ConnectionLost:
+            raise
+        except BaseException:
+            self._link.open = open_after(text, before, failed=True)
+            raise
+        self._link.open = open_after(text, before, failed=False)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server has ended."""
+        return self._link.is_lost()
 
     def interrupt(self) -> None:
         """Cancel what runs, from any thread."""

@@ -37,6 +37,11 @@ def run_command(connection: Connection, output: Output, line: str) -> None:
     command.run(connection, output, argument.strip())
 
 
+def needs_connection(line: str) -> bool:
+    """Whether a line's command asks the database anything."""
+    return line.strip().rstrip(";").partition(" ")[0] in ("\\d", "\\m", "\\i")
+
+
 _TABLES = {
     "duckdb": """
     SELECT schema_name AS schema, table_name AS "table", estimated_size AS rows, column_count AS columns FROM duckdb_tables()

@@ -129,12 +129,12 @@ def _shell(words: Sequence[str]) -> int:
         connection = _connect(options, output)
     except Exception as error:
         return _failed(error, output)
-    with connection:
-        if scripted:
+    if scripted:
+        with connection:
             return _run_scripts(connection, options.scripts or [("file", "-")], output)
-        from sqlml.shell.repl import Repl
+    from sqlml.shell.repl import Repl
 
-        Repl(connection, output).run()
+    Repl(connection, output, lambda: _connect(options, output)).run()
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from sqlml.errors import Error
+from sqlml.dbapi import Names
+from sqlml.errors import ConnectionLost, Error
 from sqlml.home import short_name
 from sqlml.shell.batch import ScriptError
-from sqlml.shell.commands import COMMANDS, Leave, run_command
+from sqlml.shell.commands import COMMANDS, Leave, needs_connection, run_command
 from sqlml.shell.complete import SqlCompleter
 from sqlml.shell.highlight import STYLE, SqlLexer
 from sqlml.shell.output import Output, dimmed, error_text
@@ -26,7 +28,7 @@ from sqlml.shell.run import Cancelled, is_complete, run_statement, split
 from sqlml.version import __version__
 
 if TYPE_CHECKING:
-    from sqlml.dbapi import Connection, Names
+    from sqlml.dbapi import Connection
 
 _WORDS = {"exit": "\\q", "quit": "\\q", "help": "\\?"}
 """What people type who do not know the commands yet."""
@@ -38,16 +40,27 @@ _FUNCTIONS = r"""
 
 
 class Repl:
-    """A conversation about one connection."""
+    """A conversation about one database.  ``connect`` connects to it again where the server of the connection has ended."""
 
-    def __init__(self, connection: Connection, output: Output) -> None:
+    def __init__(self, connection: Connection, output: Output, connect: Callable[[], Connection]) -> None:
         self._connection = connection
         self._output = output
+        self._connect = connect
+        self._lost: str | None = None  # the server that had ended when the last statement came
         self._names: Names | None = None
 
     def run(self) -> None:
-        """Talk until ``\\q`` or Ctrl-D."""
+        """Talk until ``\\q`` or Ctrl-D; then an open transaction is committed, and the connection closed."""
         self._output.line(dimmed(banner(self._connection), sys.stdout))
+        try:
+            self._talk()
+            self._connection.commit()
+        except Error as error:
+            self._output.error(str(error))
+        finally:
+            self._connection.close()
+
+    def _talk(self) -> None:
         while True:
             try:
                 text = self._session.prompt(self._prompt)
@@ -67,20 +80,42 @@ class Repl:
         try:
             command = _command_in(text)
             if command:
+                if needs_connection(command):
+                    self._reconnect()
                 run_command(self._connection, self._output, command)
                 return
-            for piece in split(text):
+            pieces = split(text)
+            if pieces:
+                self._reconnect()
+            for piece in pieces:
                 self._output.result(run_statement(self._connection, piece.text))
         except (Cancelled, KeyboardInterrupt):
             self._output.cancelled()
         except ScriptError as error:
             self._output.error(str(error), error.place)
+        except ConnectionLost as error:
+            self._lost = self._connection.through
+            self._output.error(f"{error.message}\n  the next statement connects again")
         except Error as error:
             self._output.error(str(error))
         except Leave:
             raise
         except Exception as error:  # the shell outlives a fault in a statement
             self._output.error(error_text(error))
+
+    def _reconnect(self) -> None:
+        """Connect again where the server has ended; ``ConnectionLost`` first, where a transaction is lost and nobody was told."""
+        if self._lost is None and self._connection.is_lost:
+            self._connection.commit()  # raises where a transaction was open
+            self._lost = self._connection.through
+        if self._lost is None:
+            return
+        connection = self._connect()
+        self._connection.close()
+        self._connection = connection
+        now = f"through {connection.through}" if connection.through else f"{_shown(connection.database)} is open here"
+        self._output.line(dimmed(f"{self._lost} has ended; now {now}: temporary tables and settings are gone", sys.stdout))
+        self._lost = None
 
     @cached_property
     def _session(self) -> PromptSession[str]:
@@ -101,13 +136,16 @@ class Repl:
     def _known_names(self) -> Names:
         """The names to complete, looked up once per statement."""
         if self._names is None:
-            self._names = self._connection.names()
+            try:
+                self._names = self._connection.names()
+            except ConnectionLost:  # the next statement says so
+                self._names = Names((), (), (), ())
         return self._names
 
     @cached_property
     def _functions(self) -> tuple[str, ...]:
         """The database's own functions, looked up once."""
-        if self._connection.dialect != "duckdb":
+        if self._connection.dialect != "duckdb" or self._connection.is_lost:
             return ()
         rows = self._connection.execute(_FUNCTIONS).fetchall()
         return tuple(str(name) for (name,) in rows)

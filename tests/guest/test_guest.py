@@ -24,6 +24,7 @@ from sqlml.guest import frames as f
 from sqlml.guest.errors import error_head, error_of
 from sqlml.guest.owner import OWNER_FILE, Owner, find_owner, remove_owner, write_owner
 from sqlml.guest.paths import check_paths
+from sqlml.guest.transactions import Open, open_after, open_during
 from sqlml.guest.values import values_json, values_of
 from sqlml.home import home_of
 
@@ -194,6 +195,32 @@ def test_notices_that_are_not_believed(owner: Owner) -> None:
         child.wait()
     write_owner(replace(owner, pid=child.pid))
     assert find_owner(owner.database) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "during", "after"),
+    [
+        ("SELECT 1", Open.NOTHING, Open.NOTHING, Open.NOTHING),
+        ("SELECT 1", Open.TRANSACTION, Open.TRANSACTION, Open.TRANSACTION),
+        ("begin", Open.NOTHING, Open.TRANSACTION, Open.TRANSACTION),
+        ("START TRANSACTION; INSERT INTO t VALUES (1)", Open.NOTHING, Open.TRANSACTION, Open.TRANSACTION),
+        ("COMMIT", Open.TRANSACTION, Open.COMMIT, Open.NOTHING),
+        ("BEGIN; DELETE FROM t; END", Open.NOTHING, Open.COMMIT, Open.NOTHING),
+        ("/* x */ rollback", Open.TRANSACTION, Open.TRANSACTION, Open.NOTHING),
+        ("ROLLBACK ENDPOINT e", Open.TRANSACTION, Open.TRANSACTION, Open.TRANSACTION),
+        ("SELECT CASE WHEN a THEN 1 END FROM begin", Open.NOTHING, Open.NOTHING, Open.NOTHING),
+        ("SELECT 'BEGIN; COMMIT'", Open.NOTHING, Open.NOTHING, Open.NOTHING),
+    ],
+)
+def test_what_a_statement_leaves_open(text: str, before: Open, during: Open, after: Open) -> None:
+    assert open_during(text, before) is during
+    assert open_after(text, before, failed=False) is after
+
+
+def test_a_text_that_failed_may_have_begun_and_has_ended_nothing() -> None:
+    assert open_after("BEGIN; SELECT nope", Open.NOTHING, failed=True) is Open.TRANSACTION
+    assert open_after("COMMIT", Open.TRANSACTION, failed=True) is Open.TRANSACTION
+    assert open_after("SELECT nope", Open.NOTHING, failed=True) is Open.NOTHING
 
 
 def test_what_is_no_file_has_no_owner() -> None:

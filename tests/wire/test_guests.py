@@ -300,12 +300,16 @@ def test_the_server_is_killed(tmp_path: Path) -> None:
         connection.execute("INSERT INTO kept VALUES (8)")
         child.kill()
         child.wait()
-        with pytest.raises(ConnectionLost, match=f"the server of process {child.pid}, port .*, has ended") as caught:
+        assert connection.is_lost
+        lost = rf"the server of process {child.pid}, port .*, has ended, and with it the open transaction: nothing .* is kept"
+        with pytest.raises(ConnectionLost, match=lost) as caught:
             connection.execute("FROM kept")
         assert isinstance(caught.value, sqlml.OperationalError)
-        with pytest.raises(ConnectionLost):
+        assert "connect again" in str(caught.value)
+        with pytest.raises(ConnectionLost, match=lost):
             connection.commit()
         connection.rollback()
+        connection.commit()  # nothing is open, and nothing was lost
         connection.interrupt()
         connection.close()
     assert (home_of(file) / OWNER_FILE).exists()  # which nobody believes
@@ -320,6 +324,58 @@ def test_the_server_is_killed(tmp_path: Path) -> None:
     with engine.connect() as pooled:  # the pool has let go of the connections that were lost
         assert pooled.execute(sa.text("FROM kept")).fetchall() == [(7,)]
     engine.dispose()
+
+
+def test_nobody_knows_of_a_commit_that_was_not_answered(tmp_path: Path) -> None:
+    with serving(tmp_path / "bank.duckdb") as (_, child), sqlml.connect(tmp_path / "bank.duckdb") as connection:
+        os.kill(child.pid, signal.SIGSTOP)  # it takes what is sent, and answers nothing
+        killing = threading.Timer(0.5, child.kill)
+        killing.start()
+        with pytest.raises(ConnectionLost, match="has ended before it answered COMMIT: look whether the transaction was kept"):
+            connection.execute("BEGIN; CREATE TABLE kept (a INT); COMMIT")
+        killing.join()
+        connection.rollback()
+
+
+def test_the_shell_goes_on_when_the_server_has_ended(tmp_path: Path) -> None:
+    """By itself, or through the server that has come; of a transaction that is lost it tells before anything else runs."""
+    file = tmp_path / "bank.duckdb"
+    with serving(file) as (_, first):
+        terminal = Terminal(tmp_path, str(file))
+        terminal.see(f"through the server of process {first.pid}")
+        terminal.see("bank> ")
+        terminal.enter("CREATE TABLE kept AS SELECT 7 AS a;")
+        terminal.see(r"1 row  [\d.]+ m?s")
+        terminal.see("bank> ")
+        terminal.enter("BEGIN;")
+        terminal.see("ok .*ms")
+        terminal.enter("INSERT INTO kept VALUES (8);")
+        terminal.see(r"1 row  [\d.]+ m?s")
+    with serving(file) as (_, second):
+        terminal.see("bank> ")
+        terminal.type("SELECT * FROM ke\t")  # to complete a name is no statement
+        time.sleep(0.5)
+        terminal.type("\x03")
+        terminal.enter("INSERT INTO kept VALUES (9);")
+        terminal.see(f"process {first.pid}, port .*has ended, and with it the open transaction")
+        terminal.see("the next statement connects again")
+        terminal.enter("SELECT 100 + sum(a) AS s FROM kept;")
+        terminal.see(f"process {first.pid}, port .*has ended; now through the server of process {second.pid}")
+        assert "107" in terminal.see(r"1 row  [\d.]+ m?s")
+        terminal.see("bank> ")
+        terminal.enter(f"{ENDLESS};")
+        terminal.see(r"\[\?2004l")  # the line has been read
+        time.sleep(0.5)
+        second.kill()
+        second.wait()
+        terminal.see(f"error: the server of process {second.pid}, port .*has ended")
+        terminal.enter("SELECT 200 + sum(a) AS s FROM kept;")
+        terminal.see("now .*bank.duckdb is open here")
+        assert "207" in terminal.see(r"1 row  [\d.]+ m?s")
+        assert terminal.leave() == 0
+    again = sqlml.connect(file)
+    assert again.execute("FROM kept").fetchall() == [(7,)]
+    again.close()
 
 
 def test_the_server_ends_while_a_guest_works(tmp_path: Path) -> None:
