@@ -51,6 +51,8 @@ class Backend:
         self.prepared: dict[str, Prepared] = {}
         self.portals: dict[str, Portal] = {}
         self.copying: CopyIn | None = None
+        self.on_statement: Callable[[float], None] = lambda seconds: None
+        """Called when a statement begins, with the seconds that it may take; 0: any time."""
         self._commands = Commands(self)
         self._tell = tell
         self._skipping = False  # after an error, until Sync
@@ -183,6 +185,7 @@ class Backend:
 
     def _run_piece(self, text: str, piece: Piece) -> Iterator[bytes | memoryview]:
         statement = text[piece.start : piece.end]
+        self._begin_time()
         try:
             portal = Portal(Prepared(statement, verb_of(statement)))
             outcome = self.start(portal)
@@ -217,6 +220,9 @@ class Backend:
                 return
         if tag and portal.outcome is not None:
             yield m.command_complete(portal.outcome.tag(count))
+
+    def _begin_time(self) -> None:
+        self.on_statement(self.settings.milliseconds("statement_timeout") / 1000)
 
     # --- running ------------------------------------------------------------------------------------------------------------
 
@@ -365,6 +371,7 @@ class Backend:
     def _execute(self, body: bytes, following: bytes) -> Iterator[bytes | memoryview]:
         name, limit = m.read_execute(body)
         portal = self.portal(name)
+        self._begin_time()
         if not portal.prepared.verb:
             yield m.EMPTY_QUERY
             return

@@ -56,6 +56,7 @@ class Connection:
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._stopping = False
         self._running = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:
         """Serve until either side ends it."""
@@ -122,6 +123,7 @@ class Connection:
         async with self._server.opening:
             self.backend = await self._in_thread(self._server.open_backend, parameters, self._encrypted, self._tell)
         self.backend.settings.process = self.process
+        self.backend.on_statement = self._statement_begins
         greeting = b"".join(self.backend.greeting())
         await self._send(m.authentication(0) + greeting + m.backend_key(self.process, self.secret) + m.ready("I"))
         log.info("%s came in as %s", self.peer, user)
@@ -220,10 +222,6 @@ class Connection:
     async def _answer(self, backend: Backend, received: list[Message]) -> None:
         """What the backend says to messages, a piece at a time; the client sets the pace."""
         answer = backend.receive(received)
-        milliseconds = backend.settings.milliseconds("statement_timeout")
-        timer = None
-        if milliseconds:
-            timer = self._loop.call_later(milliseconds / 1000, backend.cancel, "canceling statement due to statement timeout")
         step = self._piece_of(answer)
         try:
             while True:
@@ -239,11 +237,24 @@ class Connection:
                 if is_over:
                     return
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._time_statement(0)
             while not step.done():
                 backend.cancel("the client has gone")
                 await asyncio.wait([step], timeout=0.2)
+
+    def _time_statement(self, seconds: float) -> None:
+        """A statement begins, and may take so long; 0: any time, or none runs any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds and self.backend is not None:
+            self._timer = self._loop.call_later(seconds, self.backend.cancel, "canceling statement due to statement timeout")
+
+    def _statement_begins(self, seconds: float) -> None:
+        """From the backend's thread."""
+        if seconds or self._timer is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._time_statement, seconds)
 
     def _piece_of(self, answer: Iterator[bytes | memoryview]) -> asyncio.Future[Piece]:
         return asyncio.ensure_future(self._in_thread(_piece, answer))

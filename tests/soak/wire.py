@@ -30,14 +30,19 @@ GROWTH = 24 << 20
 
 def run(messages: int, seed: int) -> int:
     """Send so many messages, and as often open many sessions; how many things went wrong."""
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "bank.duckdb") as (place, child):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder) / "bank.duckdb", "--max-connections", str(SESSIONS + 1)) as (place, child),
+    ):
         threading.Thread(target=_read_log, args=(child,), daemon=True).start()
         process = psutil.Process(child.pid)
         held: list[int] = []
         with psycopg.connect(place.conninfo, autocommit=True) as witness:
             witness.execute("CREATE TABLE kept AS SELECT range AS x FROM range(1000)")
+            witness.execute("TRAIN MODEL m USING xgboost_regressor TARGET y AS SELECT x, sin(x / 100) AS y FROM kept")
             for number in range(ROUNDS):
                 _attack(place, messages // ROUNDS, seed + number, witness)
+                _at_rest(process)
                 _sessions(place)
                 held.append(_at_rest(process))
             failures = int(witness.execute("SELECT sum(x) FROM kept").fetchone() != (499_500,))
@@ -91,7 +96,28 @@ def _send(place: Place, messages: int, rng: random.Random) -> None:
 
 
 def _sessions(place: Place) -> None:
+    """As many as there is room for, which all ask at once; the next is refused."""
     held = [psycopg.connect(place.conninfo, autocommit=True) for _ in range(SESSIONS)]
-    assert all(one.execute("SELECT count(*) FROM kept").fetchone() == (1000,) for one in held)
+    answered: list[bool] = []
+    threads = [threading.Thread(target=lambda one=one: answered.append(_asks(one))) for one in held]
+    for thread in threads:
+        thread.start()
+    assert _is_refused(place)
+    for thread in threads:
+        thread.join()
+    assert answered == [True] * SESSIONS
     for one in held:
         one.close()
+
+
+def _asks(client: psycopg.Connection[tuple[object, ...]]) -> bool:
+    [(predicted,)] = client.execute("SELECT count(PREDICT(m)) FROM kept").fetchall()
+    return (predicted,) == client.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+
+
+def _is_refused(place: Place) -> bool:
+    try:
+        psycopg.connect(place.conninfo).close()
+    except psycopg.OperationalError as error:
+        return "too many clients" in str(error)
+    return False
