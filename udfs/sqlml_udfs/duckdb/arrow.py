@@ -12,18 +12,19 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
-from sqlml.bundles.answers import answer
-from sqlml.bundles.compiled import Compiled, compiled
 from sqlml.contracts import FunctionSignature, RowModel
 from sqlml.errors import Error
 from sqlml.native.duckdb_function import TREES, register
 from sqlml.types import SQL_TYPE
 from sqlml_udfs.duckdb.native import ANSWERS, native_sql
+
+if TYPE_CHECKING:
+    from sqlml.bundles.compiled import Compiled
 
 _REASONS = "STRUCT(feature VARCHAR, value VARCHAR, contribution DOUBLE)[]"
 _ATTRIBUTIONS = "STRUCT(feature VARCHAR, attribution DOUBLE)[]"
@@ -88,6 +89,8 @@ class DuckDBTarget:
         if output.partition(":")[0] not in ANSWERS or not self._calls_native:
             return None
         if uid not in self._compiled:
+            from sqlml.bundles.compiled import compiled
+
             try:
                 self._compiled[uid] = compiled(self._models.setdefault(uid, _once(model))())
             except (Error, ImportError):
@@ -138,6 +141,7 @@ def _once(load: Callable[[], RowModel]) -> Callable[[], RowModel]:
 
 def _body(output: str, model: Callable[[], RowModel]) -> Callable[[Any], pa.Array]:
     """The function that DuckDB calls with a chunk of rows."""
+    from sqlml.bundles.answers import answer
 
     def body(chunk: Any) -> pa.Array:
         combined = chunk.combine_chunks()
