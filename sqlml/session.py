@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlml_dialect import (
@@ -56,6 +56,9 @@ from sqlml.types import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+KEPT_TEXT = 10_000
+"""The trees of texts below so many characters are kept for the next time."""
 
 
 class Session:
@@ -402,11 +405,17 @@ def _run_once(database: str, catalog: str | None, schema: str | None, statement:
         session.close()
 
 
-def _parse(text: str) -> list[Statement]:
+def _parse(text: str) -> tuple[Statement, ...]:
     try:
-        return list(parse(text))
+        return _parsed(text) if len(text) < KEPT_TEXT else tuple(parse(text))
     except DialectError as error:
         raise parse_error(error) from None
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[Statement, ...]:
+    """Programs send the same texts again and again, with other values."""
+    return tuple(parse(text))
 
 
 def _shown(node: Node) -> str:

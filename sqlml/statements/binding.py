@@ -57,6 +57,8 @@ _GIVES_ITEMS = ("postgres", "spark")
 _NUMBERS_VALUES = ("postgres",)
 """Engines that take ``$1``: an item's arguments stand in the order of the model's inputs, not in that of the values."""
 ROWS_ALIAS = "__sqlml_rows"
+_SPECIAL = ("transform", "anomalies")
+"""Outputs that no model has of its own: see ``TableFunctions.special``."""
 _FOLLOW = frozenset({"view", "macro", "function"})
 """What keeps a query and runs it again later; all but PREPARE, which does not outlive the connection, follow a model's alias."""
 
@@ -316,7 +318,7 @@ class Binding(ABC):
         return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought, self._target.class_sql)
 
     def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-        special = self._tables.special(version, output)
+        special = self._tables.special(version, output) if output.partition(":")[0] in _SPECIAL else None
         if special is not None:
             name, signature, of_rows = special
             return self._target.call_sql(name, "full", signature, of_rows, arguments)
