@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlml_dialect import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sqlml.statements.queries import Queries
 
 
-@dataclass(frozen=True)
+@dataclass
 class Areas(Mapping[type, Handler]):
     """The table from node to handler of one session.  A statement that is in no area belongs to a later version.
 
@@ -70,15 +70,12 @@ class Areas(Mapping[type, Handler]):
     notice: Notice
     interrupted: Callable[[], bool]
     watched: Watched
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_loaded", {})
+    _loaded: dict[type, Handler] = field(default_factory=dict, init=False)
 
     def __getitem__(self, node: type) -> Handler:
-        loaded: dict[type, Handler] = self._loaded  # type: ignore[attr-defined]
-        if node not in loaded:
-            loaded.update(_AREAS[node](self))
-        return loaded[node]
+        if node not in self._loaded:
+            self._loaded.update(_AREAS[node](self))
+        return self._loaded[node]
 
     def __iter__(self) -> Iterator[type]:
         return iter(_AREAS)
