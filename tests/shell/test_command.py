@@ -149,7 +149,7 @@ def test_heavy_libraries_wait_until_needed() -> None:
     script = "import sys; import sqlml.shell.main as m; m.main(['-c', 'SELECT 1']); print([n for n in %r if n in sys.modules])"
     heavy = (
         "xgboost", "sklearn", "fastapi", "pandas", "prompt_toolkit", "rich.progress", "onnxruntime", "altair", "IPython",
-        "alembic", "pyarrow.compute", "psutil", "yaml", "msgspec", "sqlml.training", "sqlml.evaluation",
+        "alembic", "pyarrow.compute", "yaml", "msgspec", "sqlml.training", "sqlml.evaluation",
     )  # fmt: skip
     done = subprocess.run([sys.executable, "-c", script % (heavy,)], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
