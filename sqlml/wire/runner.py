@@ -14,6 +14,7 @@ from sqlml.errors import Error
 from sqlml.session import Session
 from sqlml.statements.door import find_door
 from sqlml.types import Column
+from sqlml.wire.catalog.install import DATABASE, OID
 from sqlml.wire.errors import Refused
 from sqlml.wire.messages import Field
 from sqlml.wire.parameters import infer_oids, typed_nulls
@@ -117,15 +118,18 @@ class Runner:
         return TRAINED if kind == "train" else RESULT
 
 
-_CALL = re.compile(r"([a-z_][a-z0-9_]*)\(.*\)", re.DOTALL)
+_CALL = re.compile(r'(?:\w+\.)*"?([a-zA-Z_]\w*)"?\(.*\)', re.DOTALL)
+_CALLED = {"count_star": "count", "quantile_cont": "percentile_cont", "quantile_disc": "percentile_disc"}
 _CAST = re.compile(r"CAST\((.*) AS ([A-Za-z][A-Za-z0-9 ]*(?:\(.*\))?(?:\[\])?)\)", re.DOTALL)
 
 
 def _fields(columns: Sequence[Column], text: str) -> tuple[Field, ...]:
     """Columns as a client is told them.  A call without an alias is called by its function, as PostgreSQL does it."""
     fields = []
+    of_catalog = f"{DATABASE}." in text
     for column in columns:
-        kind = wire_type(column.sql_type)
+        sql_type = column.sql_type
+        kind = wire_type(sql_type.replace(OID, "OID") if of_catalog and sql_type.startswith(OID) else sql_type)
         name = column.name if f'"{column.name}"' in text else _column_name(column.name, kind.name)
         fields.append(Field(name, kind))
     return tuple(fields)
@@ -135,11 +139,12 @@ def _column_name(name: str, type_name: str) -> str:
     """``count`` for ``count_star()``; a cast is called as what it casts, or by its type."""
     cast = _CAST.fullmatch(name)
     if cast:
-        return cast[1].strip('"') if re.fullmatch(r'\w+|"[^"]+"', cast[1]) and not cast[1].isdigit() else type_name
+        is_column = re.fullmatch(r'\w+|"[^"]+"', cast[1]) and not cast[1].isdigit()
+        return cast[1].strip('"') if is_column else type_name.removeprefix("_")
     if re.fullmatch(r"-?[0-9.]+|'.*'", name, re.DOTALL):
         return "?column?"
     call = _CALL.fullmatch(name)
-    return {"count_star": "count"}.get(call[1], call[1]) if call else name
+    return _CALLED.get(call[1], call[1].lower()) if call else name
 
 
 _OWNED = """
