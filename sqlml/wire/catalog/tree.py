@@ -114,6 +114,8 @@ class _Changes:
             found = self._lookup("current_schemas", node.this or exp.true())
         elif isinstance(node, exp.Format):
             found = self._format(node)
+        elif isinstance(node, exp.Encode):
+            found = exp.Cast(this=node.this.copy(), to=exp.DataType.build("text"))  # encode(bytes, 'escape')
         elif isinstance(node, exp.Any):
             found = _any_of(node)
         elif isinstance(node, exp.Alias) and not node.args["alias"].quoted:

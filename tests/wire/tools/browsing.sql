@@ -40,3 +40,5 @@ SELECT f.attname AS fk, p.attname AS pk FROM pg_constraint c JOIN pg_attribute f
 SELECT count(*) > 0 AS some FROM pg_catalog.pg_get_keywords() WHERE word <> ALL ('{a,abs,select,from}'::text[])
 --: constraints of a table (DBeaver's constraints)
 SELECT c.conname, c.contype, array_to_string(c.conkey, ' ') AS key, array_to_string(c.confkey, ' ') AS other, c.connoinherit FROM pg_catalog.pg_constraint c WHERE c.conrelid IN ('kids'::regclass, 'parents'::regclass) AND c.contype <> 'n' ORDER BY 1
+--: triggers with their arguments (pgAdmin's view)
+SELECT t.tgname, pg_catalog.substring(pg_catalog.pg_get_triggerdef(t.oid, true), 'WHEN (.*) EXECUTE') AS condition, (pg_catalog.string_to_array(encode(t.tgargs, 'escape'), E'\\000')::text[])[1:t.tgnargs] AS arguments FROM pg_catalog.pg_trigger t WHERE t.tgrelid = 'grown'::regclass
