@@ -27,7 +27,7 @@ def is_unnamed_item(tokens: Sequence[Token], first: int, last: int) -> bool:
                 return False
             depth -= 1
         elif not depth and key in ("SELECT", "RETURNING"):
-            return index + 1 == first or tokens[first - 1].key == ","
+            return tokens[first - 1].key == "," or all(token.key in ("DISTINCT", "ALL") for token in tokens[index + 1 : first])
         elif not depth and key in _NOT_IN_LIST and tokens[index].kind is Kind.WORD:
             return False
     return False

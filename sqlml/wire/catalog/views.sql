@@ -66,7 +66,7 @@ SELECT oid, relname, namespace AS relnamespace, 0::BIGINT AS reltype, 0::BIGINT 
     CASE relkind WHEN 'r' THEN 2 ELSE 0 END::BIGINT AS relam, oid AS relfilenode, 0::BIGINT AS reltablespace, 0 AS relpages,
     tuples::FLOAT AS reltuples, 0 AS relallvisible, 0::BIGINT AS reltoastrelid, has_index AS relhasindex, false AS relisshared,
     'p' AS relpersistence, relkind, natts::SMALLINT AS relnatts, checks::SMALLINT AS relchecks, relkind = 'v' AS relhasrules,
-    oid IN (SELECT table_oid FROM __pg.cat.keys WHERE type = 'f') OR oid IN (SELECT other_oid FROM __pg.cat.keys) AS relhastriggers, false AS relhassubclass, false AS relrowsecurity, false AS relforcerowsecurity,
+    relkind = 'r' AS relhastriggers, false AS relhassubclass, false AS relrowsecurity, false AS relforcerowsecurity,
     true AS relispopulated, CASE relkind WHEN 'v' THEN 'n' ELSE 'd' END AS relreplident, false AS relispartition,
     0::BIGINT AS relrewrite
 FROM __pg.cat.relations

@@ -4,6 +4,8 @@ SELECT id FROM parents WHERE met >= TO_TIMESTAMP('2024-02-01 00:00:00.000000', '
 SELECT id FROM parents WHERE born >= TO_DATE('2024-02-01', 'YYYY-MM-DD') AND born < TO_DATE('2027-01-01', 'YYYY-MM-DD')
 --: a moment's name
 SELECT to_timestamp('2024-02-01 10:20:30', 'YYYY-MM-DD HH24:MI:SS'), to_date('20240201', 'YYYYMMDD')
+--: months that there are
+SELECT DISTINCT to_char(met, 'YYYY-MM') FROM parents WHERE met IS NOT NULL ORDER BY to_char(met, 'YYYY-MM')
 --: a moment in a call
 SELECT coalesce(to_char(to_date('2024', 'YYYY'), 'YYYY-MM'), 'x') AS c, extract(year FROM to_date('2024-02-01', 'YYYY-MM-DD'))::int AS y
 --: seconds
