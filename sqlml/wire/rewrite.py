@@ -15,6 +15,7 @@ from sqlml_dialect import quote_identifier, quote_string
 from sqlml_dialect.tokens import Kind, Token, name_value, scan
 
 from sqlml.errors import Error
+from sqlml.wire.explain import plain_explain
 from sqlml.wire.functions import translate_functions
 from sqlml.wire.settings import Settings
 
@@ -35,6 +36,7 @@ class Rewriter:
 
     def rewrite(self, text: str, settings: Settings) -> str:
         """The text as DuckDB takes it."""
+        text = plain_explain(text)
         found = self._catalog(text, settings)
         if found != text:
             return translate_functions(found)

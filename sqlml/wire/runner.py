@@ -16,6 +16,7 @@ from sqlml.statements.door import find_door
 from sqlml.types import Column
 from sqlml.wire.catalog.install import DATABASE, OID
 from sqlml.wire.errors import Refused
+from sqlml.wire.explain import plan_json, wants_json
 from sqlml.wire.messages import Field
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
@@ -40,6 +41,8 @@ TRAINED = (
 """What TRAIN MODEL is described with, before anybody knows which figures the model will have."""
 RESULT = (Field("result", JSON),)
 """What else is described with before it runs: each row as one JSON object."""
+PLAN = (Field("QUERY PLAN", JSON),)
+"""What EXPLAIN (FORMAT JSON) gives."""
 
 
 class Runner:
@@ -56,7 +59,9 @@ class Runner:
             return Outcome(None, None, lambda _: tag_of(text, verb, result.rowcount))
         fields = _fields(result.columns, text)
         batches = result.batches or iter_nothing()
-        if described in (TRAINED, RESULT):
+        if wants_json(text) and len(fields) == 2:
+            fields, batches = PLAN, _plans(batches)
+        elif described in (TRAINED, RESULT):
             fields, batches = described, _told(batches, described)
         elif described is not None and len(described) == len(fields):
             fields = described
@@ -84,6 +89,8 @@ class Runner:
             return None
         if statement.node is not None:
             return self._describe_own(statement)
+        if wants_json(text):
+            return PLAN
         if find_door(text, (0, len(text))) is not None or verb_of(text) == "PRAGMA" or _analyzes(text):
             return RESULT
         plain = typed_nulls(text, oids) if oids else text
@@ -204,6 +211,15 @@ def _told(batches: Generator[pa.RecordBatch, None, None], fields: tuple[Field, .
             else:
                 columns.append(pa.nulls(batch.num_rows, pa.string()))
         yield pa.RecordBatch.from_arrays(columns, names=[field.name for field in fields])
+
+
+def _plans(batches: Generator[pa.RecordBatch, None, None]) -> Generator[pa.RecordBatch, None, None]:
+    """The plans of EXPLAIN (FORMAT JSON), of which DuckDB's second column has the text."""
+    import pyarrow as pa
+
+    for batch in batches:
+        plans = [plan_json(text) for text in batch.column(1).to_pylist()]
+        yield pa.RecordBatch.from_arrays([pa.array(plans, pa.string())], names=[PLAN[0].name])
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -58,6 +58,34 @@ def test_the_number_of_a_relation_is_an_oid(places: tuple[Place, Place]) -> None
             assert connection.cursor(binary=True).execute(query).fetchall() == rows
 
 
+PGADMIN_EXPLAINS = (
+    "EXPLAIN (FORMAT JSON, ANALYZE FALSE, VERBOSE FALSE, COSTS TRUE, BUFFERS FALSE, TIMING FALSE, SUMMARY FALSE, SETTINGS FALSE, "
+    "WAL FALSE) "
+)
+
+
+@pytest.mark.parametrize("prepare", [False, True], ids=["simple", "prepared"])
+def test_a_plan_that_is_drawn(prepare: bool, places: tuple[Place, Place]) -> None:
+    for place in places:
+        columns, rows = answer(place, PGADMIN_EXPLAINS + "SELECT count(*) FROM parents WHERE score > 1", prepare=prepare)
+        assert columns == [("QUERY PLAN", 114)]
+        ((plans,),) = rows
+        (plan,) = [each["Plan"] for each in plans]
+        while "Plans" in plan:
+            assert plan["Node Type"]
+            (plan,) = plan["Plans"]
+        assert plan["Node Type"] == "Seq Scan"
+        assert plan["Relation Name"] == "parents"
+
+
+@pytest.mark.parametrize("options", ["(ANALYZE FALSE)", "(ANALYZE off, COSTS)", "(VERBOSE, ANALYZE 0)"])
+def test_explain_without_analyze_runs_nothing(options: str, places: tuple[Place, Place]) -> None:
+    for place in places:
+        with psycopg.connect(place.conninfo, autocommit=True) as connection:
+            assert connection.execute(f"EXPLAIN {options} DELETE FROM parents".encode()).fetchall()
+            assert connection.execute("SELECT count(*) FROM parents").fetchone() == (2,)
+
+
 def test_what_sqlglot_writes_anew(places: tuple[Place, Place]) -> None:
     """Superset reads each query with sqlglot, and sends what that makes of it."""
     with psycopg.connect(places[0].conninfo, autocommit=True) as connection:
