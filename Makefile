@@ -51,6 +51,7 @@ $(STAMP): pyproject.toml constraints.txt
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m compileall -q sqlml dialect/sqlml_dialect runners/sqlml_runners udfs/sqlml_udfs
 	touch $@
 
 clean:

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlml_dialect import (
@@ -32,7 +32,8 @@ from sqlml_dialect import (
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
 from sqlml_dialect.tokens import name_value, scan
 
-from sqlml.binder.parameters import Parameters
+from sqlml.binder.feedback import FeedbackInsert, find_feedback
+from sqlml.binder.parameters import Parameters, foreign_parameters
 from sqlml.binder.remote_tables import is_query
 from sqlml.catalog import Catalog
 from sqlml.catalog.database import absolute_url
@@ -41,37 +42,26 @@ from sqlml.contracts import EndpointServer, Event, JobHandle, OnEvent
 from sqlml.errors import BindError, Cancelled, EngineError, Error, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.home import IN_DATABASE
 from sqlml.registry import SERVER, get, load, missing_extra
-from sqlml.statements.api_keys import key_handlers
-from sqlml.statements.compare import compare_handlers
-from sqlml.statements.database_functions import function_handlers, remove_or_forget
-from sqlml.statements.deploy import Serving, endpoint_handlers
-from sqlml.statements.deploy_query import foreign_parameters, query_handlers
+from sqlml.statements.areas import Areas
 from sqlml.statements.door import Door, door_error, door_table, find_door
-from sqlml.statements.evaluate import evaluate_handlers
-from sqlml.statements.evaluate_endpoint import evaluate_endpoint_handlers
-from sqlml.statements.explain import explain_handlers
-from sqlml.statements.export import file_handlers
-from sqlml.statements.feedback import find_feedback, run_feedback
-from sqlml.statements.handler import Handlers
-from sqlml.statements.jobs import train_handlers
-from sqlml.statements.log_relations import FileRelation
-from sqlml.statements.models import model_handlers, views_calling
 from sqlml.statements.named_connections import known_connections, open_connection
 from sqlml.statements.own_database import MEMORY, Place, calls_functions, catalog_in, check_catalog, open_database, place_of
 from sqlml.statements.places import Places, changes_hint
-from sqlml.statements.plans import plan_handlers
-from sqlml.statements.predict_job import predict_handlers
 from sqlml.statements.queries import Queries
 from sqlml.statements.refresh_schedule import RefreshSchedule
-from sqlml.statements.relations import Relation, relations
-from sqlml.statements.resources import resource_handlers
+from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
-from sqlml.statements.show import misplaced_function, misspelt_show, show_handlers
 from sqlml.types import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from sqlml.statements.log_relations import FileRelation
+    from sqlml.statements.relations import Relation
+
+KEPT_TEXT = 10_000
+"""The trees of texts below so many characters are kept for the next time."""
 
 
 class Session:
@@ -180,7 +170,10 @@ class Session:
         copied = {} if calls_functions(self._engine) else self._relations
         views = None if beside is None else beside._queries.views
         self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied, views)
-        self._handlers = self._table()
+        self._areas = Areas(
+            self._queries, self._catalog, self._places, self._engine, self._server, self.schema,
+            self._emit, self._follow, self._notice, self._interrupted.is_set, self._run_watched,
+        )  # fmt: skip
 
     def _install(self, schema: str | None) -> None:
         """What all sessions on the database and the catalog may share."""
@@ -229,8 +222,7 @@ class Session:
             )  # fmt: skip
         feedback = find_feedback(text, statement.span, self.schema)
         if feedback is not None:
-            runs = (Parameters(text, statement.span, row) for row in rows)
-            run_feedback(feedback, runs, self._queries, self._catalog, self._engine.transaction())
+            self._run_feedback(feedback, [Parameters(text, statement.span, row) for row in rows])
             return
         if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
             raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
@@ -277,17 +269,24 @@ class Session:
             return self._run_door(door, source, span, parameters)
         feedback = find_feedback(source, span, self.schema)
         if feedback is not None:
-            return run_feedback(feedback, [parameters], self._queries, self._catalog, self._engine.transaction())
+            return self._run_feedback(feedback, [parameters])
         try:
             return stream_result(self._queries.run_bound(source, span, parameters.values))
         except EngineError as error:
             called = door_error(error, source, span)
             if called is not error:
                 raise called from None
+            from sqlml.statements.show import misplaced_function, misspelt_show
+
             hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
             changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
             error.hint = hint or (changes_hint(changed) if changed else error.hint)
             raise
+
+    def _run_feedback(self, feedback: FeedbackInsert, runs: Sequence[Parameters]) -> Result:
+        from sqlml.statements.feedback import run_feedback
+
+        return run_feedback(feedback, runs, self._queries, self._catalog, self._engine.transaction())
 
     def _run_door(self, door: Door, source: str, span: Span, parameters: Parameters) -> Result:
         """Run the statement in the call, then the query over its answer."""
@@ -301,7 +300,7 @@ class Session:
         return stream_result(self._queries.run_with(answer, source, span, door.place, parameters.values))
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
-        handler = self._handlers.get(type(node))
+        handler = self._areas.get(type(node))
         if handler is None:
             raise not_yet(_shown(node), parameters.source, _first_word(parameters.source, node.span))
         lasts = handler.lasts(node)
@@ -320,38 +319,9 @@ class Session:
         finally:
             self._watch = None
 
-    def _table(self) -> Handlers:
-        """What is done for each statement of ours, by area.  A statement that is in none belongs to a later version."""
-        queries, catalog, places = self._queries, self._catalog, self._places
-        emit, follow, notice, interrupted = self._emit, self._follow, self._notice, self._interrupted.is_set
-        calling = partial(views_calling, self._engine, self.schema)
-        remove = partial(remove_or_forget, catalog=catalog, engine_of=places.engine, notice=notice)
-        return {
-            **train_handlers(queries, catalog, emit, follow, interrupted),
-            **evaluate_handlers(queries, catalog, emit, follow),
-            **compare_handlers(queries, catalog, notice),
-            **predict_handlers(queries, catalog, emit, follow),
-            **explain_handlers(queries, catalog),
-            **plan_handlers(queries, catalog, calling, self._run_watched, self._writes),
-            **endpoint_handlers(Serving(catalog, self._server, emit, notice, interrupted)),
-            **query_handlers(Serving(catalog, self._server, emit, notice, interrupted), queries),
-            **key_handlers(Serving(catalog, self._server, emit, notice, interrupted)),
-            **evaluate_endpoint_handlers(catalog),
-            **function_handlers(catalog, places.engine, notice),
-            **show_handlers(queries, catalog, self.schema),
-            **model_handlers(catalog, calling, remove, notice),
-            **resource_handlers(catalog, self._engine, self.schema, places.forget, remove, notice),
-            **file_handlers(catalog, emit),
-        }
-
-    def _writes(self, node: Node) -> bool:
-        """Whether a statement writes to the catalog."""
-        handler = self._handlers.get(type(node))
-        return handler is not None and bool(handler.writes(node))
-
     def _check_transaction(self, node: Node, source: str, span: Span) -> None:
         """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""
-        if self._writes(node) and self._engine.transaction() is not None:
+        if self._areas.writes(node) and self._engine.transaction() is not None:
             raise NotSupportedError(
                 f"{source[slice(*_first_word(source, span))].upper()} cannot run inside an open transaction",
                 source=source,
@@ -484,11 +454,17 @@ def _run_once(database: str, catalog: str | None, schema: str | None, statement:
         session.close()
 
 
-def _parse(text: str) -> list[Statement]:
+def _parse(text: str) -> tuple[Statement, ...]:
     try:
-        return list(parse(text))
+        return _parsed(text) if len(text) < KEPT_TEXT else tuple(parse(text))
     except DialectError as error:
         raise parse_error(error) from None
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[Statement, ...]:
+    """Programs send the same texts again and again, with other values."""
+    return tuple(parse(text))
 
 
 def _shown(node: Node) -> str:

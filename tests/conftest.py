@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import sqlml
 from tests.scheduler import SharedScheduling, make_scheduler
 from tests.servers import new_postgres
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other by spinning take the others' processor
 
 PEOPLE = """
     CREATE TABLE people AS SELECT i AS id, (i * 7919) % 97 AS age, [NULL, 'clerk', 'cook', 'it''s "ß"'][1 + i % 4] AS job,

@@ -19,6 +19,8 @@ from sqlml_dialect.table_functions import SCHEMA, TABLE_FUNCTIONS, check_functio
 from sqlml_dialect.tokens import Kind, Token, name_value, scan, string_value, words
 
 BUILTINS = ("predict", "predict_proba", "predict_reasons")
+QUALIFIED = {f"sqlml.{name}": name for name in BUILTINS}
+"""With the schema of ours: for tools that take PREDICT(…) for a function of another database and refuse it."""
 MAX_DEPTH = 50
 _EXTRAS = {"predict_proba": "a class", "predict_reasons": "a number of reasons"}
 
@@ -211,8 +213,8 @@ class _Finder:
         name = ".".join(part.name for part in parts).lower()
         if name in self.skip:
             return None
-        if name in TABLE_FUNCTIONS or name in BUILTINS:
-            return _Head(name, start)
+        if name in TABLE_FUNCTIONS or name in BUILTINS or name in QUALIFIED:
+            return _Head(QUALIFIED.get(name, name), start)
         if len(parts) == 2 and parts[0].name.lower() == SCHEMA:
             check_function(Cursor(self.text, self.tokens, opening + 1), parts[1])
         model = self._model_of(parts, name)

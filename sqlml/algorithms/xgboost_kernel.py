@@ -116,7 +116,7 @@ def _damage(nodes: Nodes, features: int, outputs: int) -> str | None:
         if ((child <= own) | (child >= size))[inner].any():
             return "a split points to a node that is not there"
     children = np.concatenate([(first + child)[inner] for child in (nodes.left, nodes.right)])
-    if len(np.unique(children)) != len(children) or len(children) + len(sizes) != total:
+    if (np.bincount(children, minlength=total) > 1).any() or len(children) + len(sizes) != total:
         return "a node has no parent, or two"
     sets = inner & ((nodes.flags & CATEGORIES) > 0)
     start, words = nodes.first_word[sets].astype(np.int64), nodes.words[sets].astype(np.int64)

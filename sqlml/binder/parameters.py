@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlml_dialect import DialectError, Node, Placeholder, Span, Struct, Value, fill_parameters
+from sqlml_dialect import DeployQuery, DialectError, ExplainPlan, Node, Placeholder, Span, Struct, Value, fill_parameters
 from sqlml_dialect.tokens import Kind, Token, scan
 
 from sqlml.errors import BindError, ProgrammingError, parse_error
@@ -102,3 +102,9 @@ class Parameters:
         unused = [name for name in given if name not in names]
         if unused:
             raise ProgrammingError(f"values were given for parameters that the statement does not have: ${', $'.join(unused)}")
+
+
+def foreign_parameters(node: Node) -> Span:
+    """The part of a statement whose parameters are filled by requests."""
+    inner = node.statement if isinstance(node, ExplainPlan) else node
+    return inner.query.span if isinstance(inner, DeployQuery) else (0, 0)

@@ -6,12 +6,14 @@ before the statement runs: a piece of SQL that carries its table with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlml_dialect import Span, quote_identifier
+from sqlml_dialect.tokens import Kind, Token, scan
 
+from sqlml.binder.parameters import Parameters
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import OptionSpec
 
@@ -72,3 +74,41 @@ def row_table(
         Piece(f" AS {_PREDICTION} FROM ("),
     )
     return Sql(source, (*head, *query.pieces, Piece("\n)))")))
+
+
+def values_in(text: str, parameters: Any) -> Any:
+    """Of a statement's values those that a part of it names, as the database takes them: by name.
+
+    The part's ``?`` are numbered as in the statement (``number_parameters``).
+    """
+    names = dict.fromkeys(token.text[1:] for token in _marks(text))
+    if not names:
+        return ()
+    if isinstance(parameters, Mapping):
+        return {name: parameters[name] for name in names}
+    return {name: parameters[int(name) - 1] for name in names}
+
+
+def _marks(text: str) -> Iterator[Token]:
+    return (token for token in scan(text) if token.kind is Kind.PARAM and token.text != "?")
+
+
+def tables_of(sql: Sql) -> list[TablePiece]:
+    """The pieces of a statement whose tables must be there while it runs."""
+    return [piece for piece in sql.pieces if isinstance(piece, TablePiece)]
+
+
+def only_looks(text: str) -> bool:
+    """Whether a statement asks about itself and runs nothing: EXPLAIN without ANALYZE, DESCRIBE."""
+    words = [token.text.upper() for token, _ in zip(scan(text), range(4), strict=False)]
+    if words[:1] == ["EXPLAIN"]:
+        return "ANALYZE" not in words[1:3] and "ANALYSE" not in words[1:3]
+    return words[:1] in (["DESCRIBE"], ["DESC"])
+
+
+def check_values(sql: Sql, parameters: Any) -> None:
+    """``ProgrammingError`` unless each parameter of a statement has a value, and each value a parameter.
+
+    The database cannot tell, since it gets only those that stand outside our calls.
+    """
+    Parameters(sql.source, sql.span, parameters).check()

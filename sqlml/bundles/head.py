@@ -106,6 +106,10 @@ class Head:
     @cached_property
     def class_values(self) -> list[Any]:
         """The classes as plain values of the target's own type."""
+        kinds = ((str, pa.types.is_string), (bool, pa.types.is_boolean), (int, pa.types.is_integer))
+        plain = next((kind for kind, is_of in kinds if is_of(self.label_type)), None)
+        if all(type(value) is plain for value in self.classes):
+            return list(self.classes)  # an array of them would import pandas, where it is installed, for nothing
         return list(self._class_array.to_pylist())
 
     @cached_property

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from sqlml.address import check_escaped, read_address
+from sqlml.catalog.tables import metadata
 from sqlml.errors import OperationalError
 from sqlml.registry import missing_extra
 
@@ -37,7 +38,10 @@ def open_database(url: str) -> sa.Engine:
     """Connect and migrate.  ``OperationalError`` where the place cannot be read or written, or is of a newer sqlml."""
     engine = _engine(parse_url(url))
     try:
-        if _revision(engine) != HEAD:
+        revision = _revision(engine)
+        if revision is None:
+            _create(engine)
+        elif revision != HEAD:
             with _migrating:
                 _migrate(engine)
     finally:
@@ -206,9 +210,27 @@ def _sqlite_engine(parsed: sa.URL) -> sa.Engine:
 
 def _revision(engine: sa.Engine) -> str | None:
     with reading(engine) as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
+        if not sa.inspect(connection).has_table(_VERSION.name):
             return None
-        return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        return connection.execute(sa.select(_VERSION.c.version_num)).scalar()
+
+
+_VERSION = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Alembic's own table, as it makes it."""
+
+
+def _create(engine: sa.Engine) -> None:
+    """A new catalog as the newest migration leaves it, without loading Alembic, which takes longer than all the tables."""
+    with writing(engine) as connection:
+        if not sa.inspect(connection).has_table(_VERSION.name):  # somebody else may have been faster
+            metadata.create_all(connection)
+            _VERSION.create(connection)
+            connection.execute(sa.insert(_VERSION).values(version_num=HEAD))
 
 
 def _migrate(engine: sa.Engine) -> None:

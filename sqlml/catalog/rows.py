@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlml.bundles.model import Model
 from sqlml.plan import InputColumn, TrainOutcome, TrainPlan
+
+if TYPE_CHECKING:
+    from sqlml.bundles.model import Model
 
 
 def now() -> datetime:

@@ -14,7 +14,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sqlml.bundles.model import Model
 from sqlml.catalog import counters, files, rows
 from sqlml.catalog import tables as t
 from sqlml.catalog.api_keys import ApiKeys
@@ -140,6 +139,8 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
 
         ``origin`` says where an imported version came from.  A model that was renamed meanwhile gets it under its new name.
         """
+        from sqlml.bundles.model import Model
+
         model = Model.open(job.folder / BUNDLE, outcome.bundle_sha256)
         with writing(self._engine) as c:
             name = c.execute(sa.select(t.jobs.c.model).where(t.jobs.c.id == job.id)).scalar() or plan.model

@@ -115,7 +115,7 @@ curves = Table(
 trials = Table(
     "trials",
     metadata,
-    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("version_id", ForeignKey("versions.id", name="fk_trials_version_id_versions", ondelete="CASCADE"), primary_key=True),
     Column("trial", Integer, primary_key=True),
     Column("options", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
@@ -127,7 +127,7 @@ trials = Table(
 tags = Table(
     "tags",
     metadata,
-    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", ForeignKey("models.id", name="fk_tags_model_id_models", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer, primary_key=True),  # 0: the model's own
     Column("tag", String, primary_key=True),  # lower case
     Column("value", Text, nullable=False),

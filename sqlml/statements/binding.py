@@ -7,8 +7,8 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from sqlml_dialect import (
     Calls,
@@ -28,9 +28,8 @@ from sqlml.binder.calls import CallBinder, view_call_sql
 from sqlml.binder.models import resolve_model
 from sqlml.binder.remote_tables import RemoteTable, Tables, alias_of, find_tables, is_query
 from sqlml.binder.select_items import is_select_item, item_sql, items_of
-from sqlml.binder.table_calls import Computed, TablePiece, table_piece
+from sqlml.binder.table_calls import Computed, TablePiece, table_piece, tables_of
 from sqlml.binder.text import Sql, number_parameters, verbatim
-from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
 from sqlml.contracts import Notice, Target
 from sqlml.errors import BindError, NotSupportedError, ProgrammingError, did_you_mean, listing, parse_error
@@ -42,9 +41,11 @@ from sqlml.statements.own_database import calls_functions
 from sqlml.statements.places import Places, changes_hint
 from sqlml.statements.relations import Relation
 from sqlml.statements.schema import RelationTable
-from sqlml.statements.scoring import Runs
-from sqlml.statements.table_functions import TableFunctions, tables_of
 from sqlml.statements.views import ViewFunctions
+
+if TYPE_CHECKING:
+    from sqlml.statements.scoring import Runs
+    from sqlml.statements.table_functions import TableFunctions
 
 _KEPT = re.compile(
     r"\s*(?:create\s+(?:or\s+replace\s+)?(?:temp\s+|temporary\s+|recursive\s+|materialized\s+)*(?P<made>view|macro|function)|(?P<prepared>prepare))\b",
@@ -56,6 +57,8 @@ _GIVES_ITEMS = ("postgres", "spark")
 _NUMBERS_VALUES = ("postgres",)
 """Engines that take ``$1``: an item's arguments stand in the order of the model's inputs, not in that of the values."""
 ROWS_ALIAS = "__sqlml_rows"
+_SPECIAL = ("transform", "anomalies")
+"""Outputs that no model has of its own: see ``TableFunctions.special``."""
 _FOLLOW = frozenset({"view", "macro", "function"})
 """What keeps a query and runs it again later; all but PREPARE, which does not outlive the connection, follow a model's alias."""
 
@@ -86,7 +89,6 @@ class Binding(ABC):
         self._notice = notice
         self._relations = relations or {}
         self._lent = LentTables(self._engine)
-        self._tables = TableFunctions(catalog, self._runs())
         calls = self._engine if calls_functions(self._engine) else None
         self.inside = calls is not None
         """Whether the database calls models from inside its queries."""
@@ -95,6 +97,12 @@ class Binding(ABC):
         if self.views is not None and views is None:
             self.views.restore()
         self._hidden: set[str] = set()  # model names that are the database's own functions
+
+    @cached_property
+    def _tables(self) -> TableFunctions:
+        from sqlml.statements.table_functions import TableFunctions  # and with it all that measures models
+
+        return TableFunctions(self._catalog, self._runs())
 
     @property
     def schema(self) -> str:
@@ -312,10 +320,12 @@ class Binding(ABC):
         return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought, self._target.class_sql)
 
     def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
-        special = self._tables.special(version, output)
+        special = self._tables.special(version, output) if output.partition(":")[0] in _SPECIAL else None
         if special is not None:
             name, signature, of_rows = special
             return self._target.call_sql(name, "full", signature, of_rows, arguments)
+        from sqlml.bundles.model import Model
+
         load = partial(Model.open, version.bundle, version.sha256)
         return self._target.call_sql(version.uid, output, version.signature, load, arguments)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlml_dialect import DeployQuery, ExplainPlan, Ident, Node, QualifiedName, RefreshEndpoint, Span
+from sqlml_dialect import DeployQuery, Ident, QualifiedName, RefreshEndpoint, Span
 from sqlml_dialect.tokens import Kind as TokenKind
 from sqlml_dialect.tokens import name_value, scan
 
@@ -68,12 +68,6 @@ def query_handlers(serving: Serving, queries: Queries) -> Handlers:
         ),
         RefreshEndpoint: Handler(lambda n, p: run_refresh(n, p.source, serving, queries), writes=always),
     }
-
-
-def foreign_parameters(node: Node) -> Span:
-    """The part of a statement whose parameters are filled by requests."""
-    inner = node.statement if isinstance(node, ExplainPlan) else node
-    return inner.query.span if isinstance(inner, DeployQuery) else (0, 0)
 
 
 # --- DEPLOY QUERY -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlml.catalog import Catalog, Endpoint
-from sqlml.composition.copies import SUFFIX, copy_info, copy_path, describe_copy
 from sqlml.statements.refresh_schedule import schedule_text
 
 UNUSED_SECONDS = 600.0
@@ -21,10 +20,14 @@ def copies_text(catalog: Catalog, endpoint: Endpoint) -> list[str] | None:
     Last what is to be known of its schedule, where something is.
     """
     names = _names(endpoint.definition)
+    if not names:
+        return None
+    from sqlml.composition.copies import copy_info, copy_path, describe_copy
+
     infos = [copy_info(copy_path(catalog.home.lookups, name)) for name in names]
     texts = [describe_copy(info) if info else "missing: REFRESH ENDPOINT makes it again" for info in infos]
     schedule = schedule_text(catalog.home, endpoint)
-    return [*texts, *([schedule] if schedule else ())] or None
+    return [*texts, *([schedule] if schedule else ())]
 
 
 def copies_of(catalog: Catalog, endpoint: str, *, undone: bool = True) -> set[str]:
@@ -35,12 +38,16 @@ def copies_of(catalog: Catalog, endpoint: str, *, undone: bool = True) -> set[st
 
 def remove_copies(catalog: Catalog, names: set[str]) -> None:
     """Remove copies that nothing names any more; whoever reads one still can."""
+    from sqlml.composition.copies import copy_path
+
     for name in names:
         copy_path(catalog.home.lookups, name).unlink(missing_ok=True)
 
 
 def remove_unused(catalog: Catalog) -> None:
     """Remove what statements that were killed have left, and copies that no endpoint names or could again by ROLLBACK."""
+    from sqlml.composition.copies import SUFFIX
+
     named = {name for endpoint in catalog.endpoints() for name in copies_of(catalog, endpoint.name, undone=False)}
     for path in catalog.home.lookups.glob("*"):
         if path.name.removesuffix(SUFFIX) not in named and path.stat().st_mtime < time.time() - UNUSED_SECONDS:

@@ -21,7 +21,7 @@ from sqlml import errors
 from sqlml.binder.named_columns import named_columns
 from sqlml.binder.pushed import pushed_filters
 from sqlml.binder.select_items import items_of
-from sqlml.binder.table_calls import TablePiece
+from sqlml.binder.table_calls import TablePiece, check_values, only_looks, tables_of, values_in
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import Stream
 from sqlml.errors import BindError, EngineError, Error, InternalError, nearest
@@ -29,13 +29,12 @@ from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
 from sqlml.statements.connection_table import ConnectionTable
 from sqlml.statements.missing import explain_missing
-from sqlml.statements.scored import answered, answered_columns
-from sqlml.statements.scoring import Runs
-from sqlml.statements.table_functions import check_values, only_looks, tables_of, values_in
 from sqlml.types import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from sqlml.statements.scoring import Runs
 
 T = TypeVar("T")
 
@@ -51,7 +50,11 @@ class Queries(Binding):
         try:
             with self._empty_tables(sql, parameters) as values:
                 columns = self._guard(sql, lambda text: self.places.engine(sql.at).describe(text, values))
-                return answered_columns(columns, items_of(sql))
+                if not (items := items_of(sql)):
+                    return columns
+                from sqlml.statements.scored import answered_columns
+
+                return answered_columns(columns, items)
         except BindError as error:
             raise error.located(sql.source, sql.span) from None
 
@@ -62,7 +65,11 @@ class Queries(Binding):
         """
         stream = self._run(sql, parameters, used)
         items = items_of(sql)
-        return answered(stream, items) if items and stream.has_rows else stream
+        if not items or not stream.has_rows:
+            return stream
+        from sqlml.statements.scored import answered
+
+        return answered(stream, items)
 
     def _run(self, sql: Sql, parameters: Any, used: Collection[str] | None) -> Stream:
         if not tables_of(sql):

@@ -21,7 +21,6 @@ from pathlib import Path
 from sqlml_dialect import quote_identifier
 
 from sqlml.catalog import Catalog, Endpoint
-from sqlml.composition.copies import copy_info, copy_path
 from sqlml.errors import Error
 from sqlml.home import Home
 from sqlml.prediction_log import folder_name
@@ -53,6 +52,8 @@ def overdue(home: Home, endpoint: Endpoint, now: float) -> float | None:
     seconds = every(endpoint)
     if seconds is None:
         return None
+    from sqlml.composition.copies import copy_info, copy_path
+
     infos = [copy_info(copy_path(home.lookups, name)) for name in copy_names(endpoint)]
     return now - min(info.made_at if info else 0.0 for info in infos) - seconds
 

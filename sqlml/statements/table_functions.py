@@ -6,18 +6,17 @@ call → BoundTable (function, version, its own query) → [values of parameters
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from sqlml_dialect import ModelCall
-from sqlml_dialect.tokens import Kind, scan
 
 from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
-from sqlml.binder.table_calls import TablePiece, table_piece
+from sqlml.binder.table_calls import TablePiece, table_piece, values_in
 from sqlml.binder.text import Sql
 from sqlml.bundles.model import Model
 from sqlml.catalog import Catalog, Version
@@ -40,7 +39,7 @@ from sqlml.statements.scoring import (
 from sqlml.types import Task, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 @dataclass(frozen=True)
@@ -189,44 +188,3 @@ def _bare(version: Version) -> Model:
 def _without_heads(model: Model) -> Model:
     """The same model as one that only transforms."""
     return Model(model.folder, model.manifest, ())
-
-
-# --- parameters --------------------------------------------------------------------------------------------------------
-
-
-def values_in(text: str, parameters: Any) -> Any:
-    """Of a statement's values those that a part of it names, as the database takes them: by name.
-
-    The part's ``?`` are numbered as in the statement (``number_parameters``).
-    """
-    names = dict.fromkeys(token.text[1:] for token in _marks(text))
-    if not names:
-        return ()
-    if isinstance(parameters, Mapping):
-        return {name: parameters[name] for name in names}
-    return {name: parameters[int(name) - 1] for name in names}
-
-
-def _marks(text: str) -> Iterator[Any]:
-    return (token for token in scan(text) if token.kind is Kind.PARAM and token.text != "?")
-
-
-def tables_of(sql: Sql) -> list[TablePiece]:
-    """The pieces of a statement whose tables must be there while it runs."""
-    return [piece for piece in sql.pieces if isinstance(piece, TablePiece)]
-
-
-def only_looks(text: str) -> bool:
-    """Whether a statement asks about itself and runs nothing: EXPLAIN without ANALYZE, DESCRIBE."""
-    words = [token.text.upper() for token, _ in zip(scan(text), range(4), strict=False)]
-    if words[:1] == ["EXPLAIN"]:
-        return "ANALYZE" not in words[1:3] and "ANALYSE" not in words[1:3]
-    return words[:1] in (["DESCRIBE"], ["DESC"])
-
-
-def check_values(sql: Sql, parameters: Any) -> None:
-    """``ProgrammingError`` unless each parameter of a statement has a value, and each value a parameter.
-
-    The database cannot tell, since it gets only those that stand outside our calls.
-    """
-    Parameters(sql.source, sql.span, parameters).check()

@@ -3,6 +3,7 @@
 public.t            the schema that PostgreSQL's clients expect is DuckDB's main, unless the database has one called public
 pg_catalog.…        queries of the system's tables: see ``sqlml.wire.catalog``
 serial, jsonb       types that DuckDB has under other names
+to_char(…) …        functions that DuckDB has under other names: see ``sqlml.wire.functions``
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from sqlml_dialect import quote_identifier, quote_string
 from sqlml_dialect.tokens import Kind, Token, name_value, scan
 
 from sqlml.errors import Error
+from sqlml.wire.explain import plain_explain
+from sqlml.wire.functions import translate_functions
 from sqlml.wire.settings import Settings
 
-_MENTIONED = re.compile(r"\bpublic\b|serial[248]?\b|\bjsonb\b|\bat\b|'\\x[0-9a-f]*'\s*::", re.IGNORECASE)
+_MENTIONED = re.compile(
+    r"\bpublic\b|serial[248]?\b|\bjsonb\b|\bat\b|\b(?:local|global)\s+temp|'\\x[0-9a-f]*'\s*::", re.IGNORECASE
+)
 _HEX = re.compile(r"[eE]?'\\{1,2}x(?:[0-9a-fA-F]{2})*'")
 _SERIALS = {"SERIAL": "INTEGER", "SERIAL4": "INTEGER", "BIGSERIAL": "BIGINT", "SERIAL8": "BIGINT", "SMALLSERIAL": "SMALLINT",
             "SERIAL2": "SMALLINT"}  # fmt: skip
@@ -31,9 +36,11 @@ class Rewriter:
 
     def rewrite(self, text: str, settings: Settings) -> str:
         """The text as DuckDB takes it."""
+        text = plain_explain(text)
         found = self._catalog(text, settings)
         if found != text:
-            return found
+            return translate_functions(found)
+        text = translate_functions(text)
         if not _MENTIONED.search(text):
             return text
         return self._replaced(text)
@@ -50,6 +57,13 @@ class Rewriter:
             elif token.kind is Kind.STRING and after is not None and after.text == "::" and _HEX.fullmatch(token.text):
                 if index + 2 < len(tokens) and tokens[index + 2].key == "BYTEA":
                     changes.append((token.start, token.end, "from_hex('" + token.text.rpartition("x")[2] + ")"))
+            elif (
+                token.key in ("LOCAL", "GLOBAL")
+                and tokens[0].key == "CREATE"
+                and after is not None
+                and after.key.startswith("TEMP")
+            ):
+                changes.append((token.start, after.start, ""))  # every temporary table is local
             elif token.key == "AT" and (after is None or after.key not in ("TIME", "LOCAL", "(")):
                 changes.append((token.start, token.end, f'"{token.text}"'))  # a word that DuckDB has reserved
             elif token.key in _SERIALS and _is_column_type(tokens, index):

@@ -14,7 +14,9 @@ from sqlml.errors import Error
 from sqlml.session import Session
 from sqlml.statements.door import find_door
 from sqlml.types import Column
+from sqlml.wire.catalog.install import DATABASE, OID
 from sqlml.wire.errors import Refused
+from sqlml.wire.explain import plan_json, wants_json
 from sqlml.wire.messages import Field
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
@@ -39,6 +41,8 @@ TRAINED = (
 """What TRAIN MODEL is described with, before anybody knows which figures the model will have."""
 RESULT = (Field("result", JSON),)
 """What else is described with before it runs: each row as one JSON object."""
+PLAN = (Field("QUERY PLAN", JSON),)
+"""What EXPLAIN (FORMAT JSON) gives."""
 
 
 class Runner:
@@ -55,7 +59,9 @@ class Runner:
             return Outcome(None, None, lambda _: tag_of(text, verb, result.rowcount))
         fields = _fields(result.columns, text)
         batches = result.batches or iter_nothing()
-        if described in (TRAINED, RESULT):
+        if wants_json(text) and len(fields) == 2:
+            fields, batches = PLAN, _plans(batches)
+        elif described in (TRAINED, RESULT):
             fields, batches = described, _told(batches, described)
         elif described is not None and len(described) == len(fields):
             fields = described
@@ -83,6 +89,8 @@ class Runner:
             return None
         if statement.node is not None:
             return self._describe_own(statement)
+        if wants_json(text):
+            return PLAN
         if find_door(text, (0, len(text))) is not None or verb_of(text) == "PRAGMA" or _analyzes(text):
             return RESULT
         plain = typed_nulls(text, oids) if oids else text
@@ -117,15 +125,18 @@ class Runner:
         return TRAINED if kind == "train" else RESULT
 
 
-_CALL = re.compile(r"([a-z_][a-z0-9_]*)\(.*\)", re.DOTALL)
+_CALL = re.compile(r'(?:\w+\.)*"?([a-zA-Z_]\w*)"?\(.*\)', re.DOTALL)
+_CALLED = {"count_star": "count", "quantile_cont": "percentile_cont", "quantile_disc": "percentile_disc"}
 _CAST = re.compile(r"CAST\((.*) AS ([A-Za-z][A-Za-z0-9 ]*(?:\(.*\))?(?:\[\])?)\)", re.DOTALL)
 
 
 def _fields(columns: Sequence[Column], text: str) -> tuple[Field, ...]:
     """Columns as a client is told them.  A call without an alias is called by its function, as PostgreSQL does it."""
     fields = []
+    of_catalog = f"{DATABASE}." in text
     for column in columns:
-        kind = wire_type(column.sql_type)
+        sql_type = column.sql_type
+        kind = wire_type(sql_type.replace(OID, "OID") if of_catalog and sql_type.startswith(OID) else sql_type)
         name = column.name if f'"{column.name}"' in text else _column_name(column.name, kind.name)
         fields.append(Field(name, kind))
     return tuple(fields)
@@ -135,11 +146,12 @@ def _column_name(name: str, type_name: str) -> str:
     """``count`` for ``count_star()``; a cast is called as what it casts, or by its type."""
     cast = _CAST.fullmatch(name)
     if cast:
-        return cast[1].strip('"') if re.fullmatch(r'\w+|"[^"]+"', cast[1]) and not cast[1].isdigit() else type_name
+        is_column = re.fullmatch(r'\w+|"[^"]+"', cast[1]) and not cast[1].isdigit()
+        return cast[1].strip('"') if is_column else type_name.removeprefix("_")
     if re.fullmatch(r"-?[0-9.]+|'.*'", name, re.DOTALL):
         return "?column?"
     call = _CALL.fullmatch(name)
-    return {"count_star": "count"}.get(call[1], call[1]) if call else name
+    return _CALLED.get(call[1], call[1].lower()) if call else name
 
 
 _OWNED = """
@@ -199,6 +211,15 @@ def _told(batches: Generator[pa.RecordBatch, None, None], fields: tuple[Field, .
             else:
                 columns.append(pa.nulls(batch.num_rows, pa.string()))
         yield pa.RecordBatch.from_arrays(columns, names=[field.name for field in fields])
+
+
+def _plans(batches: Generator[pa.RecordBatch, None, None]) -> Generator[pa.RecordBatch, None, None]:
+    """The plans of EXPLAIN (FORMAT JSON), of which DuckDB's second column has the text."""
+    import pyarrow as pa
+
+    for batch in batches:
+        plans = [plan_json(text) for text in batch.column(1).to_pylist()]
+        yield pa.RecordBatch.from_arrays([pa.array(plans, pa.string())], names=[PLAN[0].name])
 
 
 def _plain(array: pa.Array) -> pa.Array:

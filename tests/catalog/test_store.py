@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -18,15 +20,40 @@ from sqlml.catalog import Catalog, counters, database, tables
 from sqlml.errors import BindError
 from tests.sessions import session_of
 
+_SCRIPTS = str(Path(database.__file__).with_name("migrations"))
+
 
 def test_migrations_lead_to_the_tables(tmp_path: Path) -> None:
-    Catalog.open(tmp_path / "a.sqlml").close()
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'a.sqlml' / 'catalog.db'}")
+    """A catalog that older versions made, brought up to date, is the one that is made today."""
+    today, migrated = (sa.create_engine(f"sqlite:///{tmp_path / name}") for name in ("today.db", "migrated.db"))
+    database.open_database(str(today.url)).dispose()
+    config = Config()
+    config.set_main_option("script_location", _SCRIPTS)
+    with migrated.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    database.open_database(str(migrated.url)).dispose()
+    for engine in (today, migrated):
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    assert _shape(today) == _shape(migrated)
+    assert ScriptDirectory(_SCRIPTS).get_heads() == [database.HEAD]
+    today.dispose()
+    migrated.dispose()
+
+
+def _shape(engine: sa.Engine) -> dict[str, object]:
+    """Everything that the database says of its tables, and the revision."""
+    inspector = sa.inspect(engine)
+    found: dict[str, object] = {}
+    for name in inspector.get_table_names():
+        columns = {c["name"]: (str(c["type"]), c["nullable"]) for c in inspector.get_columns(name)}
+        keys = inspector.get_pk_constraint(name), inspector.get_foreign_keys(name)
+        unique = sorted(str(u["column_names"]) for u in inspector.get_unique_constraints(name))
+        found[name] = columns, keys, unique, sorted(map(str, inspector.get_indexes(name)))
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
-    engine.dispose()
-    scripts = ScriptDirectory(str(Path(database.__file__).with_name("migrations")))
-    assert scripts.get_heads() == [database.HEAD]
+        found["revision"] = connection.execute(sa.text("SELECT version_num FROM alembic_version")).all()
+    return found
 
 
 def test_opening_at_once(tmp_path: Path) -> None:

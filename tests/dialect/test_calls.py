@@ -44,7 +44,9 @@ def test_golden(source: str, expected: list[str]) -> None:
     for call in every(found.calls):
         written = source[slice(*call.span)]
         assert written.endswith(")")
-        assert call.function == "model" or re.sub(r'[\s"]', "", written).lower().startswith(call.function + "(")
+        assert call.function == "model" or re.sub(r'[\s"]', "", written).lower().removeprefix("sqlml.").startswith(
+            call.function + "("
+        )
         for argument in call.using or ():
             assert argument.text in source[slice(*argument.span)]
         for option in call.options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from sqlml.engines.duckdb.engine import BATCH_ROWS, DuckDBEngine
 from sqlml.engines.duckdb.types import kind_of_type
-from sqlml.errors import DatabaseError, EngineError
+from sqlml.errors import DatabaseError, EngineError, OperationalError
 from sqlml.types import Kind
 from tests.kits import check_engine
 
@@ -25,6 +26,25 @@ def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
 
 def test_the_contract(engine: DuckDBEngine) -> None:
     check_engine(engine)
+
+
+def test_an_interrupt_while_a_statement_is_about_to_begin(engine: DuckDBEngine) -> None:
+    """DuckDB itself forgets it."""
+
+    def interrupt() -> None:
+        while not engine.interrupts.running:
+            pass
+        engine.interrupt()
+
+    for _ in range(20):
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(OperationalError, match="cancelled"):
+            engine.run(
+                "SELECT sum(1.0 * a.i * b.i) FROM generate_series(1, 1000000000) AS a(i), generate_series(1, 1000) AS b(i)"
+            )
+        thread.join()
+    assert [batch.to_pylist() for batch in engine.run("SELECT 1 AS a").batches] == [[{"a": 1}]]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ import pytest
 from sqlml_runners.serving.state import read_state
 
 from sqlml.catalog import Share
+from sqlml.home import Home
+from sqlml.prediction_log import prediction_files
 from sqlml.types import Task
 from tests.bundles.handmade import Learn
 from tests.serving.conftest import EXAMPLE, TREES, Place, make_rows
@@ -219,7 +221,7 @@ def test_it_is_counted_and_logged_as_http_is(bank_over_grpc: tuple[Place, str]) 
     assert (found["status"], found["rows"], found["endpoint"]) == (200, 2, "deposit")
 
     def logged() -> int:
-        files = (place.folder / "predictions").rglob("*.parquet")
+        files = [file for own in prediction_files(Home(place.folder)).values() for file in own]
         return sum(pq.read_table(file, columns=["request_id"])["request_id"].to_pylist().count("over-grpc") for file in files)
 
     assert until(lambda: logged() == 2, 20)

@@ -14,7 +14,7 @@ import pytest
 
 from sqlml.version import __version__
 
-COMMAND = (sys.executable, "-m", "sqlml.shell.main")
+COMMAND = (sys.executable, "-m", "sqlml")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "", "PYTHONWARNINGS": "default"}
 
 
@@ -147,6 +147,9 @@ def test_ctrl_c_ends_a_script() -> None:
 
 def test_heavy_libraries_wait_until_needed() -> None:
     script = "import sys; import sqlml.shell.main as m; m.main(['-c', 'SELECT 1']); print([n for n in %r if n in sys.modules])"
-    heavy = ("xgboost", "sklearn", "fastapi", "pandas", "prompt_toolkit", "rich.progress", "onnxruntime", "altair", "IPython")
+    heavy = (
+        "xgboost", "sklearn", "fastapi", "pandas", "prompt_toolkit", "rich.progress", "onnxruntime", "altair", "IPython",
+        "alembic", "pyarrow.compute", "yaml", "msgspec", "sqlml.training", "sqlml.evaluation",
+    )  # fmt: skip
     done = subprocess.run([sys.executable, "-c", script % (heavy,)], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

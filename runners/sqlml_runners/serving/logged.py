@@ -1,8 +1,6 @@
-"""Answers on their way to the prediction log: gathered on the event loop in as little time as can be, laid out for a file later.
+"""Answers on their way to the prediction log, in as little time as can be: it is the event loop's.
 
-    answers → Answered: plain values, arrays as they are → inputs and outputs as Arrow → the table of a file
-
-What costs by the column (Arrow's arrays) is done for some hundred rows at once; what is the same for a whole file once a file.
+answers → Answered: plain values, arrays as they are → for some hundred rows at once an Arrow batch, as bytes for a file
 """
 
 from __future__ import annotations
@@ -10,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sqlml.prediction_log import predictions_schema
 from sqlml_runners.serving.arrow_body import answer_batch
 from sqlml_runners.serving.job import Job
 from sqlml_runners.serving.outputs import Answer, Predictions
@@ -54,8 +50,8 @@ class Answered:
                 self.keys.append((self.n, keys))
             self.n += call.n
 
-    def laid_out(self) -> LaidOut:
-        """The inputs and the outputs as Arrow."""
+    def packed(self) -> Packed:
+        """All of it as one Arrow batch, as it goes into a file."""
         if self.blocks:
             columns = _number_columns(self.served, np.concatenate(self.blocks))
         elif self.columns:
@@ -64,69 +60,60 @@ class Answered:
             columns = columns_of(self.served.rows.inputs, list(chain.from_iterable(self.rows)))
         joined = [_joined([one[i] for one in self.predictions]) for i in range(len(self.served.outputs))]
         outputs = answer_batch(self.served.outputs, joined)
-        inputs = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-        return LaidOut(self.served, self.requests, inputs, outputs, self.keys)
+        batch = pa.RecordBatch.from_pydict(
+            {
+                **self._about(),
+                "key": self._row_keys(),
+                "inputs": pa.StructArray.from_arrays([_plain(values) for values in columns.values()], names=list(columns)),
+                "outputs": pa.StructArray.from_arrays([_plain(values) for values in outputs.columns], names=outputs.schema.names),
+            },
+            metadata=self._same(),
+        )
+        return Packed(batch.schema, batch.serialize(), self.n)
+
+    def _about(self) -> dict[str, pa.Array]:
+        """What is known of each row's request."""
+        ids, counts, latencies, moments = zip(*self.requests, strict=True)
+        numbers = np.array([latencies, moments])
+        requests, row = pa.array(ids, pa.string()), np.zeros(self.n, np.int64)
+        if len(ids) < self.n or 0 in counts:
+            repeats = np.array(counts, np.int64)
+            numbers = np.repeat(numbers, repeats, axis=1)
+            requests = requests.take(pa.array(np.repeat(np.arange(len(ids)), repeats)))
+            row = np.arange(self.n) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        return {
+            "request_id": requests,
+            "row": pa.array(row),
+            "latency": pa.array(numbers[0]),
+            "logged_at": pa.array((numbers[1] * 1e6).astype(np.int64), pa.timestamp("us")),
+        }
+
+    def _row_keys(self) -> pa.Array:
+        if not self.keys:
+            return pa.nulls(self.n, pa.string())
+        keys: list[str | None] = [None] * self.n
+        for first, given in self.keys:
+            keys[first : first + len(given)] = given
+        return pa.array(keys, pa.string())
+
+    def _same(self) -> dict[str, str]:
+        """What is the same for all rows."""
+        arm = self.served.arm
+        return {"endpoint": self.served.endpoint.lower(), "model": arm.model, "version": str(arm.version), "role": arm.role}
 
 
 @dataclass(frozen=True)
-class LaidOut:
-    """Some hundred rows of a file."""
+class Packed:
+    """Some hundred rows of a raw file: ``message`` is an Arrow batch as a stream has it."""
 
-    served: Served
-    requests: Sequence[tuple[str, int, float, float]]
-    inputs: pa.RecordBatch
-    outputs: pa.RecordBatch
-    keys: Sequence[tuple[int, Sequence[str | None]]]
-
-    @property
-    def n(self) -> int:
-        return int(self.outputs.num_rows)
+    schema: pa.Schema
+    message: pa.Buffer
+    n: int
 
 
-def file_table(parts: Sequence[LaidOut]) -> pa.Table:
-    """The rows of a file, all of one version."""
-    served = parts[0].served
-    inputs, outputs = (_structs([getattr(part, name) for part in parts]) for name in ("inputs", "outputs"))
-    requests = [request for part in parts for request in part.requests]
-    counts = np.array([n for _, n, _, _ in requests], np.int64)
-    total = int(counts.sum())
-    latencies, moments = (np.repeat([request[i] for request in requests], counts) for i in (2, 3))
-    columns: dict[str, Any] = {
-        "endpoint": _same(served.endpoint.lower(), total),
-        "request_id": pa.DictionaryArray.from_arrays(
-            np.repeat(np.arange(len(requests), dtype=np.int32), counts), [request[0] for request in requests]
-        ),
-        "row": pa.array(np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)),
-        "key": _keys(parts, total),
-        "model": _same(served.arm.model, total),
-        "version": pa.array(np.full(total, served.arm.version, np.int64)),
-        "role": _same(served.arm.role, total),
-        "inputs": inputs,
-        "outputs": outputs,
-        "latency": pa.array(latencies),
-        "logged_at": pa.array((moments * 1e6).astype(np.int64), pa.timestamp("us")),
-    }
-    return pa.table({field.name: columns[field.name] for field in predictions_schema(inputs.type, outputs.type)})
-
-
-def _keys(parts: Sequence[LaidOut], total: int) -> pa.Array:
-    if not any(part.keys for part in parts):
-        return pa.nulls(total, pa.string())
-    keys: list[str | None] = [None] * total
-    start = 0
-    for part in parts:
-        for first, given in part.keys:
-            keys[start + first : start + first + len(given)] = given
-        start += part.n
-    return pa.array(keys, pa.string())
-
-
-def _structs(batches: Sequence[pa.RecordBatch]) -> pa.ChunkedArray:
-    return pa.chunked_array([batch.to_struct_array() for batch in batches])
-
-
-def _same(text: str, n: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [text])
+def _plain(values: pa.Array) -> pa.Array:
+    """A stream has its dictionaries apart from its batches, and ours has none."""
+    return values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
 
 
 def _number_columns(served: Served, block: Block) -> Columns:

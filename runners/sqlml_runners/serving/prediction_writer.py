@@ -1,6 +1,8 @@
-"""The prediction log as a worker writes it: what was asked and answered, in batches, to Parquet files; and feedback likewise.
+"""The prediction log as a worker writes it: what was asked and answered, in batches, to raw files; and feedback to Parquet.
 
-    record → values in memory → Arrow batches of a few hundred rows → a thread → a file every two seconds → older ones merged
+    record → values in memory → some hundred rows as an Arrow batch → a thread → a raw file every two seconds → Parquet, merged
+
+The thread does next to nothing while there is much to answer: then raw files wait for a process of their own (``settling``).
 
 Nothing here waits or fails for a request: what finds no room, in memory or on the disk, is dropped and counted.
 """
@@ -9,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import random
@@ -23,18 +24,20 @@ from random import random
 import pyarrow as pa
 
 from sqlml.home import Home
-from sqlml.prediction_log import drop_oldest, feedback_folder, merge_parts, predictions_folder, write_part
+from sqlml.prediction_log import RawFile, drop_oldest, feedback_folder, merge_parts, predictions_folder, settle, write_part
 from sqlml_runners.serving.job import Job
-from sqlml_runners.serving.logged import Answered, LaidOut, file_table
+from sqlml_runners.serving.logged import Answered, Packed
 from sqlml_runners.serving.outputs import Predictions, part_of
 from sqlml_runners.serving.served import Block, Served
 
 log = logging.getLogger("sqlml.serving")
 
 PACK_ROWS = 512
-"""So many rows are laid out as Arrow at once: more would hold up the requests between."""
+"""So many rows are made a batch at once: more would hold up the requests between."""
 FILE_ROWS = 65_536
 FILE_SECONDS = 2.0
+LIGHT_ROWS = 4_096
+"""A file of fewer rows becomes Parquet at once: that takes a few milliseconds."""
 NICE = 10
 """How much less urgent the thread is than requests, on a processor that is busy with them: it still gets a tenth of it."""
 MOST_ROWS = 500_000
@@ -45,13 +48,13 @@ MERGED = 24
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows for the disk: answers or feedback, for one folder; ``limit``: how large the whole log may be (None: not bounded)."""
+    """Rows for the disk: answers or feedback, for one folder; ``limit``: how large the whole log of answers may be."""
 
     folder: Path
-    rows: LaidOut | pa.RecordBatch
+    rows: Packed | pa.RecordBatch
     n: int
     endpoint: str
-    limit: int | None = None
+    limit: int = 0
 
 
 class PredictionLog:
@@ -65,6 +68,9 @@ class PredictionLog:
         self._waiting = 0  # rows handed over and not written yet
         self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
         self._failing = False
+        self._files: dict[Path, tuple[RawFile, _Part]] = {}  # the thread's: what it writes, and the part that came last
+        self._feedback: dict[Path, list[_Part]] = {}
+        self._gathering = 0.0  # since when
         self._written: Counter[str] = Counter()  # rows, by the endpoint
         self._dropped: Counter[str] = Counter()
 
@@ -124,7 +130,7 @@ class PredictionLog:
             self._dropped[endpoint] += answered.n
             return
         try:
-            rows = answered.laid_out()
+            rows = answered.packed()
         except Exception as error:  # a log is no reason to fail
             self._fault(endpoint, answered.n, error)
             return
@@ -164,46 +170,76 @@ class PredictionLog:
     def _write_all(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # where threads have no priorities of their own: then it is as urgent
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        gathered: dict[Path, list[_Part]] = {}
-        due, ending = math.inf, False
+        ending = False
         while not ending:
+            began = [file.began for file, _ in self._files.values()] + ([self._gathering] if self._feedback else [])
+            due = min(began) + FILE_SECONDS if began else None
             try:
-                part = self._parts.get(timeout=None if due == math.inf else max(0.0, due - time.monotonic()))
+                part = self._parts.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
             except queue.Empty:
                 pass
             else:
                 ending = part is None
                 if part is not None:
-                    gathered.setdefault(part.folder, []).append(part)
-                    due = min(due, time.monotonic() + FILE_SECONDS)
-            for folder, parts in list(gathered.items()):
-                if ending or time.monotonic() >= due or sum(one.n for one in parts) >= FILE_ROWS:
-                    self._write(folder, gathered.pop(folder))
-            due = due if gathered else math.inf
+                    self._take(part)
+            self._finish(ending=ending)
 
-    def _write(self, folder: Path, parts: Sequence[_Part]) -> None:
-        endpoint, count = parts[0].endpoint, sum(part.n for part in parts)
-        try:
-            write_part(folder, _table([part.rows for part in parts]))
-        except Exception as error:  # a full disk, above all: the thread goes on
-            self._fault(endpoint, count, error)
-        else:
-            self._written[endpoint] += count
-            self._failing = False
-            self._tidy(folder, parts[0])
-        finally:
-            with self._lock:
-                self._waiting -= count
+    def _take(self, part: _Part) -> None:
+        if isinstance(part.rows, Packed):
+            with self._counted(part.endpoint, part.n):
+                self._append(part, part.rows)
+            return
+        if not self._feedback:
+            self._gathering = time.monotonic()
+        self._feedback.setdefault(part.folder, []).append(part)
 
-    def _tidy(self, folder: Path, part: _Part) -> None:
+    def _append(self, part: _Part, rows: Packed) -> None:
+        file, _ = self._files.pop(part.folder, (None, part))
+        if file is not None and file.schema != rows.schema:
+            file.close()
+            file = None
+        if file is None:
+            file = RawFile(part.folder, rows.schema)
         try:
-            merge_parts(folder, MERGED)
-            if part.limit is not None:
-                drop_oldest(folder.parent, part.limit)
+            file.write([rows.message], rows.n)
+        except BaseException:
+            file.discard()
+            raise
+        self._files[part.folder] = file, part
+
+    def _finish(self, *, ending: bool) -> None:
+        """Close what is old or large enough."""
+        now = time.monotonic()
+        for folder, (file, part) in list(self._files.items()):
+            if ending or now >= file.began + FILE_SECONDS or file.rows >= FILE_ROWS:
+                del self._files[folder]
+                self._close(file, part)
+        if self._feedback and (ending or now >= self._gathering + FILE_SECONDS):
+            gathered, self._feedback = self._feedback, {}
+            for folder, parts in gathered.items():
+                with self._counted(parts[0].endpoint, sum(part.n for part in parts)):
+                    write_part(folder, pa.Table.from_batches([part.rows for part in parts]))
+                    merge_parts(folder, MERGED)
+
+    def _close(self, file: RawFile, part: _Part) -> None:
+        try:
+            file.close()
+            if file.rows < LIGHT_ROWS and settle(part.folder, wait=False):
+                merge_parts(part.folder, MERGED)
+            drop_oldest(part.folder.parent, part.limit)
         except (OSError, pa.ArrowException) as error:
             log.warning("the files of the log of %s cannot be tidied: %s", part.endpoint, error)
 
-
-def _table(rows: Sequence[LaidOut | pa.RecordBatch]) -> pa.Table:
-    answers = [one for one in rows if isinstance(one, LaidOut)]
-    return file_table(answers) if answers else pa.Table.from_batches(rows)
+    @contextlib.contextmanager
+    def _counted(self, endpoint: str, n: int) -> Iterator[None]:
+        """Rows that are written, or dropped where that fails: a full disk, above all; the thread goes on."""
+        try:
+            yield
+        except Exception as error:
+            self._fault(endpoint, n, error)
+        else:
+            self._written[endpoint] += n
+            self._failing = False
+        finally:
+            with self._lock:
+                self._waiting -= n

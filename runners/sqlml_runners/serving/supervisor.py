@@ -21,6 +21,7 @@ import msgspec
 from sqlml.catalog.claim import Claim
 from sqlml.endpoint_options import replicas
 from sqlml.errors import ServingError
+from sqlml.home import Home
 from sqlml_runners.serving.acceptor import refuse_new
 from sqlml_runners.serving.channel import (
     Configure,
@@ -46,6 +47,7 @@ from sqlml_runners.serving.keys import KeyBook, KeyEntry, LimitsFile
 from sqlml_runners.serving.options import ServerOptions, memory_budget
 from sqlml_runners.serving.questions import ControlSocket, told_states
 from sqlml_runners.serving.scaling import Demand, Scalers, bounds_of, shed
+from sqlml_runners.serving.settling import Settler
 from sqlml_runners.serving.state import ServerLock, ServerState, remove_state, write_state
 from sqlml_runners.serving.strikes import Death, Strikes, out_of_memory_kills
 from sqlml_runners.serving.watch import CatalogWatch, EndpointCatalog, Found
@@ -81,6 +83,7 @@ class Supervisor:
         self._limits = LimitsFile()
         self._guards = Guards(self._totals, options)
         self._inspector = Inspector()
+        self._settler = Settler(Home(options.home))
         self._open = OpenEndpoints(options)
         self._wanted_workers = 1
         self._hiring = 0
@@ -116,6 +119,7 @@ class Supervisor:
             await self._let_go()
             self._control.close()
             self._limits.close()
+            self._settler.close()
             remove_state(self._options.home, self._state)
             log.info("stopped")
         if self._fault is not None:
@@ -426,12 +430,13 @@ class Supervisor:
                 self._spawn(self._guards.measure(tenant.live, now))
 
     async def _inspect(self) -> None:
-        """Look after the bundles on disk, the control socket and the claim; let workers try again what they could not load."""
+        """Look after the files on disk, the control socket and the claim; let workers try again what they could not load."""
         for line in await asyncio.to_thread(self._inspector.inspect, self._fleet.live_arms()):
             log.warning("%s", line)
         self._fleet.damaged = dict(self._inspector.damaged)
         self._fleet.try_again()
         self._send_orders()
+        await asyncio.to_thread(self._settler.look)
         if not self._control.there():  # somebody tidied up temporary files
             self._state = replace(self._state, control=await self._control.open())
             write_state(self._options.home, self._state)

@@ -24,6 +24,7 @@ from sqlml_dialect import quote_identifier
 
 from sqlml.contracts import Stream
 from sqlml.engines.duckdb.errors import engine_error, open_error
+from sqlml.engines.duckdb.interrupts import Interrupts
 from sqlml.engines.duckdb.many import PARAMETERS, insert_of
 from sqlml.engines.duckdb.results import columns_of, expected_rows, guarded, whole
 from sqlml.engines.duckdb.settings import own_setting
@@ -57,6 +58,7 @@ class DuckDBEngine:
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
         self.database = database
         self.connection = connection
+        self.interrupts = Interrupts(connection.interrupt)
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
         self._reading: weakref.ref[Generator[pa.RecordBatch, None, None]] | None = None
         for own in (self.connection, self.side):
@@ -99,9 +101,9 @@ class DuckDBEngine:
 
     def describe(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Column, ...]:
         """The columns of a query, bound but not run.  ``BindError`` where the text is not one query."""
-        self.check_query(query)
+        statement = self.check_query(query)
         try:
-            relation = self.connection.sql(query, params=_bound(parameters))
+            relation = self.connection.sql(statement, params=_bound(parameters))
             return columns_of(relation.columns, relation.types)
         except duckdb.Error as error:
             raise self._placed_error(error, query, parameters) from None
@@ -153,7 +155,7 @@ class DuckDBEngine:
         return f" AS __sqlml_rows ORDER BY hash(__sqlml_rows, {seed}) LIMIT {rows}"
 
     def interrupt(self) -> None:
-        self.connection.interrupt()
+        self.interrupts.interrupt()
 
     def progress(self) -> float | None:
         """What part of the running statement is done, 0 to 1."""
@@ -165,10 +167,11 @@ class DuckDBEngine:
     def run(self, text: str, parameters: Any = ()) -> Stream:
         """Run one statement of the database."""
         try:
-            statements = self.connection.extract_statements(text)
-            if len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT:
-                return self._select(text, parameters)
-            return self._execute(text, parameters)
+            with self.interrupts.statement():
+                statements = self.connection.extract_statements(text)
+                if len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT:
+                    return self._select(statements[0], text, parameters)
+                return self._execute(text, parameters)
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None
 
@@ -228,8 +231,8 @@ class DuckDBEngine:
         finally:
             self.connection.unregister(PARAMETERS)
 
-    def _select(self, text: str, parameters: Any) -> Stream:
-        relation = self.connection.sql(text, params=_bound(parameters))
+    def _select(self, statement: duckdb.Statement, text: str, parameters: Any) -> Stream:
+        relation = self.connection.sql(statement, params=_bound(parameters))
         columns = columns_of(relation.columns, relation.types)
         reader = relation.to_arrow_reader(BATCH_ROWS)
         batches = guarded(reader, text)
@@ -255,14 +258,17 @@ class DuckDBEngine:
         table = pa.table([pa.array([row[i] for row in rows]) for i in range(len(names))], names=names)
         return Stream(columns, table.schema, whole(*table.to_batches()))
 
-    def check_query(self, query: str) -> None:
-        """``BindError`` unless the text is exactly one SELECT-like statement, so that describing it can change nothing."""
+    def check_query(self, query: str) -> duckdb.Statement:
+        """The text as DuckDB reads it.  ``BindError`` unless it is exactly one SELECT-like statement, so that describing it can
+        change nothing.
+        """
         try:
             statements = self.connection.extract_statements(query)
         except duckdb.Error as error:
             raise engine_error(error, query) from None
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise BindError("the query after AS must be one SELECT (or FROM, WITH, VALUES, TABLE)")
+        return statements[0]
 
     def estimate_rows(self, query: str, parameters: Any = ()) -> int | None:
         """How many rows DuckDB expects of a query: exact for a whole table, else its optimizer's estimate."""

@@ -16,11 +16,13 @@ from sqlml.wire.types import SCALARS, wire_type
 
 DATABASE = "__pg"
 SCHEMAS = {"pg_catalog": "cat", "information_schema": "info"}
+OID = "UINTEGER"
+"""What a number of the catalog is to DuckDB, and nothing else of it: so results tell clients of an ``oid``."""
 
 _TYPES = {
     "bigint": "BIGINT", "boolean": "BOOLEAN", "integer": "INTEGER", "smallint": "SMALLINT", "double precision": "DOUBLE",
-    "real": "FLOAT", "oid": "BIGINT", "timestamp with time zone": "TIMESTAMPTZ", "interval": "INTERVAL", "numeric": "DECIMAL",
-    "int2vector": "INTEGER[]", "oidvector": "BIGINT[]", "bytea": "BLOB", "oid[]": "BIGINT[]", "smallint[]": "INTEGER[]",
+    "real": "FLOAT", "oid": OID, "timestamp with time zone": "TIMESTAMPTZ", "interval": "INTERVAL", "numeric": "DECIMAL",
+    "int2vector": "INTEGER[]", "oidvector": f"{OID}[]", "bytea": "BLOB", "oid[]": f"{OID}[]", "smallint[]": "INTEGER[]",
     "real[]": "FLOAT[]", "double precision[]": "DOUBLE[]", "integer[]": "INTEGER[]", "boolean[]": "BOOLEAN[]", "xid": "BIGINT",
     "information_schema.cardinal_number": "INTEGER",
 }  # fmt: skip
@@ -122,7 +124,7 @@ def _system_tables(relations: list[Relation]) -> Iterator[str]:
     )
     yield f"INSERT INTO {DATABASE}.cat.system_relations VALUES {rows}"  # noqa: S608
     yield f"CREATE TABLE {DATABASE}.cat.system_columns (relation BIGINT, name VARCHAR, type BIGINT, number SMALLINT)"
-    oids = {"BIGINT": 20, "BOOLEAN": 16, "INTEGER": 23, "SMALLINT": 21, "DOUBLE": 701, "FLOAT": 700, "TIMESTAMPTZ": 1184}
+    oids = {OID: 26, "BIGINT": 20, "BOOLEAN": 16, "INTEGER": 23, "SMALLINT": 21, "DOUBLE": 701, "FLOAT": 700, "TIMESTAMPTZ": 1184}
     columns = ", ".join(
         f"({r.oid}, {quote_string(name)}, {oids.get(kind, 25)}, {number})"
         for r in relations

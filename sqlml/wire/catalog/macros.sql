@@ -10,7 +10,17 @@ CREATE MACRO __pg.cat.format_type(o, m) AS (SELECT map(list(oid), list(sql_name)
     || CASE WHEN o::BIGINT = 1700 AND m >= 4 THEN '(' || ((m - 4) >> 16) || ',' || ((m - 4) & 65535) || ')'
     WHEN o::BIGINT IN (1042, 1043) AND m >= 4 THEN '(' || (m - 4) || ')' ELSE '' END
 CREATE MACRO __pg.cat.view_body(s) AS ' ' || regexp_replace(s, '(?is)^\s*create\s+(or\s+replace\s+)?(temp(orary)?\s+)?view\s+.*?\s+as\s+', '')
-CREATE MACRO __pg.cat.quoted(n) AS CASE WHEN regexp_full_match(n, '[a-z_][a-z0-9_$]*') OR starts_with(n, '"') THEN n
+CREATE MACRO __pg.cat.quoted(n) AS CASE WHEN starts_with(n, '"') THEN n
+    WHEN regexp_full_match(n, '[a-z_][a-z0-9_$]*') AND NOT contains(' all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast char '
+        || ' character check coalesce collate collation column concurrently constraint create cross current_catalog current_date '
+        || ' current_role current_schema current_time current_timestamp current_user dec decimal default deferrable desc distinct do '
+        || ' else end except exists extract false fetch float for foreign freeze from full grant greatest group grouping having ilike '
+        || ' in initially inner inout int integer intersect interval into is isnull join lateral leading least left like limit '
+        || ' localtime localtimestamp national natural nchar none normalize not notnull null nullif numeric offset on only or order '
+        || ' out outer overlaps overlay placing position precision primary real references returning right row select session_user '
+        || ' setof similar smallint some substring symmetric table tablesample then time timestamp to trailing treat trim true union '
+        || ' unique user using values varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement xmlexists '
+        || ' xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable ', ' ' || n || ' ') THEN n
     ELSE '"' || replace(n, '"', '""') || '"' END
 CREATE MACRO __pg.cat.quoted_list(l) AS array_to_string(list_transform(l, lambda n: __pg.cat.quoted(n)), ', ')
 
@@ -25,7 +35,7 @@ CREATE MACRO __pg.cat.pg_get_indexdef(o) AS __pg.cat.index_text(true)[o::BIGINT]
 
 --: after
 CREATE MACRO __pg.cat.pg_get_userbyid(o) AS coalesce(getvariable('__pg_user'), 'sqlml')
-CREATE MACRO __pg.cat.pg_table_is_visible(o) AS coalesce((SELECT map(list(__c.oid), list(true)) FROM __pg.cat.pg_class AS __c
+CREATE MACRO __pg.cat.pg_table_is_visible(o) AS coalesce((SELECT map(list(__c.oid::BIGINT), list(true)) FROM __pg.cat.pg_class AS __c
     JOIN __pg.cat.pg_namespace AS __n ON __n.oid = __c.relnamespace WHERE __n.nspname IN ('public', 'pg_catalog'))[o::BIGINT], false)
 CREATE MACRO __pg.cat.pg_type_is_visible(o) AS true
 CREATE MACRO __pg.cat.pg_function_is_visible(o) AS true
@@ -62,7 +72,7 @@ CREATE MACRO __pg.cat.pg_get_statisticsobjdef_columns(o) AS NULL::VARCHAR
 CREATE MACRO __pg.cat.pg_get_serial_sequence(t, c) AS (SELECT 'public.' || regexp_extract(k.column_default, 'nextval\(''(?:main\.)?"?([^''"]+)"?''', 1)
     FROM duckdb_columns() AS k WHERE k.table_name = regexp_replace(trim(t, '"'), '^.*\.', '') AND k.column_name = c
     AND contains(k.column_default, 'nextval'))
-CREATE MACRO __pg.cat.descriptions() AS (SELECT map(list(objoid * 2000 + objsubid), list(description)) FROM __pg.cat.pg_description)
+CREATE MACRO __pg.cat.descriptions() AS (SELECT map(list(objoid::BIGINT * 2000 + objsubid), list(description)) FROM __pg.cat.pg_description)
 CREATE MACRO __pg.cat.obj_description(o, c) AS __pg.cat.descriptions()[o::BIGINT * 2000], (o) AS __pg.cat.descriptions()[o::BIGINT * 2000]
 CREATE MACRO __pg.cat.col_description(o, n) AS __pg.cat.descriptions()[o::BIGINT * 2000 + n]
 CREATE MACRO __pg.cat.shobj_description(o, c) AS NULL::VARCHAR
@@ -111,6 +121,16 @@ CREATE MACRO __pg.cat.pg_partition_tree(o) AS TABLE SELECT NULL::BIGINT AS relid
 CREATE MACRO __pg.cat.pg_get_keywords() AS TABLE SELECT keyword_name AS word, CASE keyword_category WHEN 'reserved' THEN 'R'
     WHEN 'unreserved' THEN 'U' WHEN 'column_name' THEN 'C' ELSE 'T' END AS catcode, true AS barelabel, keyword_category AS catdesc,
     'can be bare label' AS baredesc FROM duckdb_keywords()
+CREATE MACRO __pg.cat.bpchar(x) AS x
+CREATE MACRO __pg.cat.pg_is_wal_replay_paused() AS false
+CREATE MACRO __pg.cat.pg_blocking_pids(p) AS []::INTEGER[]
+CREATE MACRO __pg.cat.pg_stat_get_live_tuples(o) AS (SELECT map(list(table_oid), list(estimated_size)) FROM duckdb_tables())[o::BIGINT]
+CREATE MACRO __pg.cat.acldefault(t, o) AS NULL::VARCHAR[]
+CREATE MACRO __pg.cat.aclexplode(a) AS unnest([]::STRUCT(grantor UINTEGER, grantee UINTEGER, privilege_type VARCHAR, is_grantable BOOLEAN)[])
+CREATE MACRO __pg.cat.oidvectortypes(l) AS (SELECT string_agg(__t.sql_name, ', ' ORDER BY __v.__number) FROM
+    (SELECT unnest(l) AS __oid, unnest(range(1, len(l) + 1)) AS __number) AS __v JOIN __pg.cat.types AS __t ON __t.oid = __v.__oid)
+CREATE MACRO __pg.cat.pg_available_extensions() AS TABLE SELECT NULL::VARCHAR AS name, NULL::VARCHAR AS default_version,
+    NULL::VARCHAR AS comment WHERE false
 CREATE MACRO __pg.cat.array_remove(l, e) AS list_filter(l, lambda x: x IS DISTINCT FROM e)
 CREATE MACRO __pg.cat.array_upper(l, d) AS len(l)
 CREATE MACRO __pg.cat.array_lower(l, d) AS 1
@@ -121,7 +141,14 @@ CREATE MACRO __pg.cat.to_regclass(n) AS (SELECT min(c.oid) FROM __pg.cat.pg_clas
     WHERE c.relname = __pg.cat.unquoted(regexp_extract(n, '(?:^|\.)\s*("(?:[^"]|"")*"|[^".]+?)\s*$', 1))
     AND CASE WHEN regexp_matches(n, '^\s*("(?:[^"]|"")*"|[^".]+)\s*\.') THEN s.nspname = __pg.cat.unquoted(regexp_extract(n,
         '^\s*("(?:[^"]|"")*"|[^".]+?)\s*\.', 1)) ELSE s.nspname IN ('public', 'pg_catalog') END)
-CREATE MACRO __pg.cat.regclass_name(o) AS coalesce((SELECT map(list(__c.oid), list(CASE WHEN __n.nspname IN ('public', 'pg_catalog')
+CREATE MACRO __pg.cat.plain(n) AS regexp_replace(n, '"([a-z_][a-z0-9_$]*)"', '\1', 'g')
+CREATE MACRO __pg.cat.regclass_of(n) AS (SELECT map(list(__k.name), list(__k.oid)) FROM (SELECT name, min(oid) AS oid FROM (
+    SELECT __pg.cat.plain('"' || __n.nspname || '"."' || __c.relname || '"') AS name, __c.oid FROM __pg.cat.pg_class AS __c
+        JOIN __pg.cat.pg_namespace AS __n ON __n.oid = __c.relnamespace
+    UNION ALL SELECT __pg.cat.plain('"' || __c.relname || '"'), __c.oid FROM __pg.cat.pg_class AS __c
+        JOIN __pg.cat.pg_namespace AS __n ON __n.oid = __c.relnamespace WHERE __n.nspname IN ('public', 'pg_catalog')
+    ) GROUP BY name) AS __k)[__pg.cat.plain(n)]
+CREATE MACRO __pg.cat.regclass_name(o) AS coalesce((SELECT map(list(__c.oid::BIGINT), list(CASE WHEN __n.nspname IN ('public', 'pg_catalog')
     THEN '' ELSE __pg.cat.quoted(__n.nspname) || '.' END || __pg.cat.quoted(__c.relname))) FROM __pg.cat.pg_class AS __c
     JOIN __pg.cat.pg_namespace AS __n ON __n.oid = __c.relnamespace)[o::BIGINT], CASE o WHEN 0 THEN '-' ELSE o::VARCHAR END)
 CREATE MACRO __pg.cat.to_regtype(n) AS (SELECT min(y.oid) FROM __pg.cat.types AS y WHERE y.typname = lower(n) OR y.sql_name = lower(n))
@@ -129,7 +156,7 @@ CREATE MACRO __pg.cat.regtype_name(o) AS coalesce(__pg.cat.format_type(o, NULL),
 CREATE MACRO __pg.cat.to_regproc(n) AS coalesce((SELECT min(oid) FROM __pg.cat.functions WHERE name = lower(n)), 0)
 CREATE MACRO __pg.cat.regproc_name(o) AS o::VARCHAR
 CREATE MACRO __pg.cat.to_regnamespace(n) AS (SELECT s.oid FROM __pg.cat.pg_namespace AS s WHERE s.nspname = trim(n, '"'))
-CREATE MACRO __pg.cat.regnamespace_name(o) AS coalesce((SELECT map(list(oid), list(nspname)) FROM __pg.cat.pg_namespace)[o::BIGINT], o::VARCHAR)
+CREATE MACRO __pg.cat.regnamespace_name(o) AS coalesce((SELECT map(list(oid::BIGINT), list(nspname)) FROM __pg.cat.pg_namespace)[o::BIGINT], o::VARCHAR)
 CREATE MACRO __pg.cat.to_regrole(n) AS 10::BIGINT
 CREATE MACRO __pg.cat.regrole_name(o) AS coalesce(getvariable('__pg_user'), 'sqlml')
 CREATE MACRO __pg.cat.current_schemas(i) AS CASE WHEN i THEN ['pg_catalog', 'public'] ELSE ['public'] END

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from sqlml_dialect import quote_string
 from sqlml_dialect.tokens import Kind, scan
@@ -12,6 +11,7 @@ from sqlml.session import Session
 from sqlml.wire.catalog.install import DATABASE, statements
 from sqlml.wire.catalog.tree import mentions_catalog, rewrite_tree
 from sqlml.wire.catalog.whole import whole_query
+from sqlml.wire.items import is_unnamed_item
 from sqlml.wire.settings import SERVER_VERSION, Settings
 
 _SIMPLE = re.compile(
@@ -58,7 +58,7 @@ class SystemCatalog:
             if token.kind is Kind.WORD and (before is None or before.text != "."):
                 value, length = _session_value(token.key, following, settings)
             if value is not None:
-                alias = "" if _has_alias(tokens, index + length) or not _is_item(before) else f" AS {token.text.lower()}"
+                alias = f" AS {token.text.lower()}" if is_unnamed_item(tokens, index, index + length) else ""
                 parts += [text[at : token.start], value + alias]
                 at = tokens[index + length].end
                 index += length
@@ -80,16 +80,6 @@ def _session_value(key: str, following: str, settings: Settings) -> tuple[str | 
     if key == "CURRENT_SETTING" and match and settings.knows(match[1]):
         return quote_string(settings.get(match[1])), 3
     return None, 0
-
-
-def _is_item(before: object) -> bool:
-    """Whether an expression behind this token can be a column of the result by itself."""
-    return getattr(before, "key", "") in ("SELECT", ",")
-
-
-def _has_alias(tokens: Sequence[object], last: int) -> bool:
-    after = tokens[last + 1] if last + 1 < len(tokens) else None
-    return after is not None and getattr(after, "text", "") not in (",", ";", ")") and getattr(after, "key", "") != "FROM"
 
 
 def version_text() -> str:

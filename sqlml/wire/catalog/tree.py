@@ -9,7 +9,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlml.wire.catalog.install import DATABASE, SCHEMAS, macro_names, system_relations
+from sqlml.wire.array_literals import list_literal
+from sqlml.wire.catalog.install import DATABASE, OID, SCHEMAS, macro_names, system_relations
 from sqlml.wire.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _RENAMED = {"json_build_object": "json_object", "jsonb_build_object": "json_obje
             "json_agg": "json_group_array", "jsonb_agg": "json_group_array", "row_to_json": "to_json"}  # fmt: skip
 _VECTORS = ("indkey", "indoption", "indclass", "indcollation", "proargtypes")
 """Columns that are lists here and texts like ``1 2`` to clients."""
+_TEXTS = ("TEXT", "VARCHAR", "CHARACTER VARYING")
 _FUNCTION_COLUMNS = ("typinput", "typoutput", "typreceive", "typsend", "typmodin", "typmodout", "typanalyze")
 _SETTINGS_COLUMNS = """SELECT name, setting, NULL::VARCHAR AS unit, 'sqlml' AS category, '' AS short_desc, '' AS extra_desc,
     'user' AS context, 'string' AS vartype, 'session' AS source, NULL::VARCHAR AS min_val, NULL::VARCHAR AS max_val,
@@ -32,7 +34,7 @@ _SETTINGS_COLUMNS = """SELECT name, setting, NULL::VARCHAR AS unit, 'sqlml' AS c
     NULL::INTEGER AS sourceline, false AS pending_restart FROM """
 _REG = ("class", "type", "proc", "procedure", "namespace", "role")
 _TYPES = {
-    "OID": "BIGINT", "NAME": "VARCHAR", "CHAR": "VARCHAR", "INT2VECTOR": "INTEGER[]", "OIDVECTOR": "BIGINT[]", "XID": "BIGINT",
+    "OID": OID, "NAME": "VARCHAR", "CHAR": "VARCHAR", "INT2VECTOR": "INTEGER[]", "OIDVECTOR": "BIGINT[]", "XID": "BIGINT",
     "CSTRING": "VARCHAR", "REGCONFIG": "VARCHAR", "REGDICTIONARY": "VARCHAR", "PG_NODE_TREE": "VARCHAR", "ACLITEM": "VARCHAR",
     "SQL_IDENTIFIER": "VARCHAR", "CHARACTER_DATA": "VARCHAR", "CARDINAL_NUMBER": "INTEGER", "YES_OR_NO": "VARCHAR",
 }  # fmt: skip
@@ -64,6 +66,7 @@ def rewrite_tree(text: str, settings: Settings) -> str | None:
     prepared = re.sub(r'(?i)\bcollate\s+(?:pg_catalog\s*\.\s*)?"?(?:default|C|POSIX)"?', "", prepared)
     prepared = re.sub(r"(?i)::\s*(?:pg_catalog\s*\.\s*)?(?:oid|xid)\s*\[\s*\]", "::bigint[]", prepared)
     prepared = re.sub(r'(?i)::\s*(?:pg_catalog\s*\.\s*)?(?:name|"char")\s*\[\s*\]', "::text[]", prepared)
+    prepared = re.sub(r"(?i)\bas\s+(select|table|insert|update|delete)\b(?=\s*[,)]|\s+from\b)", r'AS "\1"', prepared)
     try:
         tree = sqlglot.parse_one(prepared, read="postgres")
     except (sqlglot.errors.SqlglotError, RecursionError, ValueError):
@@ -97,6 +100,8 @@ class _Changes:
         found = node
         if isinstance(node, exp.Table):
             found = self._table(node)
+        elif isinstance(node, exp.Lateral) and node.this.name.lower() == "aclexplode":
+            found = _no_privileges(node)
         elif isinstance(node, exp.Dot):
             found = self._dot(node)
         elif isinstance(node, exp.Cast):
@@ -105,6 +110,16 @@ class _Changes:
             found = self._function(node, node.name)
         elif isinstance(node, exp.CurrentUser | exp.SessionUser):
             found = exp.Literal.string(self._settings.get("session_authorization"))
+        elif isinstance(node, exp.CurrentSchemas):
+            found = self._lookup("current_schemas", node.this or exp.true())
+        elif isinstance(node, exp.Format):
+            found = self._format(node)
+        elif isinstance(node, exp.Encode):
+            found = exp.Cast(this=node.this.copy(), to=exp.DataType.build("text"))  # encode(bytes, 'escape')
+        elif isinstance(node, exp.Any):
+            found = _any_of(node)
+        elif isinstance(node, exp.Alias) and not node.args["alias"].quoted:
+            node.set("alias", exp.to_identifier(node.alias.lower()))  # a name without quotes is in small letters there
         elif isinstance(node, exp.CurrentSchema):
             found = exp.Literal.string("public")
         elif isinstance(node, exp.CurrentVersion):
@@ -120,6 +135,8 @@ class _Changes:
             self.count += 1  # vectors are counted from 0, lists from 1
         elif isinstance(node, exp.Column) and node.name.lower() == "tableoid":
             found = _table_oid(node)
+        elif isinstance(node, exp.Column) and node.name.lower() == "xmin":
+            found = _row_version(node)
         elif isinstance(node, exp.Column) and node.name.lower() in ("session_user", "current_role") and not node.table:
             found = exp.Literal.string(self._settings.get("session_authorization"))
         elif isinstance(node, exp.Column) and node.args.get("db") is not None and node.text("db").lower() in SCHEMAS:
@@ -135,6 +152,10 @@ class _Changes:
         schema, name = node.text("db").lower(), node.name.lower()
         if not isinstance(node.this, exp.Identifier):  # a function in FROM
             called = node.this.name.lower() if isinstance(node.this, exp.Anonymous) else ""
+            if called == "pg_show_all_settings":
+                return self._settings_table(node, called)
+            if called == "aclexplode":
+                return _no_privileges(node)
             if called in _functions():
                 node.set("db", exp.to_identifier("cat"))
                 node.set("catalog", exp.to_identifier(DATABASE))
@@ -145,8 +166,10 @@ class _Changes:
                 self.count += 1
             return node
         if name == "pg_settings" and schema in ("", "pg_catalog"):
-            return self._settings_table(node)
+            return self._settings_table(node, name)
         target = SCHEMAS.get(schema) if schema else _relations().get(name)
+        if target is None and _is_beside_sequences(node):
+            return _sequence_row(node)
         if target is None or (schema == "" and node.parent and _is_cte(node, name)):
             return node
         found = node.copy()
@@ -155,7 +178,7 @@ class _Changes:
         found.set("catalog", exp.to_identifier(DATABASE))
         return found if node.alias else exp.alias_(found, name, table=True)
 
-    def _settings_table(self, node: exp.Table) -> exp.Expr:
+    def _settings_table(self, node: exp.Table, name: str) -> exp.Expr:
         """The session's settings as rows."""
         import sqlglot
         from sqlglot import exp
@@ -163,7 +186,7 @@ class _Changes:
         rows = exp.values([(name, value) for name, value in self._settings.all().items()], alias="v", columns=["name", "setting"])
         sql = _SETTINGS_COLUMNS + rows.sql("duckdb")
         return exp.Subquery(
-            this=sqlglot.parse_one(sql, read="duckdb"), alias=exp.TableAlias(this=exp.to_identifier(node.alias or "pg_settings"))
+            this=sqlglot.parse_one(sql, read="duckdb"), alias=exp.TableAlias(this=exp.to_identifier(node.alias or name))
         )
 
     def _dot(self, node: exp.Dot) -> exp.Expr:
@@ -178,6 +201,9 @@ class _Changes:
         from sqlglot import exp
 
         name = name.lower()
+        if name == "generate_series" and node.find_ancestor(exp.Select, exp.Where, exp.Join) is node.find_ancestor(exp.Select):
+            series = exp.Anonymous(this=name, expressions=[each.copy() for each in node.expressions])
+            return exp.Anonymous(this="unnest", expressions=[series])  # rows there, a list here
         if name == "current_setting" and isinstance(node.expressions[0], exp.Literal):
             key = node.expressions[0].name
             return exp.Literal.string(self._settings.get(key)) if self._settings.knows(key) else exp.null()
@@ -203,10 +229,33 @@ class _Changes:
         call = exp.Anonymous(this=name, expressions=[each.copy() for each in node.expressions])
         return exp.Dot.build([exp.to_identifier(DATABASE), exp.to_identifier("cat"), call])
 
+    def _format(self, node: exp.Format) -> exp.Expr:
+        """``format('%I.%I', a, b)``: its pieces, one behind the other."""
+        from sqlglot import exp
+
+        template, values = node.this, list(node.expressions)
+        pieces = re.split(r"(%[sI%])", template.name) if isinstance(template, exp.Literal) else ["%L"]
+        if any("%" in piece for piece in pieces[::2]) or sum(p in ("%s", "%I") for p in pieces) != len(values):
+            return node
+        parts: list[exp.Expr] = []
+        for piece in filter(None, pieces):
+            if piece in ("%s", "%I"):
+                value = values.pop(0).copy()
+                parts.append(self._lookup("quoted", value) if piece == "%I" else value)
+            else:
+                parts.append(exp.Literal.string(piece.replace("%%", "%")))
+        return exp.Anonymous(this="concat", expressions=parts)
+
     def _cast(self, node: exp.Cast) -> exp.Expr:
         from sqlglot import exp
 
         name = _type_name(node.to)
+        listed = _listed(node.this) if node.to.this == exp.DataType.Type.ARRAY else None
+        if listed is not None:
+            return exp.Cast(this=listed, to=node.to.copy())
+        if name in _TEXTS and isinstance(node.this, exp.Column) and node.this.name.lower() in _VECTORS:
+            text = _vector_text(node.this)
+            return exp.alias_(text, node.this.name, quoted=True) if isinstance(node.parent, exp.Select) else text
         if name.startswith("REG") and name[3:].lower() in _REG:
             return self._registered(node, name[3:].lower())
         kind = _TYPES.get(name) or (name if re.match(r"(?i)\"?pg_catalog\"?\.", node.to.sql("postgres")) else None)
@@ -229,11 +278,14 @@ class _Changes:
             return self._lookup(f"to_reg{what}", inner)
         if isinstance(inner, exp.Parameter | exp.Placeholder):
             return self._lookup(f"to_reg{what}", exp.Cast(this=inner.copy(), to=exp.DataType.build("text")))
-        if isinstance(value, exp.Cast) and _type_name(value.to) in ("TEXT", "VARCHAR"):
+        if isinstance(value, exp.Cast) and _type_name(value.to) in _TEXTS:
             return self._lookup(f"to_reg{what}", inner)
+        pieces = value.unnest()
+        if what == "class" and (isinstance(pieces, exp.DPipe | exp.Concat) or pieces.name.lower() == "concat"):
+            return self._lookup("regclass_of", value)
         parent = node.parent
         shown = isinstance(parent, exp.Select | exp.Alias | exp.Tuple | exp.DPipe | exp.Order | exp.Ordered) or (
-            isinstance(parent, exp.Cast) and _type_name(parent.to) in ("TEXT", "VARCHAR")
+            isinstance(parent, exp.Cast) and _type_name(parent.to) in _TEXTS
         )
         return self._lookup(f"reg{what}_name", value) if shown else value.copy()
 
@@ -260,6 +312,38 @@ def _is_cte(node: exp.Table, name: str) -> bool:
     return any(cte.alias.lower() == name for cte in node.root().find_all(exp.CTE))
 
 
+def _no_privileges(call: exp.Table | exp.Lateral) -> exp.Expr:
+    """``FROM aclexplode(…)``: nothing here has a list of who may do what."""
+    import sqlglot
+    from sqlglot import exp
+
+    columns = "NULL::UINTEGER AS grantor, NULL::UINTEGER AS grantee, NULL::VARCHAR AS privilege_type, false AS is_grantable"
+    rows = sqlglot.parse_one(f"SELECT {columns} WHERE false", read="duckdb")
+    return exp.Subquery(this=rows, alias=exp.TableAlias(this=exp.to_identifier(call.alias or "aclexplode")))
+
+
+def _is_beside_sequences(table: exp.Table) -> bool:
+    """``FROM pg_sequence, public.counter``: whether a table is a sequence, which is a relation of one row there."""
+    from sqlglot import exp
+
+    select = table.find_ancestor(exp.Select)
+    if select is None or not any(column.name.lower() == "is_called" for column in select.find_all(exp.Column)):
+        return False
+    return any(each.name.lower() == "pg_sequence" for each in select.find_all(exp.Table))
+
+
+def _sequence_row(table: exp.Table) -> exp.Expr:
+    from sqlglot import exp
+
+    schema = {"public": "main", "": "main"}.get(table.text("db"), table.text("db"))
+    row = (
+        exp.select("coalesce(last_value, start_value) AS last_value", "0 AS log_cnt", "last_value IS NOT NULL AS is_called")
+        .from_("duckdb_sequences()")
+        .where(exp.column("sequence_name").eq(table.name), exp.column("schema_name").eq(schema))
+    )
+    return exp.Subquery(this=row, alias=exp.TableAlias(this=exp.to_identifier(table.alias_or_name, quoted=True)))
+
+
 def _is_beside_function(number: exp.Expr) -> bool:
     """Whether a number is compared with a column of functions, which are told by their names here."""
     from sqlglot import exp
@@ -284,6 +368,34 @@ def _table_oid(column: exp.Column) -> exp.Expr:
     return column
 
 
+def _row_version(column: exp.Column) -> exp.Expr:
+    """``xmin`` of a relation of the catalog: a number that never changes."""
+    from sqlglot import exp
+
+    if isinstance(_table_oid(column), exp.Column):
+        return column
+    one = exp.Literal.number(1)
+    return exp.alias_(one, "xmin") if isinstance(column.parent, exp.Select) else one
+
+
+def _any_of(node: exp.Any) -> exp.Expr:
+    """``ANY('{a,b}')``"""
+    from sqlglot import exp
+
+    listed = _listed(node.this.unnest())
+    return node if listed is None else exp.Any(this=exp.Paren(this=listed))
+
+
+def _listed(literal: exp.Expr) -> exp.Array | None:
+    """The array that a literal such as ``'{a,b}'`` means."""
+    from sqlglot import exp
+
+    found = list_literal(literal.name) if isinstance(literal, exp.Literal) and literal.is_string else None
+    if found is None:
+        return None
+    return exp.Array(expressions=[exp.null() if each is None else exp.Literal.string(each) for each in found])
+
+
 def _order_columns(tree: exp.Select) -> None:
     """Columns that are asked for by their numbers, and not in an order, come in theirs: PostgreSQL gives them as they lie."""
     from sqlglot import exp
@@ -291,6 +403,13 @@ def _order_columns(tree: exp.Select) -> None:
     number = next((item for item in tree.expressions if isinstance(item, exp.Column) and item.name.lower() == "attnum"), None)
     if number is not None and not any(tree.args.get(clause) for clause in ("order", "group", "distinct")):
         tree.order_by(number.copy(), copy=False)
+
+
+def _vector_text(column: exp.Expr) -> exp.Expr:
+    """``1 2`` for a vector."""
+    from sqlglot import exp
+
+    return exp.Anonymous(this="array_to_string", expressions=[column.copy(), exp.Literal.string(" ")])
 
 
 def _name_columns(tree: exp.Expr) -> None:
@@ -309,8 +428,6 @@ def _name_columns(tree: exp.Expr) -> None:
         elif isinstance(item, exp.Case | exp.Literal):
             name = "case" if isinstance(item, exp.Case) else "?column?"
         elif isinstance(item.unalias(), exp.Column) and item.unalias().name.lower() in _VECTORS:
-            vector = item.unalias()
-            text = exp.Anonymous(this="array_to_string", expressions=[vector.copy(), exp.Literal.string(" ")])
-            item.replace(exp.alias_(text, item.alias_or_name, quoted=True))
+            item.replace(exp.alias_(_vector_text(item.unalias()), item.alias_or_name, quoted=True))
         if name:
             item.replace(exp.alias_(item.copy(), name, quoted=True))

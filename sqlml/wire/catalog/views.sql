@@ -66,7 +66,7 @@ SELECT oid, relname, namespace AS relnamespace, 0::BIGINT AS reltype, 0::BIGINT 
     CASE relkind WHEN 'r' THEN 2 ELSE 0 END::BIGINT AS relam, oid AS relfilenode, 0::BIGINT AS reltablespace, 0 AS relpages,
     tuples::FLOAT AS reltuples, 0 AS relallvisible, 0::BIGINT AS reltoastrelid, has_index AS relhasindex, false AS relisshared,
     'p' AS relpersistence, relkind, natts::SMALLINT AS relnatts, checks::SMALLINT AS relchecks, relkind = 'v' AS relhasrules,
-    oid IN (SELECT table_oid FROM __pg.cat.keys WHERE type = 'f') OR oid IN (SELECT other_oid FROM __pg.cat.keys) AS relhastriggers, false AS relhassubclass, false AS relrowsecurity, false AS relforcerowsecurity,
+    relkind = 'r' AS relhastriggers, false AS relhassubclass, false AS relrowsecurity, false AS relforcerowsecurity,
     true AS relispopulated, CASE relkind WHEN 'v' THEN 'n' ELSE 'd' END AS relreplident, false AS relispartition,
     0::BIGINT AS relrewrite
 FROM __pg.cat.relations
@@ -120,7 +120,7 @@ SELECT oid, name AS conname, namespace AS connamespace, type AS contype, false A
               AND o.type IN ('p', 'u') AND o.columns = keys.other_columns LIMIT 1), 0) ELSE 0 END::BIGINT AS conindid,
     0::BIGINT AS conparentid, coalesce(other_oid, 0) AS confrelid, CASE type WHEN 'f' THEN 'a' ELSE ' ' END AS confupdtype,
     CASE type WHEN 'f' THEN 'a' ELSE ' ' END AS confdeltype, CASE type WHEN 'f' THEN 's' ELSE ' ' END AS confmatchtype,
-    true AS conislocal, 0 AS coninhcount, true AS connoinherit, attnums AS conkey,
+    true AS conislocal, 0 AS coninhcount, type <> 'c' AS connoinherit, attnums AS conkey,
     CASE type WHEN 'f' THEN list_transform(other_columns, lambda name: places.indexes[name]) END AS confkey, expression AS conbin
 FROM __pg.cat.keys AS keys LEFT JOIN (SELECT table_oid, map(list(column_name), list(column_index)) AS indexes FROM duckdb_columns()
     GROUP BY table_oid) AS places ON places.table_oid = keys.other_oid
@@ -194,6 +194,28 @@ SELECT oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlog
 SELECT rolname AS usename, oid AS usesysid, rolcreatedb AS usecreatedb, rolsuper AS usesuper, rolreplication AS userepl,
     rolbypassrls AS usebypassrls, '********' AS passwd FROM __pg.cat.pg_authid
 
+--: cat.pg_rewrite
+SELECT 70_000_000 + oid AS oid, '_RETURN' AS rulename, oid AS ev_class, '1' AS ev_type, 'O' AS ev_enabled, true AS is_instead
+FROM __pg.cat.relations WHERE relkind = 'v'
+
+--: cat.pg_depend
+SELECT 1259::BIGINT AS classid, 1_000_000_000 + k.oid AS objid, 0 AS objsubid, 2606::BIGINT AS refclassid, k.oid AS refobjid,
+    0 AS refobjsubid, 'i' AS deptype
+FROM __pg.cat.keys AS k WHERE k.type IN ('p', 'u')
+UNION ALL
+SELECT 2606, k.oid, 0, 1259, k.table_oid, k.attnum, 'a' FROM (SELECT oid, table_oid, unnest(attnums) AS attnum FROM __pg.cat.keys) AS k
+UNION ALL
+SELECT 2606, k.oid, 0, 1259, k.other_oid, c.column_index, 'n'
+FROM (SELECT oid, other_oid, unnest(other_columns) AS name FROM __pg.cat.keys WHERE type = 'f') AS k
+    JOIN duckdb_columns() AS c ON c.table_oid = k.other_oid AND c.column_name = k.name
+UNION ALL
+SELECT 1259, i.oid, 0, 1259, i.table_oid, i.attnum, 'a'
+FROM (SELECT oid, table_oid, unnest(attnums) AS attnum FROM __pg.cat.all_indexes WHERE key = 0) AS i
+UNION ALL
+SELECT 2604, d.oid, 0, 1259, d.adrelid, d.adnum, 'a' FROM __pg.cat.pg_attrdef AS d
+UNION ALL
+SELECT 1259, oid, 0, 2615, namespace, 0, 'n' FROM __pg.cat.relations
+
 --: cat.pg_language
 SELECT * FROM (VALUES (12, 'internal', 10, false, false), (14, 'sql', 10, false, true)) AS v(oid, lanname, lanowner, lanispl, lanpltrusted)
 
@@ -225,8 +247,16 @@ SELECT n.nspname AS schemaname, s.sequence_name AS sequencename, coalesce(getvar
     s.start_value, s.min_value, s.max_value, s.increment_by, s.cycle, 1::BIGINT AS cache_size, s.last_value
 FROM duckdb_sequences() AS s JOIN __pg.cat.namespaces AS n ON n.oid = s.schema_oid
 
+--: cat.pg_stat_all_tables
+SELECT oid AS relid, nspname AS schemaname, relname, 0::BIGINT AS seq_scan, 0::BIGINT AS seq_tup_read, 0::BIGINT AS n_tup_ins,
+    0::BIGINT AS n_tup_upd, 0::BIGINT AS n_tup_del, tuples AS n_live_tup, 0::BIGINT AS n_dead_tup
+FROM __pg.cat.relations WHERE relkind = 'r'
+
+--: cat.pg_stat_user_tables
+SELECT * FROM __pg.cat.pg_stat_all_tables
+
 --: cat.pg_stat_activity
-SELECT 16384::BIGINT AS datid, current_database() AS datname, 0 AS pid, 10::BIGINT AS usesysid, coalesce(getvariable('__pg_user'), 'sqlml') AS usename, 'active' AS state
+SELECT 16384::BIGINT AS datid, current_database() AS datname, 0 AS pid, '' AS query, 'client backend' AS backend_type, 10::BIGINT AS usesysid, coalesce(getvariable('__pg_user'), 'sqlml') AS usename, 'active' AS state
 
 --: info.information_schema_catalog_name
 SELECT current_database() AS catalog_name

@@ -41,8 +41,9 @@ class GuestConnection:
         self._desk: Desk | None = None
         self._work: asyncio.Future[None] | None = None
         self._cancelling: asyncio.Future[None] | None = None
-        self._cancels = False  # what is asked for and has not begun
         self._stopped = False  # by the guest, who wants no more rows
+        self._cancels_next = False  # what waits, and has not begun
+        self._stops_next = False
         self._ending = False
 
     async def serve(self) -> None:
@@ -80,11 +81,11 @@ class GuestConnection:
 
     def _cancel(self, *, stops: bool) -> None:
         """Cancel what was asked for, whether it runs already or not; nothing where it is over."""
-        if self._work is None and self._asked.empty():
-            return
-        self._cancels = True
-        self._stopped = self._stopped or stops
-        self._cancel_work()
+        if not self._asked.empty():  # what ran before it is over for the guest, if not yet here
+            self._cancels_next, self._stops_next = True, self._stops_next or stops
+        elif self._work is not None and not self._work.done():
+            self._stopped = self._stopped or stops
+            self._cancel_work()
 
     def _cancel_work(self, reason: str = "cancelled") -> None:
         if self._desk is not None and self._work is not None:
@@ -107,14 +108,16 @@ class GuestConnection:
             await self._open(frame)
             return
         desk = self._desk
+        cancels, self._stopped = self._cancels_next, self._stops_next
+        self._cancels_next = self._stops_next = False
         work = self._work = asyncio.ensure_future(pump(desk, self._server.pool, self._answering(desk, frame), self._send))
-        if self._cancels:
+        if cancels:
             self._cancel_work()
         await asyncio.wait([work, hearing], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             await stop_work(desk, work, GONE, keeps=True)
             return
-        self._work, self._cancels, self._stopped = None, False, False
+        self._work = None
         await work
 
     async def _open(self, frame: f.Frame) -> None:

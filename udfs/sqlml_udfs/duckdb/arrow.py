@@ -12,18 +12,19 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa  # at run time too: DuckDB reads the functions' annotations
 from sqlml_dialect import quote_identifier
 
-from sqlml.bundles.answers import answer
-from sqlml.bundles.compiled import compiled
 from sqlml.contracts import FunctionSignature, RowModel
 from sqlml.errors import Error
 from sqlml.native.duckdb_function import TREES, register
 from sqlml.types import SQL_TYPE
 from sqlml_udfs.duckdb.native import ANSWERS, native_sql
+
+if TYPE_CHECKING:
+    from sqlml.bundles.compiled import Compiled
 
 T = TypeVar("T")
 
@@ -92,11 +93,15 @@ class DuckDBTarget:
         if output.partition(":")[0] not in ANSWERS or not self._calls_native:
             return None
         try:
-            load = self._models.setdefault(uid, _once(model))
-            found = self._database.once(f"slot of {uid}", lambda: compiled(load()))
+            found = self._database.once(f"slot of {uid}", lambda: self._compiled(uid, model))
         except (Error, ImportError):
             return None  # the function says so, when it is called
         return None if found is None else native_sql(found, output, arguments)
+
+    def _compiled(self, uid: str, model: Callable[[], RowModel]) -> Compiled | None:
+        from sqlml.bundles.compiled import compiled
+
+        return compiled(self._models.setdefault(uid, _once(model))())
 
     @cached_property
     def _calls_native(self) -> bool:
@@ -141,6 +146,7 @@ def _once(load: Callable[[], RowModel]) -> Callable[[], RowModel]:
 
 def _body(output: str, model: Callable[[], RowModel]) -> Callable[[Any], pa.Array]:
     """The function that DuckDB calls with a chunk of rows."""
+    from sqlml.bundles.answers import answer
 
     def body(chunk: Any) -> pa.Array:
         combined = chunk.combine_chunks()

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlml_dialect import quote_identifier, quote_string
 
-from sqlml.bundles.compiled import Compiled
 from sqlml.native.duckdb_function import BEST
 from sqlml.types import SQL_TYPE, Kind, label_text
+
+if TYPE_CHECKING:
+    from sqlml.bundles.compiled import Compiled
 
 ANSWERS = frozenset({"predict", "proba", "full"})
 """Outputs that follow from the scores; DuckDB makes maps slower than Arrow does."""

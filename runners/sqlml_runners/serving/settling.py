@@ -1,0 +1,86 @@
+"""Parquet of the prediction log's raw files, made by a process that runs when nobody else wants the processor.
+
+Supervisor: Settler → python -m sqlml_runners.serving.settling HOME → settle, folder by folder
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sqlml.home import Home
+from sqlml.prediction_log import raw_bytes, settle
+
+WAIT_BYTES = 64_000_000
+"""So many bytes of raw files are worth a process."""
+WAIT_SECONDS = 60.0
+"""A smaller number waits so long."""
+
+log = logging.getLogger("sqlml.serving")
+
+
+class Settler:
+    """The supervisor's side: one process at a time, of a home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
+        self._since: float | None = None
+
+    def look(self) -> None:
+        """Start a process where there is something to do.  Looks into folders: not for the event loop."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._process = None
+        size = sum(raw_bytes(folder) for folder in _folders(self._home))
+        if not size:
+            self._since = None
+            return
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if size >= WAIT_BYTES or now >= self._since + WAIT_SECONDS:
+            self._since = None
+            command = [sys.executable, "-m", "sqlml_runners.serving.settling", str(self._home.folder)]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        """End the process; what it has not done yet stays raw."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+
+
+def _folders(home: Home) -> Iterator[Path]:
+    """Of each endpoint that of each version."""
+    with suppress(OSError):
+        for endpoint in home.predictions.iterdir():
+            with suppress(OSError):
+                yield from (folder for folder in endpoint.iterdir() if folder.is_dir())
+
+
+def _run_last() -> None:
+    """From now on take only the time that nobody else wants."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # no Linux, or not allowed
+        os.nice(19)
+
+
+def main(home: str) -> None:
+    """Settle all folders of a home once."""
+    _run_last()
+    for folder in _folders(Home(Path(home))):
+        try:
+            settle(folder)
+        except OSError as error:
+            log.warning("the raw files of the prediction log in %s stay: %s", folder, error)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

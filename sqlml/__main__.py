@@ -1,0 +1,5 @@
+"""``python -m sqlml``: the shell."""
+
+from sqlml.shell.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""Where the prediction log and the feedback lie: one schema in each folder.
+
+predictions/churn/1f3c…/   what was asked and answered: a folder for each version
+feedback/churn/            what turned out to be true: a folder for each endpoint
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlml.home import Home
+from sqlml.prediction_log.files import files_of
+from sqlml.prediction_log.raw import settle
+
+log = logging.getLogger("sqlml")
+
+
+def predictions_folder(home: Home, endpoint: str, uid: str) -> Path:
+    """Where the log of an endpoint's version lies, whether it is there or not."""
+    return home.predictions / folder_name(endpoint) / uid
+
+
+def feedback_folder(home: Home, endpoint: str) -> Path:
+    """Where an endpoint's feedback lies, whether it is there or not."""
+    return home.feedback / folder_name(endpoint)
+
+
+def folder_name(endpoint: str) -> str:
+    """An endpoint's name as one of a folder."""
+    name = quote(endpoint.lower(), safe="")
+    return name.replace(".", "%2E", 1) if name.startswith(".") else name
+
+
+def feedback_files(home: Home, endpoint: str | None = None) -> list[Path]:
+    """The files of feedback of one endpoint, or of all, the oldest first."""
+    folders = [feedback_folder(home, endpoint)] if endpoint is not None else _folders(home.feedback)
+    return sorted((path for folder in folders for path in files_of(folder)), key=lambda path: path.name)
+
+
+def prediction_files(home: Home, endpoint: str | None = None) -> dict[Path, list[Path]]:
+    """The files of predictions of one endpoint, or of all, by their folder: those of one folder have one schema.
+
+    A folder's name is the version's uid; its files are sorted, the oldest first.  What is raw yet becomes Parquet before.
+    """
+    endpoints = [home.predictions / folder_name(endpoint)] if endpoint is not None else _folders(home.predictions)
+    folders = [folder for whole in endpoints for folder in sorted(_folders(whole))]
+    for folder in folders:
+        try:
+            settle(folder)
+        except OSError as error:
+            log.warning("the newest rows of the prediction log in %s cannot be read: %s", folder, error)
+    found = {folder: sorted(files_of(folder)) for folder in folders}
+    return {folder: files for folder, files in found.items() if files}
+
+
+def _folders(root: Path) -> list[Path]:
+    with suppress(OSError):
+        return [folder for folder in root.iterdir() if folder.is_dir()]
+    return []

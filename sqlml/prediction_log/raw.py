@@ -1,0 +1,197 @@
+"""Rows of the prediction log as a worker writes them, before they are Parquet: what costs it least.
+
+    churn/1f3c…/1767225600000000-47x1f3c-3.arrows   an Arrow stream of batches; endpoint and version are in its schema's metadata
+
+Parquet takes longer to write.  It is made by ``settle``: by whoever is about to read the log, by a worker with time to spare,
+else by a process of the lowest priority.  One at a time does it in a folder, and each file's rows go into one Parquet file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from sqlml.prediction_log.columns import PREDICTIONS
+from sqlml.prediction_log.files import (
+    PART,
+    RAW,
+    SUFFIX,
+    covers,
+    is_covered,
+    merged_name,
+    new_name,
+    runs_of,
+    with_suffix,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ABANDONED_SECONDS = 60.0
+"""A worker closes its files every few seconds: one that was not touched for so long is of a worker that is no more."""
+FILE_BYTES = 64_000_000
+"""So many bytes of raw files become one Parquet file, more or less."""
+LOCK = ".settling"
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""How an Arrow stream ends."""
+
+log = logging.getLogger("sqlml")
+
+
+class RawFile:
+    """One raw file that is being written.  Every method may raise ``OSError``; what was written before stays."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = folder / f"{new_name()}{PART}"
+        self._file: BinaryIO = self._path.open("xb", buffering=0)
+        self.schema = schema
+        self.rows = 0
+        self.began = time.monotonic()
+        self._file.write(schema.serialize())
+
+    def write(self, messages: Iterable[Any], rows: int) -> None:
+        """Add batches, each as ``RecordBatch.serialize`` gives it."""
+        for message in messages:
+            view = memoryview(message)
+            while view:
+                view = view[self._file.write(view) :]
+        self.rows += rows
+
+    def close(self) -> None:
+        """Let others read it."""
+        try:
+            self._file.write(_END)
+        finally:
+            self._file.close()
+            self._path.rename(self._path.with_suffix(RAW))
+
+    def discard(self) -> None:
+        """Leave it as it is after a fault; what was written whole is found by ``settle``."""
+        with suppress(OSError):
+            self.close()
+
+
+def settle(folder: Path, *, wait: bool = True) -> bool:
+    """Make Parquet of a folder's raw files; False where somebody else is at it and ``wait`` is not wanted.
+
+    ``OSError`` where the disk is full: the raw files stay.
+    """
+    if not any(_waiting(folder)):
+        return True
+    with _alone(folder, wait=wait) as alone:
+        if alone:
+            for run in _pieces(folder):
+                _settle_run(folder, run)
+    return alone
+
+
+def raw_bytes(folder: Path) -> int:
+    """How large the raw files of a folder are."""
+    return sum(_size(path) for path in with_suffix(folder, RAW))
+
+
+def _waiting(folder: Path) -> Iterator[Path]:
+    """The files to settle."""
+    yield from with_suffix(folder, RAW)
+    for path in with_suffix(folder, PART):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                yield path
+
+
+def _pieces(folder: Path) -> Iterator[list[Path]]:
+    """The files that become one each, in the order of writing."""
+    settled = [covers(path) for path in with_suffix(folder, SUFFIX)]
+    raw = []
+    for path in _waiting(folder):
+        if any(is_covered(path, whole) for whole in settled):  # whoever settled it was ended before it could remove it
+            path.unlink(missing_ok=True)
+        else:
+            raw.append(path)
+    among = set(raw)
+    for run in runs_of([*raw, *with_suffix(folder, SUFFIX)], among.__contains__):
+        piece: list[Path] = []
+        for path in run:
+            piece.append(path)
+            if sum(map(_size, piece)) >= FILE_BYTES:
+                yield piece
+                piece = []
+        if piece:
+            yield piece
+
+
+def _settle_run(folder: Path, run: Sequence[Path]) -> None:
+    import pyarrow as pa
+
+    tables = _read(run)
+    try:
+        first = next(tables, None)
+        if first is not None:
+            others = (table.select(first.schema.names).cast(first.schema) for table in tables)
+            write_parquet(folder / f"{merged_name(run)}{SUFFIX}", first.schema, _chain(first, others))
+    except (pa.ArrowInvalid, KeyError) as error:  # of a file that was damaged, or columns that changed: each by itself then
+        if len(run) > 1:
+            for path in run:
+                _settle_run(folder, [path])
+            return
+        log.warning("%s is no part of the prediction log, it is left out: %s", run[0], error)
+        run[0].rename(run[0].with_suffix(".damaged"))
+        return
+    for path in run:
+        path.unlink(missing_ok=True)
+
+
+def _chain(first: pa.Table, others: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    yield first
+    yield from others
+
+
+def _read(run: Sequence[Path]) -> Iterator[pa.Table]:
+    """The rows of each file, with the columns that are the same for all of it."""
+    import pyarrow as pa
+
+    for path in run:
+        batches: list[pa.RecordBatch] = []
+        with pa.memory_map(str(path)) as source:
+            if not source.size():
+                continue
+            stream = pa.ipc.open_stream(source)
+            with suppress(pa.ArrowInvalid, OSError):  # the end of a file whose writer was killed
+                batches.extend(stream)
+            if not batches:
+                continue
+            rows = pa.Table.from_batches(batches, stream.schema.remove_metadata())
+            same = _same(stream.schema.metadata, len(rows))
+            yield pa.table({name: same[name] if name in same else rows.column(name) for name, _ in PREDICTIONS})
+
+
+def _same(metadata: Mapping[bytes, bytes], n: int) -> dict[str, pa.Array]:
+    import pyarrow as pa
+
+    texts = {key.decode(): value.decode() for key, value in metadata.items()}
+    found = {name: pa.repeat(texts[name], n) for name in ("endpoint", "model", "role")}
+    return {**found, "version": pa.repeat(pa.scalar(int(texts["version"]), pa.int64()), n)}
+
+
+@contextmanager
+def _alone(folder: Path, *, wait: bool) -> Iterator[bool]:
+    with (folder / LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0

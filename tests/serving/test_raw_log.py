@@ -1,0 +1,158 @@
+"""Raw files of the prediction log: written batch by batch, made Parquet once, whoever does it and whatever happens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlml_runners.serving import settling
+from sqlml_runners.serving.settling import Settler
+
+from sqlml.home import Home
+from sqlml.prediction_log import RawFile, drop_oldest, merge_parts, prediction_files, predictions_folder, raw_bytes, settle
+from sqlml.prediction_log.columns import PREDICTIONS
+from tests.serving.load import until
+
+SAME = {"endpoint": "churn", "model": "m", "version": "3", "role": "serves"}
+
+
+def batch(first: int, count: int = 3, kind: pa.DataType | None = None) -> pa.RecordBatch:
+    numbers = list(range(first, first + count))
+    columns = {
+        "request_id": pa.array([f"r{number}" for number in numbers]),
+        "row": pa.array([0] * count, pa.int64()),
+        "key": pa.nulls(count, pa.string()),
+        "inputs": pa.StructArray.from_arrays([pa.array(numbers).cast(kind or pa.float64())], names=["age"]),
+        "outputs": pa.StructArray.from_arrays([pa.array(["yes"] * count)], names=["predicted_y"]),
+        "latency": pa.array([0.001] * count),
+        "logged_at": pa.array([0] * count, pa.timestamp("us")),
+    }
+    return pa.RecordBatch.from_pydict(columns, metadata=SAME)
+
+
+def write(folder: Path, *batches: pa.RecordBatch) -> RawFile:
+    file = RawFile(folder, batches[0].schema)
+    for one in batches:
+        file.write([one.serialize()], one.num_rows)
+    return file
+
+
+def requests_in(files: list[Path]) -> list[str]:
+    return [request for path in files for request in pq.read_table(path)["request_id"].to_pylist()]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def folder(home: Home) -> Path:
+    return predictions_folder(home, "churn", "v1")
+
+
+def test_whoever_reads_the_log_finds_all_rows_of_files_that_are_closed(home: Home, folder: Path) -> None:
+    write(folder, batch(0), batch(3)).close()
+    write(folder, batch(6)).close()
+    being_written = write(folder, batch(9))
+    [[file]] = prediction_files(home).values()
+    assert requests_in([file]) == [f"r{number}" for number in range(9)]
+    table = pq.read_table(file)
+    assert table.column_names == [name for name, _ in PREDICTIONS]
+    first = table.slice(0, 1).to_pylist()[0]
+    assert {name: first[name] for name in ("endpoint", "model", "version", "role")} == {**SAME, "version": 3}
+    assert first["inputs"] == {"age": 0.0}
+    assert raw_bytes(folder) == 0
+    being_written.close()
+    assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(12)]
+
+
+def test_what_a_killed_worker_wrote_whole_is_found(home: Home, folder: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from tests.serving.test_raw_log import batch, write\n"
+        "file = write(Path(sys.argv[1]), batch(0), batch(3))\n"
+        "file.write([batch(6).serialize().slice(0, 100)], 3)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == -9
+    [left] = folder.glob("*.part")
+    assert prediction_files(home) == {}  # somebody may still write it
+    os.utime(left, (time.time() - 120, time.time() - 120))
+    assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(6)]
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_file_whose_settling_was_cut_short_counts_once(home: Home, folder: Path) -> None:
+    file = write(folder, batch(0))
+    file.close()
+    [raw] = folder.glob("*.arrows")
+    kept = raw.read_bytes()
+    settle(folder)
+    raw.write_bytes(kept)  # as if the process had ended before it removed it
+    assert requests_in(prediction_files(home)[folder]) == ["r0", "r1", "r2"]
+    assert not raw.exists()
+
+
+def test_columns_that_changed_and_damage_cost_no_other_rows(home: Home, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, batch(0)).close()
+    write(folder, batch(3, kind=pa.string())).close()
+    write(folder, batch(6)).close()
+    damaged = sorted(folder.glob("*.arrows"))[-1]
+    damaged.write_bytes(b"\0" * 100)
+    files = prediction_files(home)[folder]
+    assert requests_in(files) == [f"r{number}" for number in range(6)]
+    assert "is no part of the prediction log" in caplog.text
+    assert damaged.with_suffix(".damaged").exists()
+
+
+def test_many_readers_at_once_make_each_row_parquet_once(home: Home, folder: Path) -> None:
+    for number in range(20):
+        write(folder, batch(3 * number)).close()
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(len(requests_in(prediction_files(home)[folder])))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [60] * 4
+    assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(60)]
+
+
+def test_a_large_file_between_small_ones_stays_when_they_are_merged(home: Home, folder: Path) -> None:
+    for number in range(7):
+        write(folder, batch(100 * number, 90 if number == 3 else 1)).close()
+        settle(folder)
+    sizes = sorted(path.stat().st_size for path in folder.glob("*.parquet"))
+    assert sizes[-1] > sizes[-2]
+    for _ in range(3):
+        merge_parts(folder, most=2, small=sizes[-1])
+    files = prediction_files(home)[folder]
+    assert len(files) == 3
+    assert len(requests_in(files)) == 96
+
+
+def test_raw_files_count_for_the_bound(folder: Path) -> None:
+    for number in range(4):
+        write(folder, batch(number)).close()
+    size = raw_bytes(folder)
+    assert drop_oldest(folder.parent, size // 2) == size // 2
+    assert raw_bytes(folder) == size // 2
+
+
+def test_the_supervisor_has_them_settled_where_there_is_much(home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settler = Settler(home)
+    write(folder, batch(0)).close()
+    settler.look()
+    assert raw_bytes(folder) > 0  # little, and not for long
+    monkeypatch.setattr(settling, "WAIT_BYTES", 1)
+    settler.look()
+    until(lambda: raw_bytes(folder) == 0, 30)
+    assert requests_in(prediction_files(home)[folder]) == ["r0", "r1", "r2"]
+    settler.close()
