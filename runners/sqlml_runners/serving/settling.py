@@ -1,12 +1,11 @@
 """Parquet of the prediction log's raw files, made by a process that runs when nobody else wants the processor.
 
-Supervisor: Settler → python -m sqlml_runners.serving.settling HOME → settle, folder by folder
+Supervisor: Settler → a process: main → settle, folder by folder
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -21,6 +20,16 @@ WAIT_BYTES = 64_000_000
 """So many bytes of raw files are worth a process."""
 WAIT_SECONDS = 60.0
 """A smaller number waits so long."""
+_BEGIN = """
+import os, sys
+try:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+except (AttributeError, OSError):  # no Linux, or not allowed
+    os.nice(19)
+from sqlml_runners.serving.settling import main
+main(sys.argv[1])
+"""
+"""What the process runs.  From its first moment it takes only the time that nobody else wants: most of its work are imports."""
 
 log = logging.getLogger("sqlml.serving")
 
@@ -46,7 +55,7 @@ class Settler:
         self._since = now if self._since is None else self._since
         if size >= WAIT_BYTES or now >= self._since + WAIT_SECONDS:
             self._since = None
-            command = [sys.executable, "-m", "sqlml_runners.serving.settling", str(self._home.folder)]
+            command = [sys.executable, "-c", _BEGIN, str(self._home.folder)]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def close(self) -> None:
@@ -64,23 +73,10 @@ def _folders(home: Home) -> Iterator[Path]:
                 yield from (folder for folder in endpoint.iterdir() if folder.is_dir())
 
 
-def _run_last() -> None:
-    """From now on take only the time that nobody else wants."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (AttributeError, OSError):  # no Linux, or not allowed
-        os.nice(19)
-
-
 def main(home: str) -> None:
     """Settle all folders of a home once."""
-    _run_last()
     for folder in _folders(Home(Path(home))):
         try:
             settle(folder)
         except OSError as error:
             log.warning("the raw files of the prediction log in %s stay: %s", folder, error)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
