@@ -28,7 +28,7 @@ from sqlml.engines.duckdb.interrupts import Interrupts
 from sqlml.engines.duckdb.many import PARAMETERS, insert_of
 from sqlml.engines.duckdb.results import columns_of, expected_rows, guarded, whole
 from sqlml.engines.duckdb.settings import own_setting
-from sqlml.engines.duckdb.shared import attached, functions
+from sqlml.engines.duckdb.shared import attached, functions, is_database
 from sqlml.engines.spool import apart
 from sqlml.errors import BindError, DatabaseError, Error
 from sqlml.native.duckdb_function import register
@@ -75,9 +75,9 @@ class DuckDBEngine:
     def open(cls, database: str) -> DuckDBEngine:
         """Open a file or ``:memory:``.  ``OperationalError`` where it is no DuckDB file, cannot be written or is held."""
         register()
-        with functions.opening():  # nobody in this process may have it open while it is looked into, see _is_database
+        with functions.opening():  # nobody in this process may have it open while it is looked into, see is_database
             is_open = functions.has_open(os.path.realpath(database))
-            if database != MEMORY and not is_open and not _is_database(Path(database)):
+            if database != MEMORY and not is_open and not is_database(Path(database)):
                 raise open_error(database, duckdb.IOException("not a valid DuckDB database"))
             try:
                 # A Python variable must never be readable by naming it in SQL.
@@ -487,21 +487,3 @@ def _bound(parameters: Any) -> Any:
     if not parameters:
         return None
     return dict(parameters) if isinstance(parameters, dict) else list(parameters)
-
-
-def _is_database(path: Path) -> bool:
-    """Whether a file that is there is DuckDB's own (DuckDB would open a CSV file as a database, too).
-
-    Never for one that this process has open: to close a file gives up the lock that the process has on it, whoever took it
-    (fcntl), and another process could then open and write it, too.
-
-    A DuckDB file has ``DUCK`` at byte 8 (https://duckdb.org/docs/stable/internals/storage).
-    """
-    if not path.is_file():
-        return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return True  # DuckDB says why
-    return not head or head[8:12] == b"DUCK"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
@@ -93,3 +94,21 @@ class Functions:
 functions = Functions()
 attached: set[str] = set()
 """The names that ``attach_schema`` was given, in lower case: connections to one file share its attached databases."""
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file that is there is DuckDB's own (DuckDB would open a CSV file as a database, too).
+
+    Never for one that this process has open: to close a file gives up the lock that the process has on it, whoever took it
+    (fcntl), and another process could then open and write it, too.
+
+    A DuckDB file has ``DUCK`` at byte 8 (https://duckdb.org/docs/stable/internals/storage).
+    """
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return True  # DuckDB says why
+    return not head or head[8:12] == b"DUCK"
