@@ -12,7 +12,7 @@ import fcntl
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,28 +54,39 @@ class RawFile:
         self.schema = schema
         self.rows = 0
         self.began = time.monotonic()
-        self._file.write(schema.serialize())
+        try:
+            self._write(schema.serialize())
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, messages: Iterable[Any], rows: int) -> None:
         """Add batches, each as ``RecordBatch.serialize`` gives it."""
         for message in messages:
-            view = memoryview(message)
-            while view:
-                view = view[self._file.write(view) :]
+            self._write(message)
         self.rows += rows
+
+    def _write(self, message: Any) -> None:
+        view = memoryview(message)
+        while view:
+            view = view[self._file.write(view) :]
 
     def close(self) -> None:
         """Let others read it."""
         try:
-            self._file.write(_END)
+            self._write(_END)
         finally:
             self._file.close()
             self._path.rename(self._path.with_suffix(RAW))
 
     def discard(self) -> None:
-        """Leave it as it is after a fault; what was written whole is found by ``settle``."""
+        """Write no more of it, after a fault; what was written whole is found by ``settle``."""
         with suppress(OSError):
-            self.close()
+            if self.rows:
+                self.close()
+            else:
+                self._file.close()
+                self._path.unlink()
 
 
 def settle(folder: Path, *, wait: bool = True) -> bool:
@@ -159,7 +170,11 @@ def _read(run: Sequence[Path]) -> Iterator[pa.Table]:
 
     for path in run:
         batches: list[pa.RecordBatch] = []
-        with pa.memory_map(str(path)) as source:
+        with ExitStack() as opened:
+            try:
+                source = opened.enter_context(pa.memory_map(str(path)))
+            except FileNotFoundError:  # the oldest, removed meanwhile for the log's bound
+                continue
             if not source.size():
                 continue
             stream = pa.ipc.open_stream(source)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from sqlml_runners.serving.settling import Settler
 from sqlml.home import Home
 from sqlml.prediction_log import RawFile, drop_oldest, merge_parts, prediction_files, predictions_folder, raw_bytes, settle
 from sqlml.prediction_log.columns import PREDICTIONS
+from sqlml.prediction_log.files import with_suffix
 from tests.serving.load import until
 
 SAME = {"endpoint": "churn", "model": "m", "version": "3", "role": "serves"}
@@ -92,12 +95,12 @@ def test_what_a_killed_worker_wrote_whole_is_found(home: Home, folder: Path) -> 
 def test_a_file_whose_settling_was_cut_short_counts_once(home: Home, folder: Path) -> None:
     file = write(folder, batch(0))
     file.close()
-    [raw] = folder.glob("*.arrows")
-    kept = raw.read_bytes()
+    [left] = folder.glob("*.arrows")
+    kept = left.read_bytes()
     settle(folder)
-    raw.write_bytes(kept)  # as if the process had ended before it removed it
+    left.write_bytes(kept)  # as if the process had ended before it removed it
     assert requests_in(prediction_files(home)[folder]) == ["r0", "r1", "r2"]
-    assert not raw.exists()
+    assert not left.exists()
 
 
 def test_columns_that_changed_and_damage_cost_no_other_rows(home: Home, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -136,6 +139,58 @@ def test_a_large_file_between_small_ones_stays_when_they_are_merged(home: Home, 
     files = prediction_files(home)[folder]
     assert len(files) == 3
     assert len(requests_in(files)) == 96
+
+
+def write_each(file: RawFile, messages: list[pa.Buffer]) -> None:
+    for message in messages:
+        file.write([message], 3)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_costs_the_rows_that_found_no_room(home: Home, folder: Path) -> None:
+    """The system lets this process write files of so many bytes at most."""
+    file = write(folder, batch(0))
+    messages = [batch(3 * number).serialize() for number in range(1, 100)]
+    with pytest.raises(OSError, match="File too large"):
+        write_each(file, messages)
+    file.discard()
+    kept = file.rows
+    assert 3 < kept < 300
+    assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(kept)]
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_cannot_even_begin_leaves_nothing(folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            RawFile(folder, batch(0).schema)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_goes_while_it_is_settled_costs_no_other(home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write(folder, batch(3 * number)).close()
+    oldest, *_ = sorted(folder.glob("*.arrows"))
+
+    def listing(place: Path, suffix: str) -> list[Path]:
+        found = with_suffix(place, suffix)
+        if suffix == ".parquet":
+            oldest.unlink(missing_ok=True)  # as the worker does that bounds the log
+        return found
+
+    monkeypatch.setattr("sqlml.prediction_log.raw.with_suffix", listing)
+    assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(3, 9)]
 
 
 def test_raw_files_count_for_the_bound(folder: Path) -> None:

@@ -222,13 +222,15 @@ class PredictionLog:
                     merge_parts(folder, MERGED)
 
     def _close(self, file: RawFile, part: _Part) -> None:
-        try:
-            file.close()
+        def settled() -> None:
             if file.rows < LIGHT_ROWS and settle(part.folder, wait=False):
                 merge_parts(part.folder, MERGED)
-            drop_oldest(part.folder.parent, part.limit)
-        except (OSError, pa.ArrowException) as error:
-            log.warning("the files of the log of %s cannot be tidied: %s", part.endpoint, error)
+
+        for step in (file.close, settled, lambda: drop_oldest(part.folder.parent, part.limit)):
+            try:
+                step()
+            except (OSError, pa.ArrowException) as error:
+                log.warning("the files of the log of %s cannot be tidied: %s", part.endpoint, error)
 
     @contextlib.contextmanager
     def _counted(self, endpoint: str, n: int) -> Iterator[None]:
