@@ -8,6 +8,7 @@ It alone holds everything; each statement is given only what it needs.
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 import threading
@@ -98,6 +99,7 @@ class Session:
         self._watch: OnEvent | None = None
         self._interrupted = threading.Event()
         self._closed = False
+        self.process = os.getpid()
         self._database = database
         self._beside = beside
         check_catalog(database, catalog)
@@ -135,6 +137,11 @@ class Session:
         """
         return Session(self._database, beside=self)
 
+    def keep_settings(self) -> None:
+        """From now on SET is for this session alone, also where DuckDB would set it for all that have the database open."""
+        if calls_functions(self._engine):
+            self._engine.keeps_settings = True
+
     def recover(self) -> None:
         """Clean up after processes that died, as every session does that is opened by itself."""
         self._catalog.recover()
@@ -144,8 +151,8 @@ class Session:
             self._engine = open_database(database)
             opened.callback(self._engine.close)
             beside = self._beside
-            if beside is not None and calls_functions(self._engine):
-                self._engine.keeps_settings = True
+            if beside is not None:
+                self.keep_settings()
             self._catalog = beside._catalog if beside else self._open_catalog(database, catalog)
             if beside is None:
                 opened.callback(self._catalog.close)
@@ -484,4 +491,5 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 def _close_all() -> None:
     # A database left open with functions in it makes DuckDB's module complain about leaks when Python ends.
     for session in list(_sessions):
-        session.close()
+        if session.process == os.getpid():  # a process that was forked leaves the one that it came from its own
+            session.close()

@@ -74,6 +74,10 @@ class Link:
         if self._interrupts:
             self.interrupt()
 
+    def forget_interrupts(self) -> None:
+        """What was to be interrupted is over."""
+        self._interrupts = False
+
     def interrupt(self) -> None:
         """Send INTERRUPT, as soon as nothing else is being sent: a signal may come while this very thread sends."""
         self._interrupts = True

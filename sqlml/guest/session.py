@@ -155,8 +155,13 @@ class GuestSession:
         if self._waits:
             self._give_up(f.STOP)
         self.notices = []  # whoever has the old ones keeps them
-        self._link.send(kind, head)
+        self._link.forget_interrupts()
         self._waits = True
+        try:
+            self._link.send(kind, head)
+        except ConnectionLost:
+            self._waits = False
+            raise
 
     def _receive(self) -> f.Frame:
         """The next frame that is no event; raises what the statement failed with."""
@@ -194,7 +199,7 @@ class GuestSession:
 
     def _give_up(self, how: bytes) -> None:
         """Let go of a statement that is not over, and of what is still on its way."""
-        self._link.send(how)
+        self._link.send(how, {"gently": how == f.STOP and self._link.open is not Open.NOTHING})
         while self._link.receive().kind not in (f.FINISHED, f.FAILED):
             continue
         self._waits = False

@@ -6,7 +6,7 @@ worker → raw: a stream of batches → settle → files: Parquet, merged, bound
 from sqlml.prediction_log.columns import FEEDBACK, PREDICTIONS, feedback_schema, predictions_schema, relation_schema
 from sqlml.prediction_log.files import drop_oldest, merge_parts, write_part
 from sqlml.prediction_log.folders import feedback_files, feedback_folder, folder_name, prediction_files, predictions_folder
-from sqlml.prediction_log.raw import RawFile, raw_bytes, settle
+from sqlml.prediction_log.raw import RawFile, raw_bytes, settle, settle_one
 
 __all__ = [
     "FEEDBACK",
@@ -24,5 +24,6 @@ __all__ = [
     "raw_bytes",
     "relation_schema",
     "settle",
+    "settle_one",
     "write_part",
 ]

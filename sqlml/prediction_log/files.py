@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -32,9 +33,13 @@ PART = ".part"
 """A raw file that is being written."""
 _NEW = ".new"
 """A Parquet file that is being written."""
+_NEW_SECONDS = 3600.0
+"""What is older is of a process that is no more."""
 _NAME = re.compile(r"\d+-(\w+)-(\d+)(?:_(\d+))?")
 _numbers = itertools.count()
 _marks: dict[str, str] = {}
+_writing = threading.RLock()
+"""One thread of a process writes or merges at a time: a merged file must not cover a number whose file is not there yet."""
 
 
 class Covers(NamedTuple):
@@ -119,8 +124,9 @@ def is_covered(path: Path, whole: Covers) -> bool:
 def write_part(folder: Path, rows: pa.Table) -> Path:
     """Add a file of rows to a folder, in one step; the file.  ``OSError`` where the disk is full, and nothing is left."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{new_name()}{SUFFIX}"
-    write_parquet(path, rows.schema, [rows])
+    with _writing:
+        path = folder / f"{new_name()}{SUFFIX}"
+        write_parquet(path, rows.schema, [rows])
     return path
 
 
@@ -163,13 +169,24 @@ def merge_parts(folder: Path, most: int, small: int = 4_000_000, grace: float = 
 
     What it covers stays for ``grace`` seconds: somebody may be about to read it.
     """
+    with _writing:
+        return _merge(folder, most, small, grace)
+
+
+def _merge(folder: Path, most: int, small: int, grace: float) -> Path | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     listed = files_of(folder)
-    for path in [*_covered_among(with_suffix(folder, SUFFIX)), *with_suffix(folder, _NEW)]:  # these of processes that are no more
+    every = with_suffix(folder, SUFFIX)
+    for path in _covered_among(every):
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_ctime > grace:
+            since = max(other.stat().st_ctime for other in every if other != path and is_covered(path, covers(other)))
+            if time.time() - since > grace:
+                path.unlink()
+    for path in with_suffix(folder, _NEW):  # of processes that are no more
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_ctime > max(grace, _NEW_SECONDS):
                 path.unlink()
     for run in runs_of(listed, lambda path: path.stat().st_size < small):
         if covers(run[0]).mark == own_mark() and len(run) > most:

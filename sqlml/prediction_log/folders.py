@@ -49,7 +49,8 @@ def prediction_files(home: Home, endpoint: str | None = None) -> dict[Path, list
     folders = [folder for whole in endpoints for folder in sorted(_folders(whole))]
     for folder in folders:
         try:
-            settle(folder)
+            if not settle(folder):
+                log.warning("the newest rows of the prediction log in %s are being written: they come later", folder)
         except OSError as error:
             log.warning("the newest rows of the prediction log in %s cannot be read: %s", folder, error)
     found = {folder: sorted(files_of(folder)) for folder in folders}

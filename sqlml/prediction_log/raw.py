@@ -33,8 +33,10 @@ from sqlml.prediction_log.files import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ABANDONED_SECONDS = 60.0
-"""A worker closes its files every few seconds: one that was not touched for so long is of a worker that is no more."""
+BORN_SECONDS = 5.0
+"""A file that is younger may not be locked yet by the process that makes it."""
+WAIT_SECONDS = 2.0
+"""So long a reader waits for another who settles the same folder."""
 FILE_BYTES = 64_000_000
 """So many bytes of raw files become one Parquet file, more or less."""
 LOCK = ".settling"
@@ -51,6 +53,7 @@ class RawFile:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / f"{new_name()}{PART}"
         self._file: BinaryIO = self._path.open("xb", buffering=0)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # as long as it is open, by a process that lives
         self.schema = schema
         self.rows = 0
         self.began = time.monotonic()
@@ -76,8 +79,8 @@ class RawFile:
         try:
             self._write(_END)
         finally:
-            self._file.close()
             self._path.rename(self._path.with_suffix(RAW))
+            self._file.close()
 
     def discard(self) -> None:
         """Write no more of it, after a fault; what was written whole is found by ``settle``."""
@@ -85,22 +88,31 @@ class RawFile:
             if self.rows:
                 self.close()
             else:
-                self._file.close()
                 self._path.unlink()
+                self._file.close()
 
 
-def settle(folder: Path, *, wait: bool = True) -> bool:
-    """Make Parquet of a folder's raw files; False where somebody else is at it and ``wait`` is not wanted.
+def settle(folder: Path, *, seconds: float = WAIT_SECONDS) -> bool:
+    """Make Parquet of a folder's raw files; False where somebody else is at it for longer than so many seconds.
 
     ``OSError`` where the disk is full: the raw files stay.
     """
     if not any(_waiting(folder)):
         return True
-    with _alone(folder, wait=wait) as alone:
+    with _alone(folder, seconds) as alone:
         if alone:
             for run in _pieces(folder):
                 _settle_run(folder, run)
     return alone
+
+
+def settle_one(folder: Path) -> bool:
+    """Make one Parquet file of some raw ones, so that others come in between; whether there was something to do."""
+    with _alone(folder, WAIT_SECONDS) as alone:
+        run = next(_pieces(folder), None) if alone else None
+        if run is not None:
+            _settle_run(folder, run)
+    return run is not None
 
 
 def raw_bytes(folder: Path) -> int:
@@ -112,9 +124,18 @@ def _waiting(folder: Path) -> Iterator[Path]:
     """The files to settle."""
     yield from with_suffix(folder, RAW)
     for path in with_suffix(folder, PART):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                yield path
+        if _is_abandoned(path):
+            yield path
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody writes a file any more, though it was not closed: its process was killed."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return path.exists() and time.time() - path.stat().st_mtime > BORN_SECONDS
+    except (FileNotFoundError, BlockingIOError):
+        return False
 
 
 def _pieces(folder: Path) -> Iterator[list[Path]]:
@@ -147,7 +168,7 @@ def _settle_run(folder: Path, run: Sequence[Path]) -> None:
         if first is not None:
             others = (table.select(first.schema.names).cast(first.schema) for table in tables)
             write_parquet(folder / f"{merged_name(run)}{SUFFIX}", first.schema, _chain(first, others))
-    except (pa.ArrowInvalid, KeyError) as error:  # of a file that was damaged, or columns that changed: each by itself then
+    except (pa.ArrowInvalid, LookupError, AttributeError, ValueError) as error:  # damaged, or other columns: each by itself then
         if len(run) > 1:
             for path in run:
                 _settle_run(folder, [path])
@@ -196,14 +217,21 @@ def _same(metadata: Mapping[bytes, bytes], n: int) -> dict[str, pa.Array]:
 
 
 @contextmanager
-def _alone(folder: Path, *, wait: bool) -> Iterator[bool]:
+def _alone(folder: Path, seconds: float) -> Iterator[bool]:
+    """Whether this is the only one to settle a folder; waits so long for another, which may be one that gets no time to run."""
+    until = time.monotonic() + seconds
     with (folder / LOCK).open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    yield False
+                    return
+                time.sleep(0.01)
+            else:
+                yield True
+                return
 
 
 def _size(path: Path) -> int:

@@ -6,6 +6,7 @@ beside the prediction log.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,8 @@ from sqlml.statements.result import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger("sqlml")
 
 MERGED = 24
 """So many small files that one process wrote become one."""
@@ -113,7 +116,10 @@ def keep_feedback(rows: pa.Table, insert: FeedbackInsert, catalog: Catalog, sour
             f"the feedback cannot be written: {error.strerror or error}", hint="nothing of it is kept"
         ) from error
     for endpoint in endpoints:
-        merge_parts(feedback_folder(catalog.home, endpoint), MERGED)
+        try:
+            merge_parts(feedback_folder(catalog.home, endpoint), MERGED)
+        except OSError as error:  # the rows are kept: that they lie in many files is no reason to say else
+            log.warning("the files of the feedback on %s stay small: %s", endpoint, error)
     return len(rows)
 
 

@@ -36,7 +36,7 @@ class FileRelation:
     def sql(self) -> str:
         """A query of DuckDB over the files that are there now."""
         parts = [
-            f"SELECT {self._select(group)} FROM read_parquet([{', '.join(quote_string(str(path)) for path in group)}])"  # noqa: S608
+            f"SELECT {self._select(group)} FROM read_parquet([{_list(group)}], hive_partitioning = false)"  # noqa: S608
             for group in self.groups()
         ]
         empty = ", ".join(f"CAST(NULL AS {sql_type}) AS {quote_identifier(name)}" for name, sql_type in self.columns)
@@ -73,6 +73,10 @@ class FileRelation:
             _json_sql(quote_identifier(name), schema.field(name).type) if name in self.structs else quote_identifier(name)
             for name, _ in self.columns
         )
+
+
+def _list(files: Sequence[Path]) -> str:
+    return ", ".join(quote_string(str(path)) for path in files)
 
 
 def _json_sql(quoted: str, kind: pa.DataType) -> str:

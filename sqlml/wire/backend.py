@@ -60,6 +60,7 @@ class Backend:
         self._reported = {name: settings.get(name) for name in REPORTED}
         self._guard = threading.Lock()
         self._busy = False
+        self._statement = 0  # counts them
         self._own = False
         self._cancelled: str | None = None
         progress = Progress(self.notice)
@@ -67,12 +68,14 @@ class Backend:
 
     # --- from other threads ---------------------------------------------------------------------------------------------
 
-    def cancel(self, reason: str) -> None:
-        """Stop the statement that runs, if one does."""
+    def cancel(self, reason: str, statement: int | None = None) -> int | None:
+        """Stop the statement that runs, if one does, or only if it is that one; its number, None where there is none."""
         with self._guard:
-            if self._busy:
-                self._cancelled = reason
-                self.runner.session.interrupt()
+            if not self._busy or statement not in (None, self._statement):
+                return None
+            self._cancelled = reason
+            self.runner.session.interrupt()
+            return self._statement
 
     @property
     def trains(self) -> bool:
@@ -108,6 +111,7 @@ class Backend:
         finally:
             with self._guard:
                 self._busy = False
+                self._statement += 1
 
     def _receive(self, kind: bytes, body: bytes, following: bytes) -> Iterator[bytes | memoryview]:
         if self.copying is not None:
@@ -222,6 +226,8 @@ class Backend:
             yield m.command_complete(portal.outcome.tag(count))
 
     def _begin_time(self) -> None:
+        with self._guard:
+            self._statement += 1
         self.on_statement(self.settings.milliseconds("statement_timeout") / 1000)
 
     # --- running ------------------------------------------------------------------------------------------------------------
@@ -435,14 +441,17 @@ class Backend:
                 raise Refused(f"unexpected message type 0x{kind.hex()} during COPY from stdin", "08P01")
             rows = copying.finish(self)
             self.copying = None
+            if self._in_query:
+                self.transaction.end_implicit(failed=False)
             yield m.command_complete(f"COPY {rows}")
         except Exception as error:
             copying.close()
             yield from self._failed(error)
-            if not self._in_query:
+            if self._in_query:
+                self.transaction.end_implicit(failed=True)
+            else:
                 self._skipping = True
         if self._in_query:
-            self.transaction.end_implicit(failed=False)
             yield m.ready(self.transaction.status)
 
     def _bye(self, body: bytes, following: bytes) -> Iterator[bytes]:

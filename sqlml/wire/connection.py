@@ -31,6 +31,7 @@ READ_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 18
 """So much is encoded before it is handed to the socket."""
 LOGIN_SECONDS = 60.0
+AGAIN_SECONDS = 0.2
 LINGER_SECONDS = 5.0
 """How long a client that is told to go may take to read why."""
 
@@ -85,10 +86,16 @@ class Connection:
         """The server ends: tell the client, stop what runs."""
         self._stopping = True
         if self.backend is not None:
-            self.backend.cancel("terminating connection due to administrator command")
+            self.cancel("terminating connection due to administrator command")
         if not self._running:
             await self._refuse(Refused("terminating connection due to administrator command", "57P01", fatal=True))
             self._writer.close()
+
+    def cancel(self, reason: str, statement: int | None = None) -> None:
+        """Stop the statement that runs; told again until it is over, for an interrupt that comes before it has begun is lost."""
+        told = None if self.backend is None else self.backend.cancel(reason, statement)
+        if told is not None:
+            self._loop.call_later(AGAIN_SECONDS, self.cancel, reason, told)
 
     # --- the start ----------------------------------------------------------------------------------------------------------
 
@@ -248,7 +255,7 @@ class Connection:
             self._timer.cancel()
         self._timer = None
         if seconds and self.backend is not None:
-            self._timer = self._loop.call_later(seconds, self.backend.cancel, "canceling statement due to statement timeout")
+            self._timer = self._loop.call_later(seconds, self.cancel, "canceling statement due to statement timeout")
 
     def _statement_begins(self, seconds: float) -> None:
         """From the backend's thread."""

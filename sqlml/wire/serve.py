@@ -76,7 +76,17 @@ def _start_http(options: WireOptions, arguments: Sequence[str]) -> subprocess.Po
     url = catalog_url(options.database, options.catalog)
     if url is not None:
         environment[CATALOG_VARIABLE] = url
-    command = [sys.executable, "-m", "sqlml.wire.tethered", HTTP_MODULE, "--home", str(home), "--foreground", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "sqlml.wire.tethered",
+        str(os.getpid()),
+        HTTP_MODULE,
+        "--home",
+        str(home),
+        "--foreground",
+        *arguments,
+    ]
     # a session of its own: Ctrl-C is for this process, which ends the other
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
 

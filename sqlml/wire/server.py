@@ -219,13 +219,15 @@ class WireServer:
         """A request to cancel; a wrong secret is nothing, as in PostgreSQL."""
         client = self._clients.get(process)
         if client is not None and secrets.compare_digest(str(client.secret), str(secret)) and client.backend is not None:
-            client.backend.cancel("canceling statement due to user request")
+            client.cancel("canceling statement due to user request")
 
     def open_session(self, schema: str | None) -> Session:
         """A session for a client, in a thread of the pool."""
         if schema in (None, self._root.schema):
             return self._root.another()
-        return Session(self.options.database, catalog=self.options.catalog, schema=schema, keeps_schedules=False)
+        session = Session(self.options.database, catalog=self.options.catalog, schema=schema, keeps_schedules=False)
+        session.keep_settings()
+        return session
 
     def open_backend(self, parameters: dict[str, str], encrypted: bool, tell: Callable[[bytes], None]) -> Backend:
         """A session for a client that was let in, in a thread of the pool."""

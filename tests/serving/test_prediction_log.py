@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,6 +93,21 @@ def test_small_files_become_one_that_has_their_rows_once(tmp_path: Path) -> None
     assert whole is not None
     assert prediction_files(home) == {folder: [whole]}
     assert pq.read_table(whole).num_rows == 10 + 1 + len(again)
+
+
+def test_threads_that_write_and_merge_at_once_lose_nothing(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    folder = feedback_folder(home, "e")
+
+    def work(thread: int) -> None:
+        for number in range(15):
+            write_part(folder, rows(f"{thread} {number}"))
+            merge_parts(folder, most=3, grace=0.0)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    found = [request for path in feedback_files(home) for request in pq.read_table(path)["request_id"].to_pylist()]
+    assert sorted(found) == sorted(f"{thread} {number}" for thread in range(6) for number in range(15))
 
 
 def test_a_file_of_another_process_is_merged_by_nobody_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import subprocess
@@ -90,6 +91,28 @@ def test_what_a_killed_worker_wrote_whole_is_found(home: Home, folder: Path) -> 
     os.utime(left, (time.time() - 120, time.time() - 120))
     assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(6)]
     assert not list(folder.glob("*.part"))
+
+
+def test_a_file_that_a_process_still_has_open_is_left_to_it(home: Home, folder: Path) -> None:
+    """However long ago it wrote to it: it may have been stopped, or have had no processor."""
+    file = write(folder, batch(0))
+    [path] = folder.glob("*.part")
+    os.utime(path, (time.time() - 600, time.time() - 600))
+    assert prediction_files(home) == {}
+    file.write([batch(3).serialize()], 3)
+    file.close()
+    assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(6)]
+
+
+def test_whoever_reads_does_not_wait_for_ever(home: Home, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, batch(0)).close()
+    with (folder / ".settling").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a process has it that gets no time to run
+        began = time.monotonic()
+        assert prediction_files(home) == {}
+        assert time.monotonic() - began < 10
+    assert "they come later" in caplog.text
+    assert requests_in(prediction_files(home)[folder]) == ["r0", "r1", "r2"]
 
 
 def test_a_file_whose_settling_was_cut_short_counts_once(home: Home, folder: Path) -> None:

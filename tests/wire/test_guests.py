@@ -143,6 +143,18 @@ def test_rows_that_nobody_wants(guest: sqlml.Connection) -> None:
     guest.execute(many)  # and left where it is
 
 
+def test_rows_that_nobody_wants_cost_no_transaction(guest: sqlml.Connection) -> None:
+    guest.execute("CREATE TABLE kept (a INTEGER)")
+    guest.execute("BEGIN")
+    guest.execute("INSERT INTO kept VALUES (1)")
+    cursor = guest.execute("SELECT range, repeat('x', 100) FROM range(1000000000)")
+    assert cursor.fetchone() is not None
+    cursor.close()
+    guest.execute("COMMIT")
+    assert guest.execute("FROM kept").fetchall() == [(1,)]
+    guest.execute("DROP TABLE kept")
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs a signal")
 def test_a_signal_while_something_large_is_sent(guest: sqlml.Connection) -> None:
     """Ctrl-C while values are on their way: the statement is cancelled once they are there, or was too quick."""
@@ -204,6 +216,12 @@ def test_names_of_files(served: Served, guest: sqlml.Connection, tmp_path: Path,
 def test_another_schema_and_another_catalog(served: Served, tmp_path: Path) -> None:
     with sqlml.connect(served.file, schema="ml") as connection:
         assert connection.execute("SELECT count(*) FROM ml.models").fetchone() is not None
+        asked = "SELECT current_setting('default_null_order')"
+        with sqlml.connect(served.file) as other:
+            before = other.execute(asked).fetchall()
+            connection.execute("SET default_null_order = 'nulls_first'")
+            assert connection.execute(asked).fetchall() != before
+            assert other.execute(asked).fetchall() == before
     with pytest.raises(sqlml.OperationalError, match=r"has .* open with its models in the folder beside it, not in sqlite:"):
         sqlml.connect(served.file, catalog=f"sqlite:///{tmp_path / 'other.db'}")
 

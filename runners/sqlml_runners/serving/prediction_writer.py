@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import random
 
@@ -42,6 +44,8 @@ NICE = 10
 """How much less urgent the thread is than requests, on a processor that is busy with them: it still gets a tenth of it."""
 MOST_ROWS = 500_000
 """Rows that may wait for the disk."""
+AGAIN_SECONDS = 5.0
+"""So long after a fault feedback is refused, rather than taken and lost."""
 MERGED = 24
 """So many small files of one version become one."""
 
@@ -68,6 +72,7 @@ class PredictionLog:
         self._waiting = 0  # rows handed over and not written yet
         self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
         self._failing = False
+        self._faulted = -math.inf  # when
         self._files: dict[Path, tuple[RawFile, _Part]] = {}  # the thread's: what it writes, and the part that came last
         self._feedback: dict[Path, list[_Part]] = {}
         self._gathering = 0.0  # since when
@@ -141,10 +146,11 @@ class PredictionLog:
         if not self._failing:
             log.error("the log of %s cannot be written, requests are answered without: %s", endpoint, error)
         self._failing = True
+        self._faulted = time.monotonic()
 
     def keep_feedback(self, endpoint: str, rows: pa.RecordBatch) -> bool:
         """Keep rows of feedback; False where there is no room for them."""
-        if self._failing or self._waiting + rows.num_rows > MOST_ROWS:
+        if time.monotonic() < self._faulted + AGAIN_SECONDS or self._waiting + rows.num_rows > MOST_ROWS:
             return False
         self._hand_over(_Part(feedback_folder(self._home, endpoint), rows, rows.num_rows, endpoint))
         return True
@@ -219,18 +225,21 @@ class PredictionLog:
             for folder, parts in gathered.items():
                 with self._counted(parts[0].endpoint, sum(part.n for part in parts)):
                     write_part(folder, pa.Table.from_batches([part.rows for part in parts]))
-                    merge_parts(folder, MERGED)
+                self._attempt(parts[0].endpoint, partial(merge_parts, folder, MERGED))
 
     def _close(self, file: RawFile, part: _Part) -> None:
         def settled() -> None:
-            if file.rows < LIGHT_ROWS and settle(part.folder, wait=False):
+            if file.rows < LIGHT_ROWS and settle(part.folder, seconds=0.0):
                 merge_parts(part.folder, MERGED)
 
         for step in (file.close, settled, lambda: drop_oldest(part.folder.parent, part.limit)):
-            try:
-                step()
-            except (OSError, pa.ArrowException) as error:
-                log.warning("the files of the log of %s cannot be tidied: %s", part.endpoint, error)
+            self._attempt(part.endpoint, step)
+
+    def _attempt(self, endpoint: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # the thread goes on
+            log.warning("the files of the log of %s cannot be tidied: %s", endpoint, error)
 
     @contextlib.contextmanager
     def _counted(self, endpoint: str, n: int) -> Iterator[None]:

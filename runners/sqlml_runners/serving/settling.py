@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sqlml.home import Home
-from sqlml.prediction_log import raw_bytes, settle
+from sqlml.prediction_log import raw_bytes, settle_one
 
 WAIT_BYTES = 64_000_000
 """So many bytes of raw files are worth a process."""
@@ -77,6 +77,7 @@ def main(home: str) -> None:
     """Settle all folders of a home once."""
     for folder in _folders(Home(Path(home))):
         try:
-            settle(folder)
-        except OSError as error:
+            while settle_one(folder):
+                continue
+        except Exception as error:  # of one folder: the others have their turn
             log.warning("the raw files of the prediction log in %s stay: %s", folder, error)

@@ -55,6 +55,7 @@ class HttpConnection:
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._desk: Desk | None = None
         self._work: asyncio.Future[None] | None = None
+        self._late: asyncio.Future[None] | None = None  # what ends a statement whose time is over
         self._guest: GuestConnection | None = None
         self._asks_head = False
         self._stopping = False
@@ -197,11 +198,10 @@ class HttpConnection:
         except Error as error:
             await self._refuse(error)
             return
+        work = self._work = asyncio.ensure_future(pump(desk, self._server.pool, answer(desk, request), self._send))
         timer = None
         if request.timeout:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(request.timeout, desk.cancel, "the statement has reached its statement_timeout")
-        work = self._work = asyncio.ensure_future(pump(desk, self._server.pool, answer(desk, request), self._send))
+            timer = asyncio.get_running_loop().call_later(request.timeout, self._stop_late, desk, work)
         left = asyncio.ensure_future(self._left())
         try:
             await asyncio.wait([work, left], return_when=asyncio.FIRST_COMPLETED)
@@ -220,6 +220,9 @@ class HttpConnection:
             self._desk = self._work = None
             await self._in_pool(desk.close)
             self._server.forget(self)
+
+    def _stop_late(self, desk: Desk, work: asyncio.Future[None]) -> None:
+        self._late = asyncio.ensure_future(stop_work(desk, work, "the statement has reached its statement_timeout"))
 
     async def _left(self) -> None:
         """Until the client has gone; what it says meanwhile waits for its turn."""

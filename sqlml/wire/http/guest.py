@@ -71,7 +71,7 @@ class GuestConnection:
             while True:
                 frame = await self._frame()
                 if frame.kind in (f.INTERRUPT, f.STOP):
-                    self._cancel(stops=frame.kind == f.STOP)
+                    self._cancel(stops=frame.kind == f.STOP, gently=bool(frame.head.get("gently")))
                 else:
                     self._asked.put_nowait(frame)
         except (asyncio.IncompleteReadError, ConnectionError, ValueError, OperationalError) as error:
@@ -79,13 +79,17 @@ class GuestConnection:
         finally:
             self._asked.put_nowait(None)
 
-    def _cancel(self, *, stops: bool) -> None:
-        """Cancel what was asked for, whether it runs already or not; nothing where it is over."""
+    def _cancel(self, *, stops: bool, gently: bool) -> None:
+        """Cancel what was asked for, whether it runs already or not; nothing where it is over.
+
+        ``gently``: end it at its next batch; an interrupt would abort the transaction that it is in.
+        """
         if not self._asked.empty():  # what ran before it is over for the guest, if not yet here
-            self._cancels_next, self._stops_next = True, self._stops_next or stops
+            self._cancels_next, self._stops_next = self._cancels_next or not gently, self._stops_next or stops
         elif self._work is not None and not self._work.done():
             self._stopped = self._stopped or stops
-            self._cancel_work()
+            if not gently:
+                self._cancel_work()
 
     def _cancel_work(self, reason: str = "cancelled") -> None:
         if self._desk is not None and self._work is not None:

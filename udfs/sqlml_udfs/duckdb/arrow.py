@@ -69,7 +69,6 @@ class DuckDBTarget:
         self._database = database
         self._lock = threading.Lock()
         self._installed: dict[tuple[str, int | None], str] = {}
-        self._models: dict[str, Callable[[], RowModel]] = {}
 
     def call_sql(
         self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
@@ -101,12 +100,16 @@ class DuckDBTarget:
     def _compiled(self, uid: str, model: Callable[[], RowModel]) -> Compiled | None:
         from sqlml.bundles.compiled import compiled
 
-        return compiled(self._models.setdefault(uid, _once(model))())
+        return compiled(self._loading(uid, model)())
 
     @cached_property
     def _calls_native(self) -> bool:
         """Whether this database has the functions of C; one that others opened before may have not."""
         return register() and self._database.has_function(TREES)
+
+    def _loading(self, uid: str, model: Callable[[], RowModel]) -> Callable[[], RowModel]:
+        """What gives a model, loaded once for all connections."""
+        return self._database.once(f"model of {uid}", lambda: _once(model))
 
     def _function(self, name: str, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel]) -> str:
         if (name, None) in self._installed:
@@ -116,7 +119,7 @@ class DuckDBTarget:
         if known is not None:
             return known
         installed = name if transaction is None else f"{name}_{uuid.uuid4().hex[:8]}"
-        body = _body(output, self._models.setdefault(uid, _once(model)))
+        body = _body(output, self._loading(uid, model))
         self._database.create_function(
             installed,
             body,
