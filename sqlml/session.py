@@ -36,6 +36,7 @@ from sqlml_dialect.tokens import name_value, scan
 from sqlml.binder.feedback import FeedbackInsert, find_feedback
 from sqlml.binder.parameters import Parameters, foreign_parameters
 from sqlml.binder.remote_tables import is_query
+from sqlml.binder.table_calls import only_looks
 from sqlml.catalog import Catalog
 from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
@@ -231,6 +232,8 @@ class Session:
         if feedback is not None:
             self._run_feedback(feedback, [Parameters(text, statement.span, row) for row in rows])
             return
+        if not rows:
+            return
         if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
             raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
         sql = self._queries.bind(text, (0, len(text)))
@@ -273,6 +276,11 @@ class Session:
         self._check_schema(text)
         door = find_door(source, span)
         if door is not None:
+            if only_looks(text):
+                raise NotSupportedError(
+                    "sqlml('…') is run before its query, and this statement runs nothing", source=source, span=door.place,
+                    hint=f"explain what is in it: EXPLAIN {door.statement.strip()}"[:200],
+                )  # fmt: skip
             return self._run_door(door, source, span, parameters)
         feedback = find_feedback(source, span, self.schema)
         if feedback is not None:

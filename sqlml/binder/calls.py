@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier
+from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier, quote_string
 
 from sqlml.binder.options import bind_options, check_literals
 from sqlml.binder.parameters import Parameters
@@ -28,6 +28,12 @@ DEFAULT_REASONS = 3
 def map_class_sql(probs: str, label: str) -> str:
     """A class's probability in DuckDB's map."""
     return f"({probs})[CAST(({label}) AS VARCHAR)]"
+
+
+def _boolean_label(label: str) -> str:
+    """The label of a boolean class that a row or a parameter names, in the words that a literal may have, in DuckDB's SQL."""
+    words = " ".join(f"WHEN {quote_string(word)} THEN '{str(value).lower()}'" for word, value in BOOLEAN_WORDS.items())
+    return f"CASE lower(CAST(({label}) AS VARCHAR)) {words} END"
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,10 @@ class CallBinder:
         label = (self.bind(call.extra.span, inner),) if call.extra else ()
         if output is not None:
             return fill(self.source, self.call_sql(call.model, version, output, holes), tuple(arguments.values()), call.span)
-        template = self.class_sql(self.call_sql(call.model, version, "probs", holes), hole(len(holes)))
+        wanted = hole(len(holes))
+        if self.class_sql is map_class_sql and version.classes and all(isinstance(value, bool) for value in version.classes):
+            wanted = _boolean_label(wanted)
+        template = self.class_sql(self.call_sql(call.model, version, "probs", holes), wanted)
         return fill(self.source, template, (*arguments.values(), *label), call.span)
 
     def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:

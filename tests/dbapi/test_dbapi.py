@@ -222,6 +222,8 @@ def test_executemany_inserts_all_rows_or_none() -> None:
         rows = [(i, None if i % 7 == 0 else f"name {i}", decimal.Decimal(i) / 4) for i in range(5000)]
         assert connection.cursor().executemany("INSERT INTO t VALUES (?, ?, ?)", rows).rowcount == 5000
         assert connection.execute("FROM t ORDER BY a").fetchall() == rows
+        connection.cursor().executemany("INSERT INTO t VALUES (?, ?, ?)", [])
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (5000,)
         mixed = [(1, "a", 1), ("no number", "b", 2)]  # no Arrow type in common: one by one
         late = [(1, "a", 1)] * 3000 + [(2**40, "b", 2)]
         for wrong in (mixed, late):

@@ -258,3 +258,31 @@ def test_infinite_dates_are_missing() -> None:
                 "PREDICT(m USING NULL AS day, NULL AS at)"
             ).fetchall()
             assert found == missing
+
+
+def test_the_label_of_a_boolean_class_by_a_parameter_or_a_row(connection: sqlml.Connection) -> None:
+    """In the words that a literal may have."""
+    connection.execute(
+        "TRAIN MODEL rich USING logistic_regression TARGET y SPLIT NONE ON inline AS SELECT age, balance > 5 AS y FROM people"
+    )
+
+    def asked(label: str, *values: object) -> list[float]:
+        return [
+            p for (p,) in connection.execute(f"SELECT PREDICT_PROBA(rich, {label}) FROM people ORDER BY id", values).fetchall()
+        ]
+
+    expected = pytest.approx(asked("'yes'"), rel=1e-12)
+    for label in ("yes", "true", "T", True):
+        assert asked("?", label) == expected
+    assert asked("lower('YES')") == expected
+    assert connection.execute("SELECT PREDICT_PROBA(rich, balance > 5) FROM people").fetchone() is not None
+    assert one(connection, "SELECT PREDICT_PROBA(rich, ?) FROM people", [None]) is None
+    assert one(connection, "SELECT PREDICT_PROBA(rich, ?) FROM people", ["perhaps"]) is None
+
+
+def test_a_statement_that_runs_nothing_runs_no_door(connection: sqlml.Connection) -> None:
+    for looks in ("EXPLAIN", "DESCRIBE"):
+        with pytest.raises(sqlml.NotSupportedError, match="this statement runs nothing") as caught:
+            connection.execute(f"{looks} SELECT * FROM sqlml('DROP MODEL buys')")
+        assert "EXPLAIN DROP MODEL buys" in str(caught.value)
+    assert connection.execute("SELECT count(PREDICT(buys)) FROM people").fetchone() == (600,)
