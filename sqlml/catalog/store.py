@@ -6,6 +6,7 @@ the version up: a process killed at any moment leaves no half-made version.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -95,6 +96,7 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
         self.url = url
         self._engine = engine
         self._watch = Watch(engine)
+        weakref.finalize(self, engine.dispose).atexit = False  # where nobody closes it
         self._known: tuple[object, dict[str, Any]] = (None, {})  # what was asked, at a moment of the watch
 
     @classmethod

@@ -77,8 +77,13 @@ def _plain(values: pa.Array, kind: Kind) -> list[Any]:
     return list(values.cast(pa.int32() if kind is Kind.DATE else pa.int64()).to_pylist())
 
 
+_named: dict[int, Model] = {}
+"""The models that functions are called after: a number that Python gave is given again when its object is gone."""
+
+
 def call(client: Client, model: Model, output: str) -> str:
     """The call of one output over columns of the inputs' own names."""
+    _named[id(model)] = model
     arguments = {i.name: quote_identifier(i.name) for i in model.inputs}
     return PostgresTarget(client).call_sql(f"u{id(model)}", output, model.signature, lambda: model, arguments)
 

@@ -6,6 +6,7 @@ read while the last ones are worked on.  A call waits for those before it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -56,6 +57,7 @@ class Link:
         except Exception as error:
             raise open_error(self.url, error) from None
         self._connection.add_notice_handler(self.notices.hear)
+        weakref.finalize(self, self._connection.close).atexit = False  # where nobody closes it
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 

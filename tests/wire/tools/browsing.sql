@@ -33,7 +33,7 @@ SELECT t.table_name, obj_description((quote_ident(t.table_schema) || '.' || quot
 --: privileges in columns called like words (Metabase's privileges)
 SELECT t.schemaname AS schema, t.tablename AS table, pg_catalog.has_table_privilege(current_user, '"' || replace(t.tablename, '"', '""') || '"', 'select') AS select, true AS update FROM pg_catalog.pg_tables t WHERE t.schemaname = 'public' ORDER BY 2
 --: rows by statistics (Metabase's tables)
-SELECT s.schemaname, s.relname, s.n_live_tup FROM pg_catalog.pg_stat_user_tables s WHERE s.relname IN ('parents', 'kids') ORDER BY 2
+SELECT s.schemaname, s.relname, s.n_live_tup >= 0 AS counted FROM pg_catalog.pg_stat_user_tables s WHERE s.relname IN ('parents', 'kids') ORDER BY 2
 --: keys on both sides (Metabase's foreign keys)
 SELECT f.attname AS fk, p.attname AS pk FROM pg_constraint c JOIN pg_attribute f ON c.conrelid = f.attrelid JOIN pg_attribute p ON c.confrelid = p.attrelid WHERE c.contype = 'f'::char AND f.attnum = ANY(c.conkey) AND p.attnum = ANY(c.confkey)
 --: words of the language (DBeaver connects)
