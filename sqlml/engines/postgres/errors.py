@@ -176,12 +176,12 @@ def _without_secrets(text: str, url: str) -> str:
 _LOST = re.compile(
     "server closed the connection|connection to server was lost|no connection to the server|terminating connection|"
     "the connection is (closed|lost)|could not (send data to|receive data from) server|"
-    "SSL (connection has been closed|SYSCALL error)"
+    "SSL (connection has been closed|SYSCALL error)|connection socket closed"
 )
 
 
 def tells_of_loss(error: BaseException) -> bool:
-    """Whether an error says, in libpq's words, that the connection is gone (libpq's own state may not show it yet)."""
+    """Whether an error says, in libpq's or psycopg's words, that the connection is gone; its state may not show it yet."""
     return _LOST.search(str(error)) is not None
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sqlml.engines.postgres.engine import PostgresEngine
-from sqlml.engines.postgres.errors import open_error
+from sqlml.engines.postgres.errors import open_error, tells_of_loss
 from sqlml.errors import DatabaseError, DataError, EngineError, IntegrityError, OperationalError
 from tests.engines.postgres.asking import number
 
@@ -218,3 +218,9 @@ def test_what_a_server_may_say(said: str, hint: str) -> None:
     )
     assert error.message == f"cannot connect to PostgreSQL at h:5432/db: {said.removeprefix('FATAL:  ')}"
     assert hint in str(error)
+
+
+def test_a_socket_that_psycopg_finds_closed_is_a_lost_connection() -> None:
+    """It may be psycopg that waits when the server ends a session, and not libpq."""
+    assert tells_of_loss(psycopg.OperationalError("connection socket closed"))
+    assert not tells_of_loss(psycopg.errors.UndefinedTable('relation "socket" does not exist'))
