@@ -1,6 +1,6 @@
-"""Rows of the prediction log as a worker writes them, before they are Parquet: what costs it least.
+"""Requests of the prediction log as a worker writes them, before their rows are Parquet: what costs it least.
 
-    churn/1f3c…/1767225600000000-47x1f3c-3.arrows   an Arrow stream of batches; endpoint and version are in its schema's metadata
+    churn/1f3c…/1767225600000000-47x1f3c-3.arrows   an Arrow stream of ``requests``
 
 Parquet takes longer to write.  It is made by ``settle``: by whoever is about to read the log, by a worker with time to spare,
 else by a process of the lowest priority.  One at a time does it in a folder, and each file's rows go into one Parquet file.
@@ -11,12 +11,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sqlml.prediction_log.columns import PREDICTIONS
 from sqlml.prediction_log.files import (
     PART,
     RAW,
@@ -29,6 +28,7 @@ from sqlml.prediction_log.files import (
     with_suffix,
     write_parquet,
 )
+from sqlml.prediction_log.requests import unfold
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,7 +186,7 @@ def _chain(first: pa.Table, others: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _read(run: Sequence[Path]) -> Iterator[pa.Table]:
-    """The rows of each file, with the columns that are the same for all of it."""
+    """The rows of each file."""
     import pyarrow as pa
 
     for path in run:
@@ -203,17 +203,7 @@ def _read(run: Sequence[Path]) -> Iterator[pa.Table]:
                 batches.extend(stream)
             if not batches:
                 continue
-            rows = pa.Table.from_batches(batches, stream.schema.remove_metadata())
-            same = _same(stream.schema.metadata, len(rows))
-            yield pa.table({name: same[name] if name in same else rows.column(name) for name, _ in PREDICTIONS})
-
-
-def _same(metadata: Mapping[bytes, bytes], n: int) -> dict[str, pa.Array]:
-    import pyarrow as pa
-
-    texts = {key.decode(): value.decode() for key, value in metadata.items()}
-    found = {name: pa.repeat(texts[name], n) for name in ("endpoint", "model", "role")}
-    return {**found, "version": pa.repeat(pa.scalar(int(texts["version"]), pa.int64()), n)}
+            yield unfold(batches, stream.schema.metadata)
 
 
 @contextmanager

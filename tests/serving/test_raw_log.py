@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +21,18 @@ from sqlml_runners.serving import settling
 from sqlml_runners.serving.settling import Settler
 
 from sqlml.home import Home
-from sqlml.prediction_log import RawFile, drop_oldest, merge_parts, prediction_files, predictions_folder, raw_bytes, settle
+from sqlml.prediction_log import (
+    NumberRows,
+    RawFile,
+    Requests,
+    drop_oldest,
+    fold,
+    merge_parts,
+    prediction_files,
+    predictions_folder,
+    raw_bytes,
+    settle,
+)
 from sqlml.prediction_log.columns import PREDICTIONS
 from sqlml.prediction_log.files import with_suffix
 from tests.serving.load import until
@@ -29,16 +42,17 @@ SAME = {"endpoint": "churn", "model": "m", "version": "3", "role": "serves"}
 
 def batch(first: int, count: int = 3, kind: pa.DataType | None = None) -> pa.RecordBatch:
     numbers = list(range(first, first + count))
-    columns = {
-        "request_id": pa.array([f"r{number}" for number in numbers]),
-        "row": pa.array([0] * count, pa.int64()),
-        "key": pa.nulls(count, pa.string()),
-        "inputs": pa.StructArray.from_arrays([pa.array(numbers).cast(kind or pa.float64())], names=["age"]),
-        "outputs": pa.StructArray.from_arrays([pa.array(["yes"] * count)], names=["predicted_y"]),
-        "latency": pa.array([0.001] * count),
-        "logged_at": pa.array([0] * count, pa.timestamp("us")),
-    }
-    return pa.RecordBatch.from_pydict(columns, metadata=SAME)
+    inputs = pa.StructArray.from_arrays([pa.array(numbers).cast(kind or pa.float64())], names=["age"])
+    return fold(requests([f"r{number}" for number in numbers], [1] * count, inputs))
+
+
+def requests(
+    ids: list[str], counts: list[int], inputs: pa.StructArray | NumberRows, keys: list[str | None] | None = None
+) -> Requests:
+    n = sum(counts)
+    outputs = pa.StructArray.from_arrays([pa.array(["yes"] * n)], names=["predicted_y"])
+    latencies, moments = [0.001 * (i + 1) for i in range(len(ids))], [1_700_000_000.25 + i for i in range(len(ids))]
+    return Requests(ids, counts, latencies, moments, inputs, outputs, None if keys is None else pa.array(keys), SAME)
 
 
 def write(folder: Path, *batches: pa.RecordBatch) -> RawFile:
@@ -76,6 +90,22 @@ def test_whoever_reads_the_log_finds_all_rows_of_files_that_are_closed(home: Hom
     assert raw_bytes(folder) == 0
     being_written.close()
     assert requests_in(prediction_files(home)[folder]) == [f"r{number}" for number in range(12)]
+
+
+def test_requests_of_many_rows_and_of_none(home: Home, folder: Path) -> None:
+    numbers = NumberRows(["age", "limit"], np.array([[1.0, 2.0], [np.nan, 4.0], [5.0, np.inf]]))
+    write(folder, fold(requests(["a", "b", "c"], [2, 0, 1], numbers, ["k1", None, "k3"]))).close()
+    [[path]] = prediction_files(home).values()
+    rows = pq.read_table(path).to_pylist()
+    assert [(row["request_id"], row["row"], row["key"]) for row in rows] == [("a", 0, "k1"), ("a", 1, None), ("c", 0, "k3")]
+    assert [row["inputs"] for row in rows] == [
+        {"age": 1.0, "limit": 2.0},
+        {"age": None, "limit": 4.0},
+        {"age": 5.0, "limit": float("inf")},
+    ]
+    assert [row["latency"] for row in rows] == [0.001, 0.001, 0.003]
+    assert rows[2]["logged_at"] == datetime(2023, 11, 14, 22, 13, 22, 250_000)
+    assert [row["outputs"] for row in rows] == [{"predicted_y": "yes"}] * 3
 
 
 def test_what_a_killed_worker_wrote_whole_is_found(home: Home, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Answers on their way to the prediction log, in as little time as can be: it is the event loop's.
 
-answers → Answered: plain values, arrays as they are → for some hundred rows at once an Arrow batch, as bytes for a file
+answers → Answered: plain values, arrays as they are → for some hundred rows at once ``Requests`` → an Arrow batch, as bytes
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 
+from sqlml.prediction_log import NumberRows, Requests, fold
 from sqlml_runners.serving.arrow_body import answer_batch
 from sqlml_runners.serving.job import Job
 from sqlml_runners.serving.outputs import Answer, Predictions
 from sqlml_runners.serving.protocol import Columns, Rows, columns_of
 from sqlml_runners.serving.served import Block, Served
+
+MOST_NUMBERS = 131_072
+MOST_VALUES = 8_192
+MOST_ROWS = 4_096
+"""So much is made a batch at once, arrays of numbers or Python values: more would hold up the requests between."""
 
 
 @dataclass
@@ -50,80 +56,56 @@ class Answered:
                 self.keys.append((self.n, keys))
             self.n += call.n
 
+    @property
+    def full(self) -> bool:
+        """Whether it is time for ``packed``."""
+        most = MOST_NUMBERS if self.blocks else MOST_VALUES
+        return self.n >= MOST_ROWS or self.n * len(self.served.rows.inputs) >= most
+
     def packed(self) -> Packed:
         """All of it as one Arrow batch, as it goes into a file."""
-        if self.blocks:
-            columns = _number_columns(self.served, np.concatenate(self.blocks))
-        elif self.columns:
-            columns = {name: pa.concat_arrays([part[name] for part in self.columns]) for name in self.columns[0]}
-        else:
-            columns = columns_of(self.served.rows.inputs, list(chain.from_iterable(self.rows)))
-        joined = [_joined([one[i] for one in self.predictions]) for i in range(len(self.served.outputs))]
-        outputs = answer_batch(self.served.outputs, joined)
-        batch = pa.RecordBatch.from_pydict(
-            {
-                **self._about(),
-                "key": self._row_keys(),
-                "inputs": pa.StructArray.from_arrays([_plain(values) for values in columns.values()], names=list(columns)),
-                "outputs": pa.StructArray.from_arrays([_plain(values) for values in outputs.columns], names=outputs.schema.names),
-            },
-            metadata=self._same(),
-        )
+        ids, counts, latencies, moments = zip(*self.requests, strict=True)
+        arm = self.served.arm
+        same = {"endpoint": self.served.endpoint.lower(), "model": arm.model, "version": str(arm.version), "role": arm.role}
+        batch = fold(Requests(ids, counts, latencies, moments, self._inputs(), self._outputs(), self._keys(), same))
         return Packed(batch.schema, batch.serialize(), self.n)
 
-    def _about(self) -> dict[str, pa.Array]:
-        """What is known of each row's request."""
-        ids, counts, latencies, moments = zip(*self.requests, strict=True)
-        numbers = np.array([latencies, moments])
-        requests, row = pa.array(ids, pa.string()), np.zeros(self.n, np.int64)
-        if len(ids) < self.n or 0 in counts:
-            repeats = np.array(counts, np.int64)
-            numbers = np.repeat(numbers, repeats, axis=1)
-            requests = requests.take(pa.array(np.repeat(np.arange(len(ids)), repeats)))
-            row = np.arange(self.n) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        return {
-            "request_id": requests,
-            "row": pa.array(row),
-            "latency": pa.array(numbers[0]),
-            "logged_at": pa.array((numbers[1] * 1e6).astype(np.int64), pa.timestamp("us")),
-        }
+    def _inputs(self) -> pa.StructArray | NumberRows:
+        inputs = self.served.rows.inputs
+        if self.blocks:
+            return NumberRows([column.name for column in inputs], np.concatenate(self.blocks))
+        if self.columns:
+            return _struct({name: pa.concat_arrays([part[name] for part in self.columns]) for name in self.columns[0]})
+        return _struct(columns_of(inputs, list(chain.from_iterable(self.rows))))
 
-    def _row_keys(self) -> pa.Array:
+    def _outputs(self) -> pa.StructArray:
+        outputs = self.served.outputs
+        joined = [_joined([one[i] for one in self.predictions]) for i in range(len(outputs))]
+        batch = answer_batch(outputs, joined)
+        return _struct(dict(zip(batch.schema.names, batch.columns, strict=True)))
+
+    def _keys(self) -> pa.Array | None:
         if not self.keys:
-            return pa.nulls(self.n, pa.string())
+            return None
         keys: list[str | None] = [None] * self.n
         for first, given in self.keys:
             keys[first : first + len(given)] = given
         return pa.array(keys, pa.string())
 
-    def _same(self) -> dict[str, str]:
-        """What is the same for all rows."""
-        arm = self.served.arm
-        return {"endpoint": self.served.endpoint.lower(), "model": arm.model, "version": str(arm.version), "role": arm.role}
-
 
 @dataclass(frozen=True)
 class Packed:
-    """Some hundred rows of a raw file: ``message`` is an Arrow batch as a stream has it."""
+    """Some requests of a raw file, n rows: ``message`` is an Arrow batch as a stream has it."""
 
     schema: pa.Schema
     message: pa.Buffer
     n: int
 
 
-def _plain(values: pa.Array) -> pa.Array:
-    """A stream has its dictionaries apart from its batches, and ours has none."""
-    return values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
-
-
-def _number_columns(served: Served, block: Block) -> Columns:
-    """The columns of rows of numbers, each a piece of one buffer."""
-    columns = np.ascontiguousarray(block.T)
-    inputs = served.rows.inputs
-    if np.isnan(columns).any():
-        return {c.name: pa.array(values, from_pandas=True) for c, values in zip(inputs, columns, strict=True)}
-    whole, n = pa.py_buffer(columns), len(block)
-    return {c.name: pa.Array.from_buffers(pa.float64(), n, [None, whole.slice(i * n * 8, n * 8)]) for i, c in enumerate(inputs)}
+def _struct(columns: Columns) -> pa.StructArray:
+    """Columns as one; a stream has its dictionaries apart from its batches, and ours has none."""
+    plain = [values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values for values in columns.values()]
+    return pa.StructArray.from_arrays(plain, names=list(columns))
 
 
 def _joined(answers: Sequence[Answer]) -> Answer:

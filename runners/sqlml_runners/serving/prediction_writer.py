@@ -1,6 +1,6 @@
 """The prediction log as a worker writes it: what was asked and answered, in batches, to raw files; and feedback to Parquet.
 
-    record → values in memory → some hundred rows as an Arrow batch → a thread → a raw file every two seconds → Parquet, merged
+    record → values in memory → some hundred requests, an Arrow batch → a thread → a raw file every two seconds → Parquet, merged
 
 The thread does next to nothing while there is much to answer: then raw files wait for a process of their own (``settling``).
 
@@ -34,8 +34,6 @@ from sqlml_runners.serving.served import Block, Served
 
 log = logging.getLogger("sqlml.serving")
 
-PACK_ROWS = 512
-"""So many rows are made a batch at once: more would hold up the requests between."""
 FILE_ROWS = 65_536
 FILE_SECONDS = 2.0
 LIGHT_ROWS = 4_096
@@ -116,7 +114,7 @@ class PredictionLog:
             found = self._pending[key] = (Answered(served), jobs[0].policy.log_limit)
         answered = found[0]
         answered.add(jobs, predictions, block, time.time(), time.perf_counter())
-        if answered.n >= PACK_ROWS:
+        if answered.full:
             del self._pending[key]
             self._pack(*found)
 
