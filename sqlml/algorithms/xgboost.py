@@ -178,12 +178,12 @@ class TreePredictor:
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """float32 (n, k) → float64 (n, classes), or (n,) for a regression."""
-        classes = self._objective.startswith(("binary:", "multi:"))
         if not len(x):
+            classes = self._objective.startswith(("binary:", "multi:"))
             return np.empty((0, self._outputs) if classes else 0)
-        kernel = self.kernel
-        found = self.booster.inplace_predict(np.ascontiguousarray(x)) if kernel is None else kernel.predict(x, self._threads)
-        raw = np.asarray(found, np.float64)
+        if self.kernel is not None:
+            return self.kernel.answers(x, self._threads)
+        raw = np.asarray(self.booster.inplace_predict(np.ascontiguousarray(x)), np.float64)
         return np.column_stack([1.0 - raw, raw]) if self._objective.startswith("binary:") else raw
 
     @cached_property

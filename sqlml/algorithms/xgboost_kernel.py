@@ -11,7 +11,7 @@ import numpy as np
 from sqlml.algorithms.arrays import load_arrays
 from sqlml.algorithms.boosters import LOG, LOGIT, MOST_CODES, Forest, Tree, read_forest
 from sqlml.errors import BundleError, NotSupportedError
-from sqlml.native.trees import CATEGORIES, DEFAULT_LEFT, EXPONENTIAL, LOGISTIC, SOFTMAX, Nodes, TreeKernel
+from sqlml.native.trees import CATEGORIES, DEFAULT_LEFT, EXPONENTIAL, LOGISTIC, PART_ROWS, SOFTMAX, Nodes, TreeKernel
 
 if TYPE_CHECKING:
     import xgboost
@@ -37,6 +37,15 @@ class BoosterKernel:
         self.outputs = outputs
         self.link = _LINKS.get(objective, 0)
         self.trees = TreeKernel(base, features, nodes)
+
+    def answers(self, x: NDArray[np.float32], threads: int = 1) -> NDArray[np.float64]:
+        """float64 (n, classes) of a classifier, (n,) of a regression: the same, and of two classes the first one's, too."""
+        two = self.objective.startswith("binary:")
+        if threads > 1 and len(x) > PART_ROWS:
+            raw = self.predict(x, threads).astype(np.float64)
+            return np.column_stack([1.0 - raw, raw]) if two else raw
+        found = self.trees.answers(x, self.link, both=two)
+        return found if found.shape[1] > 1 else found[:, 0]
 
     def predict(self, x: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """What ``Booster.inplace_predict`` gives: (n,), or (n, classes) of a softmax; to a float32's last digits."""

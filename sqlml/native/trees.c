@@ -443,3 +443,19 @@ EXPORT void sqlml_link(int32_t kind, float *values, int64_t n, int32_t groups) {
     for (int64_t i = 0; i < n * groups; i++)
         values[i] = kind == LOGISTIC ? (float)(1.0f / (expf(fminf(-values[i], 88.7f)) + 1.0f + 1e-16)) : expf(values[i]);
 }
+
+/* The answers of one call: margins, what `kind` makes of them, as doubles.  `both`: 1 - p and p of each.  0: there was no memory. */
+EXPORT int sqlml_forest_answers(const Forest *forest, int32_t kind, int32_t both, const float *x, int64_t n, double *out) {
+    float few[256];
+    int64_t count = n * forest->groups;
+    float *sums = count <= 256 ? few : malloc(count * sizeof *sums);
+    if (!sums) return 0;
+    int done = sqlml_forest_rows(forest, x, n, sums);
+    if (done && kind) sqlml_link(kind, sums, n, forest->groups);
+    for (int64_t i = 0; done && i < count; i++) {
+        if (both) *out++ = 1.0 - (double)sums[i];
+        *out++ = (double)sums[i];
+    }
+    if (sums != few) free(sums);
+    return done;
+}

@@ -20,6 +20,7 @@ DEFAULT_LEFT, CATEGORIES = 4, 8  # of ``flags``, as in trees.c
 LOGISTIC, SOFTMAX, EXPONENTIAL = 1, 2, 3
 PART_ROWS = 16_384
 """Rows that one thread takes at a time."""
+_Bytes = ctypes.c_char * 0
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,19 @@ class TreeKernel:
         """Whether the library is there."""
         return library() is not None
 
+    def answers(self, x: NDArray[np.float32], link: int = 0, *, both: bool = False) -> NDArray[np.float64]:
+        """What ``link`` makes of the margins, in one call: float32 (n, features) → float64 (n, outputs).
+
+        ``both``: of one output p, 1 - p before it: (n, 2).
+        """
+        x = self._checked(x)
+        found = np.empty((len(x), self.outputs * (1 + both)))
+        self._done(self._library.sqlml_forest_answers(self._forest, link, both, _place(x), len(x), _place(found)))
+        return found
+
     def margins(self, x: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """float32 (n, features), NaN for missing → float32 (n, outputs)."""
-        x = np.ascontiguousarray(x, np.float32)
-        if x.ndim != 2 or x.shape[1] != self.features:
-            raise ValueError(f"expected rows of {self.features} values, got an array of shape {x.shape}")
+        x = self._checked(x)
         found = np.empty((len(x), self.outputs), np.float32)
         if threads <= 1 or len(x) <= PART_ROWS:
             self._rows(x, found)
@@ -122,6 +131,12 @@ class TreeKernel:
         self._done(self._library.sqlml_forest_columns(self._forest, places, n, found.ctypes.data))
         return found
 
+    def _checked(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        x = np.ascontiguousarray(x, np.float32)
+        if x.ndim != 2 or x.shape[1] != self.features:
+            raise ValueError(f"expected rows of {self.features} values, got an array of shape {x.shape}")
+        return x
+
     def _rows(self, x: NDArray[np.float32], found: NDArray[np.float32]) -> None:
         self._done(self._library.sqlml_forest_rows(self._forest, x.ctypes.data, len(x), found.ctypes.data))
 
@@ -140,3 +155,8 @@ class TreeKernel:
 
     def __deepcopy__(self, _memo: Any) -> Self:
         return self
+
+
+def _place(array: NDArray[Any]) -> Any:
+    """Where an array lies, for a call: in a tenth of the time that ``array.ctypes`` takes."""
+    return _Bytes.from_buffer(array.data) if array.flags.writeable else array.ctypes.data

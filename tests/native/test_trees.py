@@ -72,8 +72,16 @@ def check(booster: xgboost.Booster, x: NDArray[np.float32]) -> None:
     expected = booster.inplace_predict(x)
     assert np.array_equal(kernel.predict(x), expected)
     assert np.array_equal(kernel.predict(x, threads=3), expected)
+    wide = expected.astype(np.float64)
+    answers = np.column_stack([1.0 - wide, wide]) if kernel.objective.startswith("binary:") else wide
+    assert np.array_equal(kernel.answers(x), answers)
+    assert np.array_equal(kernel.answers(x, threads=3), answers)
+    frozen = x[3:4].copy()
+    frozen.flags.writeable = False
+    assert np.array_equal(kernel.answers(frozen), answers[3:4])
     for n in (1, 2, 4, 5, 31, 32, 33, 63, 64, 65, 127, 129, 300):
         assert np.array_equal(kernel.predict(x[7 : 7 + n]), expected[7 : 7 + n])
+        assert np.array_equal(kernel.answers(x[7 : 7 + n]), answers[7 : 7 + n])
 
 
 def test_it_is_built_where_there_is_a_compiler() -> None:
