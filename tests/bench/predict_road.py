@@ -16,6 +16,8 @@ import pyarrow as pa
 import sqlml
 from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.bundles.model import Model
+from sqlml.errors import NotSupportedError
+from sqlml.exports.sql import model_sql
 from tests.bench.measuring import Figure, compare, peak_growth, tell
 
 CORES = os.cpu_count() or 1
@@ -33,6 +35,7 @@ ROADS = {
     ),
     "LIMIT 1000": "SELECT PREDICT_PROBA({m}, 1) FROM {t} LIMIT 1000",
     "pandas": "",
+    "EXPORT … FORMAT sql": "",
 }
 PEERS = {"onnxruntime": "onnxruntime", "daal4py": "daal4py", "treelite": "treelite"}
 """Other kernels, on the same ready array, and the module that each needs."""
@@ -48,6 +51,8 @@ def main() -> None:
         figure = Figure(case, road)
         if road in PEERS:
             action: Callable[[], object] | str = peer(road, model, connection, table)
+        elif road == "EXPORT … FORMAT sql":
+            action = exported(connection, model, table)
         elif road == "pandas":
             action = lambda: pandas_road(connection, model, table, place / "pandas.duckdb")  # noqa: E731
         else:
@@ -62,6 +67,15 @@ def main() -> None:
         x = matrix(connection, model, table)
         figure.memory = None if grown is None else grown / x.nbytes
         tell(compare(figure, bare(model, x), action, int(runs)))
+
+
+def exported(connection: sqlml.Connection, model: Model, table: str) -> Callable[[], object] | str:
+    """The model as one SELECT, which the database computes by itself."""
+    try:
+        query = model_sql(model, table=table, keep=["id"])
+    except NotSupportedError as error:
+        return str(error).splitlines()[0][:80]
+    return lambda: run(connection, f"CREATE OR REPLACE TABLE s AS {query}")
 
 
 def run(connection: sqlml.Connection, query: str) -> object:
@@ -124,7 +138,10 @@ def peer(name: str, model: Model, connection: sqlml.Connection, table: str) -> C
     if name == "daal4py":
         import daal4py  # type: ignore[import-not-found]
 
-        own = daal4py.mb.convert_model(model.predictor.booster)
+        try:
+            own = daal4py.mb.convert_model(model.predictor.booster)
+        except (TypeError, ValueError, RuntimeError) as error:
+            return f"it cannot convert the model: {error}"[:80]
         return lambda: own.predict_proba(x)
     import treelite  # type: ignore[import-not-found]
 
