@@ -137,6 +137,7 @@ class Watch:
     def __init__(self, engine: sa.Engine) -> None:
         self._lock = threading.Lock()
         self._connection = engine.raw_connection() if engine.dialect.name == "sqlite" else None
+        self._cursor: Any = None if self._connection is None else self._connection.cursor()
         self._path = unquote((engine.url.database or "").removeprefix("file:"))
 
     def moment(self) -> object:
@@ -148,11 +149,7 @@ class Watch:
         except OSError:
             return object()
         with self._lock:
-            cursor = self._connection.cursor()
-            try:
-                return cursor.execute("PRAGMA data_version").fetchone(), status.st_dev, status.st_ino
-            finally:
-                cursor.close()
+            return self._cursor.execute("PRAGMA data_version").fetchall()[0][0], status.st_dev, status.st_ino
 
     def close(self) -> None:
         if self._connection is not None:

@@ -33,11 +33,11 @@ class Resources:
     """The connections' and runners' part of ``Catalog``."""
 
     _engine: sa.Engine
-    _remembered: Callable[[str, Callable[[], Any]], Any]
+    remembered: Callable[[str, Callable[[], Any]], Any]
 
     def resources(self, what: str) -> tuple[Resource, ...]:
         """The connections, or the runners, by name; cheap enough to ask with every statement."""
-        found: tuple[Resource, ...] = self._remembered(f"{what}s", lambda: self._read(what))
+        found: tuple[Resource, ...] = self.remembered(f"{what}s", lambda: self._read(what))
         return found
 
     def _read(self, what: str) -> tuple[Resource, ...]:

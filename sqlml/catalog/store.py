@@ -123,10 +123,10 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
 
     def endpoints_revision(self) -> int:
         """A number that grows with every change of an endpoint or of an API key; cheap to ask where nothing changed."""
-        revision: int = self._remembered("endpoints_revision", super().endpoints_revision)
+        revision: int = self.remembered("endpoints_revision", super().endpoints_revision)
         return revision
 
-    def _remembered(self, key: str, ask: Callable[[], Any]) -> Any:
+    def remembered(self, key: str, ask: Callable[[], Any]) -> Any:
         """An answer, asked again only when the catalog has changed."""
         moment = self._watch.moment()
         if self._known[0] != moment:
@@ -161,7 +161,7 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
     def resolve(self, name: str, version: int | None = None, alias: str | None = None) -> Version:
         """The version that a reference means.  ``BindError`` names the nearest model or the versions that there are."""
         key = f"{name.lower()}@{version}@{alias}"
-        found: Version = self._remembered(key, lambda: self._resolve(name, version, alias))
+        found: Version = self.remembered(key, lambda: self._resolve(name, version, alias))
         return found
 
     def _resolve(self, name: str, version: int | None, alias: str | None) -> Version:
@@ -236,9 +236,11 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
 
     def model_names(self) -> tuple[str, ...]:
         """The models there are; cheap enough to ask with every statement."""
-        query = sa.select(t.models.c.name).order_by("key")
-        names: tuple[str, ...] = self._remembered("names", lambda: tuple(row["name"] for row in self.rows(query)))
+        names: tuple[str, ...] = self.remembered("names", self._model_names)
         return names
+
+    def _model_names(self) -> tuple[str, ...]:
+        return tuple(row["name"] for row in self.rows(sa.select(t.models.c.name).order_by("key")))
 
     def metrics(self, uid: str, split: str) -> dict[str, float | None]:
         """A version's figures, in their order."""
@@ -397,7 +399,7 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
 
     def models_revision(self) -> int:
         """A number that grows with every change of what a model reference means; cheap enough to ask with every statement."""
-        return int(self._remembered("revision", self._models_revision))
+        return int(self.remembered("revision", self._models_revision))
 
     def _models_revision(self) -> int:
         with reading(self._engine) as c:

@@ -13,7 +13,11 @@ from sqlml.registry import ENGINES, get, names
 
 def known_connections(catalog: Catalog) -> Mapping[str, str]:
     """What a query may name before a table: name in lower case → name."""
-    return {found.name.lower(): found.name for found in (*_readers(catalog), *catalog.resources("connection"))}
+    known: Mapping[str, str] = catalog.remembered(
+        "known_connections",
+        lambda: {found.name.lower(): found.name for found in (*_readers(catalog), *catalog.resources("connection"))},
+    )
+    return known
 
 
 def open_connection(catalog: Catalog, name: str) -> Engine:

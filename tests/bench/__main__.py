@@ -20,6 +20,7 @@ SECTIONS = (
     "startup",
     "extraction",
     "gpu",
+    "large",
     "lookups",
     "mlp",
     "postgres_functions",
