@@ -84,26 +84,73 @@ static struct {
 
 typedef struct {
     size_t size;
-    float values[];
+    float *values;
+} Sheet;
+
+/* A thread's own until it ends: `now` is what a call works in, `before` has the chunk that was scored last, its features and scores. */
+typedef struct {
+    Sheet now, before;
+    const Slot *slot; /* of the chunk before */
+    idx_t n;
 } Room;
 
 static pthread_key_t own_room;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void make_key(void) { pthread_key_create(&own_room, free); }
+static void free_room(void *room) {
+    free(((Room *)room)->now.values);
+    free(((Room *)room)->before.values);
+    free(room);
+}
 
-/* Room for so many values, the thread's own until it ends. */
-static float *room_for(size_t size) {
+static void make_key(void) { pthread_key_create(&own_room, free_room); }
+
+/* The thread's room, with place for so many values; NULL: no memory. */
+static Room *room_for(size_t size) {
     Room *room = pthread_getspecific(own_room);
-    if (room && room->size >= size) return room->values;
-    room = realloc(room, sizeof *room + size * sizeof(float));
-    if (!room) return NULL;
-    room->size = size;
-    pthread_setspecific(own_room, room);
-    return room->values;
+    if (!room) {
+        room = calloc(1, sizeof *room);
+        if (!room) return NULL;
+        pthread_setspecific(own_room, room);
+    }
+    if (room->now.size < size) {
+        free(room->now.values);
+        room->now.values = malloc(size * sizeof(float));
+        room->now.size = room->now.values ? size : 0;
+    }
+    return room->now.values ? room : NULL;
+}
+
+static inline size_t lines_of(idx_t n) { return (n + 31) / 32 * 32; }
+
+/* Whether a row of the chunk is one of the chunk before, by every feature that the trees may look at. */
+static inline int is_row(const Slot *slot, const float *before, size_t lines, idx_t was, float *const *column, idx_t r) {
+    for (int32_t i = 0; i < slot->inputs; i++) {
+        const Input *input = &slot->input[i];
+        for (int32_t f = input->first; input->part && f < input->first + input->parts; f++)
+            if (memcmp(before + f * lines + was, column[f] + r, sizeof(float))) return 0;
+    }
+    return 1;
+}
+
+/* Where the rows of a chunk stand among those scored last, in their order; 0: not all are there.  A query that says the same call
+ * twice, to filter and to show, has its rows scored once: DuckDB takes each chunk through all of it before the next. */
+static int are_known(const Room *room, const Slot *slot, float *const *column, idx_t n, uint32_t *place) {
+    if (room->slot != slot || n > room->n) return 0;
+    const size_t lines = lines_of(room->n);
+    for (idx_t r = 0, was = 0; r < n; r++, was++) {
+        while (was < room->n && !is_row(slot, room->before.values, lines, was, column, r)) was++;
+        if (was >= room->n) return 0;
+        place[r] = (uint32_t)was;
+    }
+    return 1;
 }
 
 static void choose(const float *scores, int32_t groups, int32_t output, float *out, idx_t n) {
+    if (groups == 1) {
+        memcpy(out, scores, n * sizeof *out);
+        return;
+    }
     for (idx_t r = 0; r < n; r++, scores += groups) {
         int32_t best = output < 0 ? 0 : output;
         if (output < 0) for (int32_t g = 1; g < groups; g++) best = scores[g] > scores[best] ? g : best;
@@ -133,31 +180,51 @@ static const Slot *slot_of(Handle info, Handle input, int linear, int32_t *wante
     return slot;
 }
 
+static int64_t scored;
+
+/* How many rows trees have scored for DuckDB in this process. */
+EXPORT int64_t sqlml_rows_scored(void) { return __atomic_load_n(&scored, __ATOMIC_RELAXED); }
+
+/* Score a chunk whose features stand in `now`, which is the chunk before from then on; 0: no memory. */
+static int score(Room *room, const Slot *slot, float *const *column, idx_t n) {
+    float *scores = room->now.values + slot->features * lines_of(n);
+    if (!sqlml_forest_columns(slot->forest, (const float *const *)column, (int64_t)n, scores)) return 0;
+    if (slot->link) sqlml_link(slot->link, scores, (int64_t)n, slot->groups);
+    const Sheet now = room->now;
+    room->now = room->before;
+    room->before = now;
+    room->slot = slot;
+    room->n = n;
+    __atomic_add_fetch(&scored, (int64_t)n, __ATOMIC_RELAXED);
+    return 1;
+}
+
 static void trees(Handle info, Handle input, Handle output) {
     const idx_t n = duckdb.chunk_size(input);
     int32_t wanted;
     const Slot *slot = n ? slot_of(info, input, 0, &wanted) : NULL;
     if (!slot) return;
-    const size_t lines = (n + 31) / 32 * 32;
-    float *values = room_for((slot->features + slot->groups) * lines);
+    Room *room = room_for((slot->features + slot->groups) * lines_of(n));
     float **column = malloc((slot->features + 1) * sizeof *column);
-    if (!values || !column) {
-        free(column);
+    uint32_t *place = malloc(n * sizeof *place);
+    if (!room || !column || !place) {
         duckdb.set_error(info, "no memory to compute with");
-        return;
-    }
-    for (int32_t c = 0; c < slot->features; c++) column[c] = values + c * lines;
-    for (int32_t i = 0; i < slot->inputs; i++)
-        if (slot->input[i].part) read_input(&slot->input[i], duckdb.chunk_vector(input, i + 2), column, n);
-    float *out = duckdb.vector_data(output);
-    float *scores = slot->groups == 1 ? out : values + slot->features * lines;
-    if (sqlml_forest_columns(slot->forest, (const float *const *)column, (int64_t)n, scores)) {
-        if (slot->link) sqlml_link(slot->link, scores, (int64_t)n, slot->groups);
-        if (slot->groups > 1) choose(scores, slot->groups, wanted, out, n);
     } else {
-        duckdb.set_error(info, "no memory to compute with");
+        for (int32_t c = 0; c < slot->features; c++) column[c] = room->now.values + c * lines_of(n);
+        for (int32_t i = 0; i < slot->inputs; i++)
+            if (slot->input[i].part) read_input(&slot->input[i], duckdb.chunk_vector(input, i + 2), column, n);
+        const int known = are_known(room, slot, column, n, place);
+        if (!known && !score(room, slot, column, n)) {
+            duckdb.set_error(info, "no memory to compute with");
+        } else {
+            const float *scores = room->before.values + slot->features * lines_of(room->n);
+            float *out = duckdb.vector_data(output);
+            if (known) for (idx_t r = 0; r < n; r++) choose(scores + (size_t)place[r] * slot->groups, slot->groups, wanted, out + r, 1);
+            else choose(scores, slot->groups, wanted, out, n);
+        }
     }
     free(column);
+    free(place);
 }
 
 WIDE static void add_part(const double *restrict value, double *restrict sum, double weight, double mean, double inverse, idx_t n) {
@@ -213,12 +280,13 @@ static void linear(Handle info, Handle input, Handle output) {
     int32_t wanted;
     const Slot *slot = n ? slot_of(info, input, 1, &wanted) : NULL;
     if (!slot) return;
-    const size_t lines = (n + 31) / 32 * 32;
-    double *sums = (double *)room_for((size_t)(slot->groups + 1) * lines * 2);
-    if (!sums) {
+    const size_t lines = lines_of(n);
+    Room *room = room_for((size_t)(slot->groups + 1) * lines * 2);
+    if (!room) {
         duckdb.set_error(info, "no memory to compute with");
         return;
     }
+    double *sums = (double *)room->now.values;
     for (int32_t g = 0; g < slot->groups; g++)
         for (idx_t r = 0; r < n; r++) sums[g * lines + r] = slot->linear->intercept[g];
     for (int32_t i = 0; i < slot->inputs; i++)

@@ -78,6 +78,12 @@ def register() -> bool:
     return not refused
 
 
+def rows_scored() -> int:
+    """How many rows ensembles of trees have scored inside DuckDB in this process; a row whose call is repeated counts once."""
+    found = library()
+    return 0 if found is None else int(found.sqlml_rows_scored())
+
+
 _lock = threading.Lock()
 _slots: dict[bytes, int] = {}
 _kept: list[TreeKernel] = []

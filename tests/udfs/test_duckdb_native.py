@@ -21,7 +21,7 @@ import sqlml
 from sqlml.bundles.model import Model
 from sqlml.engines.duckdb.engine import DuckDBEngine
 from sqlml.errors import BindError, DatabaseError
-from sqlml.native.duckdb_function import SWITCH, TREES, register
+from sqlml.native.duckdb_function import SWITCH, TREES, register, rows_scored
 
 pytestmark = pytest.mark.skipif(not register(), reason="DuckDB takes no function of C here")
 
@@ -134,6 +134,34 @@ def test_columns_that_no_tree_looks_at_are_not_read(connection: sqlml.Connection
     assert [line.strip("│ ") for line in scan.splitlines() if "Projections:" in line] == ["Projections: a"]
     with pytest.raises(BindError, match="b"):
         connection.execute("SELECT PREDICT(narrow) FROM (SELECT a FROM noise)")
+
+
+MANY = "(SELECT r.* REPLACE (r.id * 10 + k AS id, CASE WHEN k % 4 > 0 THEN a END AS a) FROM rows r, range(10) s(k))"
+"""Rows that differ in little, over many of DuckDB's chunks."""
+
+
+@pytest.mark.parametrize(
+    ("query", "times"),
+    [
+        ("SELECT id, PREDICT_PROBA(m_two, 1) AS p FROM many WHERE PREDICT_PROBA(m_two, 1) > 0.5", 1),
+        ("SELECT id, PREDICT_PROBA(m_two, 1) AS p, PREDICT(m_two) AS q FROM many WHERE PREDICT_PROBA(m_two, 1) > 0.99", 1),
+        ("SELECT id, PREDICT(m_many) AS p, PREDICT_PROBA(m_many, 'y') AS q FROM many WHERE PREDICT_PROBA(m_many, 'x') < 0.9", 1),
+        ("SELECT id, PREDICT(m_number) AS p FROM many WHERE PREDICT(m_number) > 2 ORDER BY PREDICT(m_number)", 1),
+        ("SELECT id, PREDICT_PROBA(m_two, 1) AS p, PREDICT(m_number) AS q FROM many WHERE PREDICT_PROBA(m_two, 1) > 0.5", 2),
+    ],
+)
+def test_a_row_whose_call_is_repeated_is_scored_once(connection: sqlml.Connection, query: str, times: int) -> None:
+    connection.execute(f"CREATE OR REPLACE TABLE many AS FROM {MANY}")
+    before = rows_scored()
+    found = sorted(connection.execute(query).fetchall())
+    spent = rows_scored() - before
+    assert 0 < len(found) < 30_000
+    # where few rows of a chunk are left, DuckDB gathers those of several to a chunk that nobody has seen
+    assert spent <= 30_000 * (times + 0.02) + (len(found) if len(found) < 1_000 else 0)
+    columns, condition = query.removeprefix("SELECT ").split(" FROM many WHERE ")
+    connection.execute(f"CREATE OR REPLACE TABLE scored AS SELECT *, {condition.split(' ORDER')[0]} AS kept FROM many")
+    expected = connection.execute(f"SELECT {columns} FROM scored WHERE kept").fetchall()
+    assert found == sorted(expected)
 
 
 def test_others_cannot_harm_by_it(connection: sqlml.Connection) -> None:
