@@ -130,7 +130,7 @@ class PredictionLog:
         if not answered.n:
             return
         if self._waiting + answered.n > MOST_ROWS:
-            self._dropped[endpoint] += answered.n
+            self._count(self._dropped, endpoint, answered.n)
             return
         try:
             rows = answered.packed()
@@ -140,7 +140,7 @@ class PredictionLog:
         self._hand_over(_Part(predictions_folder(self._home, endpoint, served.arm.uid), rows, answered.n, endpoint, limit))
 
     def _fault(self, endpoint: str, n: int, error: Exception) -> None:
-        self._dropped[endpoint] += n
+        self._count(self._dropped, endpoint, n)
         if not self._failing:
             log.error("the log of %s cannot be written, requests are answered without: %s", endpoint, error)
         self._failing = True
@@ -160,8 +160,15 @@ class PredictionLog:
 
     def take_counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """How many rows were written and dropped since the last time, by the endpoint."""
-        (written, self._written), (dropped, self._dropped) = (self._written, Counter()), (self._dropped, Counter())
-        return dict(written), dict(dropped)
+        with self._lock:
+            found = dict(self._written), dict(self._dropped)
+            self._written.clear()
+            self._dropped.clear()
+        return found
+
+    def _count(self, rows: Counter[str], endpoint: str, n: int) -> None:
+        with self._lock:
+            rows[endpoint] += n
 
     def close(self) -> None:
         """Write what there is, and stop."""
@@ -247,7 +254,7 @@ class PredictionLog:
         except Exception as error:
             self._fault(endpoint, n, error)
         else:
-            self._written[endpoint] += n
+            self._count(self._written, endpoint, n)
             self._failing = False
         finally:
             with self._lock:
