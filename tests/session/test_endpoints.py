@@ -428,12 +428,31 @@ def test_feedback_is_kept_beside_the_log(bank: Bank) -> None:
     assert cursor.rowcount == 1
     cursor.executemany(
         "INSERT INTO sqlml.main.feedback (endpoint, request_id, row, truth) VALUES (?, ?, ?, ?)",
-        [("e", "r2", 0, "no"), ("e", "r2", 1, True)],
+        [("e", "r2", 0, "no"), ("e", "r2", 1, "yes")],
     )
-    bank.run("INSERT INTO sqlml.feedback (truth, key, endpoint) SELECT spent, age, 'e' FROM t ORDER BY ALL LIMIT 2")
+    bank.run("INSERT INTO sqlml.feedback (truth, key, endpoint) SELECT bought, age, 'e' FROM t ORDER BY ALL LIMIT 2")
     found = bank.run("SELECT request_id, row, key, truth FROM sqlml.feedback WHERE endpoint = 'e' ORDER BY given_at, row")
-    assert found == [("r1", None, None, "yes"), ("r2", 0, None, "no"), ("r2", 1, None, "true"), *[(None, None, "0", "0.0")] * 2]
+    assert found == [("r1", None, None, "yes"), ("r2", 0, None, "no"), ("r2", 1, None, "yes"), *[(None, None, "0", "no")] * 2]
     assert bank.run("SELECT count(*) FROM sqlml.feedback WHERE owner IS NULL OR given_at IS NULL") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        (
+            "request_id, truth",
+            "('r', 'yes'), ('r', 'Yess')",
+            "the truth 'Yess' is none of the classes of bought.*did you mean yes",
+        ),
+        ("key, truth", "(1, 'true')", "the truth 'true' is none of the classes of bought.*they are: no, yes"),
+        ("request_id, truth, target", "('r', 'no', 'brought')", "endpoint e has no target 'brought'.*did you mean bought"),
+    ],
+)
+def test_feedback_that_nothing_could_be_measured_by_is_refused(bank: Bank, columns: str, values: str, message: str) -> None:
+    before = bank.run("SELECT count(*) FROM sqlml.feedback")
+    with pytest.raises(sqlml.Error, match=f"(?s){message}"):
+        bank.run(f"INSERT INTO sqlml.feedback (endpoint, {columns}) SELECT 'e', * FROM (VALUES {values})")
+    assert bank.run("SELECT count(*) FROM sqlml.feedback") == before
 
 
 def test_feedback_takes_no_part_in_a_transaction(bank: Bank) -> None:

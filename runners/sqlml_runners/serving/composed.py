@@ -16,6 +16,7 @@ from sqlml.composition.run import Composed
 from sqlml.composition.truths import QueryTargets, query_targets
 from sqlml.errors import BindError, BundleError
 from sqlml.home import Home
+from sqlml.plan import TargetColumn
 from sqlml_runners.serving.outputs import Answer, Output, Predictions
 from sqlml_runners.serving.protocol import Columns, Rows, columns_of
 from sqlml_runners.serving.rows import decode_rows, row_form, row_writer
@@ -44,6 +45,11 @@ class ServedQuery(Served):
     def targets(self) -> tuple[str, ...]:
         """The columns of the query's answer but for lists, those passed on last."""
         return self._targets.names
+
+    @cached_property
+    def truth_targets(self) -> tuple[TargetColumn, ...]:
+        """None: what a column of a query can be is known from its log alone."""
+        return ()
 
     @cached_property
     def _targets(self) -> QueryTargets:

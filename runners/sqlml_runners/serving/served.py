@@ -19,6 +19,7 @@ from sqlml.catalog import Arm
 from sqlml.errors import BindError, DataError, did_you_mean, listing
 from sqlml.features.row_values import RowEncoder, lay_out_numbers
 from sqlml.generation.generator import INPUT
+from sqlml.plan import TargetColumn
 from sqlml.types import Kind
 from sqlml_runners.serving.crossovers import runtimes_of
 from sqlml_runners.serving.flight import NO_FLIGHT, Flight
@@ -89,6 +90,11 @@ class Served:
     def targets(self) -> tuple[str, ...]:
         """What of its answers can turn out to be otherwise: the columns that feedback can be about."""
         return tuple(head.target for head in self.model.heads if head.target is not None)
+
+    @cached_property
+    def truth_targets(self) -> tuple[TargetColumn, ...]:
+        """The targets with what their truths can be; none of a query, whose columns take any."""
+        return tuple(head.manifest.target for head in self.model.heads if head.manifest.target is not None)
 
     def target_fault(self, target: str | None, who: str) -> str | None:
         """What is wrong with the target of a row of feedback, and what to do; None where nothing is."""
