@@ -25,6 +25,8 @@ EXPECTED: Mapping[Kind, str] = {
     Kind.NUMBERS: "a list of numbers",
     Kind.TEXTS: "a list of texts",
 }
+FINITE = "a finite number"
+"""What every form wants of a number: JSON has no other, and so the others refuse infinities, too.  NaN, where a form has it, is NULL."""
 ITEM: Mapping[Kind, Kind] = {Kind.NUMBERS: Kind.NUMBER, Kind.TEXTS: Kind.TEXT}
 """What the values of a list are."""
 
