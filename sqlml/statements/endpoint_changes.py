@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from sqlml_dialect import AlterEndpoint, AlterEndpoints, Deploy, Ident, ModelRef, Option, SetOptions, SetTraffic, Span
+from sqlml_dialect import AlterEndpoint, Deploy, Ident, ModelRef, Option, SetOptions, SetTraffic, Span
 
 from sqlml.algorithms.options import got
 from sqlml.binder.models import check_name, resolve_model
@@ -24,7 +24,6 @@ from sqlml.endpoint_options import (
     KEPT_OPTIONS,
     OWNER,
     ROLLOUT_OPTIONS,
-    SERVER_OPTIONS,
     STATEMENT_OPTIONS,
     merged,
     option_fault,
@@ -75,7 +74,7 @@ def bind_deploy(node: Deploy, parameters: Parameters, catalog: Catalog) -> Endpo
     check_name(name, source, span, OWNER)
     before = catalog.endpoint(name)
     _check_kind(before, source, span, "another name, or UNDEPLOY ENDPOINT it first")
-    given = _bind_given(node.options, DEPLOY_OPTIONS, parameters)
+    given = bind_given(node.options, DEPLOY_OPTIONS, parameters)
     place = partial(option_span, node.options)
     shares = _deployed(version, before, given, name, source, place("traffic") or place("shadow") or span)
     versions = _versions(shares, catalog)
@@ -91,23 +90,6 @@ def bind_alter(node: AlterEndpoint, parameters: Parameters, catalog: Catalog) ->
     if isinstance(node.action, SetTraffic):
         return _bind_traffic(node.action, before, parameters, catalog, node.endpoint.span)
     return _bind_settings(node.action, before, parameters, catalog)
-
-
-@dataclass(frozen=True)
-class MemoryChange:
-    """What all endpoints may take, in bytes, and what they could before; None: as the server was started."""
-
-    memory: int | None
-    before: int | None
-
-
-def bind_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: Catalog) -> MemoryChange:
-    """What ALTER ENDPOINTS makes; raises what is wrong with it."""
-    given = _bind_given(node.options, SERVER_OPTIONS, parameters)
-    if "memory" not in given:
-        hint = f"there are: {_names(SERVER_OPTIONS)}"
-        raise BindError("no option is given", source=parameters.source, span=node.span, hint=hint)
-    return MemoryChange(given["memory"], catalog.endpoints_memory())
 
 
 def find_endpoint(catalog: Catalog, name: Ident, source: str) -> Endpoint:
@@ -250,9 +232,9 @@ def _percent(value: Any, version: Version, source: str, span: Span) -> int:
 def _bind_settings(action: SetOptions, before: Endpoint, parameters: Parameters, catalog: Catalog) -> EndpointChange:
     source = parameters.source
     _check_settable(action.options, before, source)
-    given = _bind_given(action.options, KEPT_OPTIONS, parameters)
+    given = bind_given(action.options, KEPT_OPTIONS, parameters)
     if not given:
-        raise BindError("no option is given", source=source, span=action.span, hint=f"there are: {_names(KEPT_OPTIONS)}")
+        raise BindError("no option is given", source=source, span=action.span, hint=f"there are: {option_names(KEPT_OPTIONS)}")
     versions = _versions(before.shares, catalog)
     options = _options(before, given, guard_of(before.options), versions, source, partial(option_span, action.options))
     return EndpointChange(before.name, before, before.shares, options, versions, "SET")
@@ -275,7 +257,7 @@ def _check_settable(options: Sequence[Option], before: Endpoint, source: str) ->
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
+def bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
     """The options that were given, checked; NULL is kept: it takes an option back to its default."""
     found: dict[str, Any] = {}
     for option in options:
@@ -317,5 +299,5 @@ def _check_kind(before: Endpoint | None, source: str, span: Span, instead: str) 
         raise BindError(f"endpoint {before.name} computes a query, not one model", source=source, span=span, hint=instead)
 
 
-def _names(specs: Sequence[OptionSpec]) -> str:
+def option_names(specs: Sequence[OptionSpec]) -> str:
     return listing((spec.name for spec in specs), 20)

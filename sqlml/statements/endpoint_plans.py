@@ -23,9 +23,10 @@ from sqlml.endpoint_options import own_options
 from sqlml.errors import BindError
 from sqlml.rollout import guard_of
 from sqlml.statements.api_keys import bind_create_key, bind_rotate_key, endpoints_text, find_key
-from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_alter_endpoints, bind_deploy, find_endpoint
+from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_relations import endpoint_text, guard_text, shares_text
 from sqlml.statements.evaluate_endpoint import bind_evaluate_endpoint
+from sqlml.statements.server_changes import bind_alter_endpoints
 from sqlml.statements.tree import PlanNode
 
 EndpointNode: TypeAlias = (
@@ -52,8 +53,9 @@ def plan_endpoint(node: EndpointNode, parameters: Parameters, catalog: Catalog) 
             change = bind_alter(node, parameters, catalog)
             return PlanNode("alter_endpoint", _changed(change), (), f"ALTER ENDPOINT {change.endpoint}")
         case AlterEndpoints():
-            memory = bind_alter_endpoints(node, parameters, catalog)
-            return PlanNode("alter_endpoints", {"memory": memory.memory, "now": memory.before}, (), "ALTER ENDPOINTS")
+            server = bind_alter_endpoints(node, parameters, catalog)
+            now = {f"{name}_now" if len(server.given) > 1 else "now": value for name, value in server.before.items()}
+            return PlanNode("alter_endpoints", {**server.given, **now}, (), "ALTER ENDPOINTS")
         case RollbackEndpoint():
             return plan_rollback(node, parameters.source, catalog)
         case EvaluateEndpoint():

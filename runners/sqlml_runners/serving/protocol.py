@@ -26,7 +26,7 @@ EXPECTED: Mapping[Kind, str] = {
     Kind.TEXTS: "a list of texts",
 }
 FINITE = "a finite number"
-"""What every form wants of a number: JSON has no other, and so the others refuse infinities, too.  NaN, where a form has it, is NULL."""
+"""What every form wants of a number: JSON has no infinity, and so no other form takes one.  NaN, where there is one, is NULL."""
 ITEM: Mapping[Kind, Kind] = {Kind.NUMBERS: Kind.NUMBER, Kind.TEXTS: Kind.TEXT}
 """What the values of a list are."""
 
