@@ -420,6 +420,43 @@ def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
     assert (bank.traffic(), bank.run("SHOW API KEYS")) == ({"m@3": 100}, [])
 
 
+def test_a_key_s_rate_changes_with_its_secret_unchanged_and_rotation_keeps_it(bank: Bank) -> None:
+    bank.run("ALTER ENDPOINT e SET (auth = 'key')")
+    [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'e'")
+    [(_, secret, *_)] = bank.run("CREATE API KEY shop FOR ENDPOINT e WITH (rate_limit = 1)")
+
+    def refused(secret: str, requests: int) -> int:
+        answers = []
+        for _ in range(requests):
+            asked = urllib.request.Request(
+                f"{url.replace('/v2', '')}/predict", b'{"rows": [{"age": 3}]}', {"authorization": f"Bearer {secret}"}
+            )
+            try:
+                with urllib.request.urlopen(asked, timeout=20) as answer:
+                    answers.append(answer.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    answers.append(error.code)
+        assert set(answers) <= {200, 429}
+        return answers.count(429)
+
+    assert refused(secret, 5) >= 3
+    assert bank.run("ALTER API KEY shop SET (rate_limit = 500)") == [("shop", "e", 500.0, None)]
+    time.sleep(1.1)  # what was spent at the old rate
+    assert refused(secret, 20) == 0
+    [(_, newer, *_)] = bank.run("ALTER API KEY shop ROTATE")
+    assert bank.run("SELECT rate_limit FROM sqlml.api_keys") == [(500.0,)]
+    bank.run("ALTER API KEY shop SET (rate_limit = 1)")
+    assert refused(newer, 5) >= 3
+    assert bank.run("ALTER API KEY shop SET (rate_limit = NULL, expires = '1 day')")[0][2:3] == (None,)
+    time.sleep(1.1)
+    assert refused(newer, 20) == 0
+    for wrong in ("()", "(rate_limit = 0)", "(grace = 1)", "(expires = '400 years')"):
+        with pytest.raises(sqlml.Error):
+            bank.run(f"ALTER API KEY shop SET {wrong}")
+    assert "ALTER API KEY shop" in bank.run("EXPLAIN ALTER API KEY shop SET (rate_limit = 3)")[0][0]
+
+
 # --- feedback -----------------------------------------------------------------------------------------------------------
 
 
