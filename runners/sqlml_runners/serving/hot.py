@@ -16,6 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sqlml.generation.generator import Wish
 from sqlml_runners.serving.access_log import Access
 from sqlml_runners.serving.batching import answer_alone, as_refusal
 from sqlml_runners.serving.feedback import decode_feedback
@@ -256,8 +257,10 @@ class Hot:
             access.ms = round((time.perf_counter() - began) * 1000, 3)
             self.reception.access.add(access)
 
-    def _keep(self, job: Job, predictions: Predictions) -> None:
-        """Let the prediction log have an answer that was made elsewhere."""
+    def _keep(self, job: Job, predictions: Predictions, wish: Wish) -> None:
+        """Let the prediction log have a text that was written elsewhere, and the shadows write theirs."""
+        if job.route.shadows:
+            self.reception.shadows.write(job, wish)
         if self.reception.predictions is not None and job.served is not None:
             self.reception.predictions.record_alone(job.served, job, predictions)
 

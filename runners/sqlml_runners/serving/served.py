@@ -19,7 +19,7 @@ from sqlml.catalog import Arm
 from sqlml.errors import BindError, DataError, did_you_mean, listing
 from sqlml.features.row_values import RowEncoder, lay_out_numbers
 from sqlml.generation.generator import INPUT
-from sqlml.plan import TargetColumn
+from sqlml.plan import InputColumn, TargetColumn
 from sqlml.types import Kind
 from sqlml_runners.serving.crossovers import runtimes_of
 from sqlml_runners.serving.flight import NO_FLIGHT, Flight
@@ -157,9 +157,14 @@ class Served:
         except (DataError, BindError) as error:
             raise BadRequest(status, error.message) from error
 
-    def metadata(self, versions: Sequence[str] = ()) -> dict[str, Any]:
-        """The V2 metadata of this version, or of an endpoint that shows it."""
-        return model_metadata(self.endpoint, versions or (self.label,), self.rows.inputs, self.outputs, self.sample)
+    def metadata(
+        self, versions: Sequence[str] = (), inputs: Sequence[InputColumn] = (), optional: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        """The V2 metadata of this version, or of an endpoint that shows it, with the ``inputs`` of all its versions;
+        ``optional``: those that a request may lack (in lower case).
+        """
+        shown = versions or (self.label,)
+        return model_metadata(self.endpoint, shown, inputs or self.rows.inputs, self.outputs, self.sample, optional)
 
 
 def load_served(endpoint: str, arm: Arm) -> Served:
