@@ -41,7 +41,15 @@ KEPT_OPTIONS = (
 
 ROLLOUT_OPTIONS = (
     OptionSpec("promote_after", "int", None, "requests that the version answers before it gets all of the traffic", low=1),
-    OptionSpec("max_error_rate", "float", None, "the part of its requests that may fail", low=0, high=1, open_high=True),
+    OptionSpec(
+        "max_error_rate",
+        "float",
+        None,
+        "the part of its requests that may fail; 0.01 beside promote_after",
+        low=0,
+        high=1,
+        open_high=True,
+    ),
     OptionSpec("max_latency", "duration", None, "what 99 % of its requests may take at most", low=0, open_low=True),
     OptionSpec(
         "metric", "str", None, "a figure, such as log_loss, in which it must not be worse than the others, by the feedback"

@@ -27,9 +27,10 @@ from sqlml.endpoint_options import (
     STATEMENT_OPTIONS,
     merged,
     option_fault,
+    settings,
 )
 from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean, listing
-from sqlml.rollout import KEY, Guard, guard_of
+from sqlml.rollout import KEY, MAX_ERROR_RATE, Guard, guard_of
 from sqlml.statements.endpoint_arms import check_arms, differences
 from sqlml.statements.refresh_schedule import copy_names
 from sqlml.training.goals import GOALS
@@ -147,10 +148,9 @@ def _guard(
         return kept if kept and kept.candidate == version.uid and len(shares) > 1 else None
     if not asked.keys() & set(_TRIGGERS):
         name = next(iter(asked))
-        raise BindError(
-            f"{name} says nothing alone: it belongs to a metric", source=source, span=place(name),
-            hint="as in WITH (traffic = 10, promote_after = 1000, metric = 'log_loss', tolerance = 0.01)",
-        )  # fmt: skip
+        raise _without_metric(name, "says nothing alone: it belongs to a metric", source, place)
+    if "metric" not in asked and (idle := next((n for n in asked if n in ("tolerance", "min_feedback")), None)):
+        raise _without_metric(idle, "belongs to a metric, and none is given", source, place)
     if given.get("traffic") == 0:
         raise BindError("a version that is tried out needs some traffic", source=source, span=place("traffic"))
     metric = asked.get("metric")
@@ -167,7 +167,14 @@ def _guard(
             f"a guard watches a share, and {version.name} would take all of the traffic at once", source=source,
             span=place("traffic") or place(next(iter(asked))), hint="add traffic = 10, or shadow = true",
         )  # fmt: skip
+    if "promote_after" in asked:  # a version that fails must not be promoted because nobody said so
+        asked.setdefault("max_error_rate", MAX_ERROR_RATE)
     return Guard(version.uid, **asked, maximize=metric is not None and goals[metric])
+
+
+def _without_metric(option: str, what: str, source: str, place: _Place) -> BindError:
+    hint = "as in WITH (traffic = 10, promote_after = 1000, metric = 'log_loss', tolerance = 0.01)"
+    return BindError(f"{option} {what}", source=source, span=place(option), hint=hint)
 
 
 def _check_metric(version: Version, metric: str, goals: Mapping[str, bool], source: str, span: Span | None) -> None:
@@ -287,6 +294,11 @@ def _options(
     if fault is not None:
         span = place(fault.option) or next((found for name in given if (found := place(name))), None)
         raise BindError(fault.message, source=source, span=span, hint=fault.hint)
+    if guard is not None and guard.metric is not None and settings(options)["log"] == 0:
+        raise BindError(
+            f"{guard.metric} is computed from the prediction log, and log = 0 keeps none", source=source,
+            span=place("log") or place("metric"), hint="leave log out, or watch by max_error_rate and max_latency alone",
+        )  # fmt: skip
     return options | ({KEY: guard.to_json()} if guard else {})
 
 

@@ -183,6 +183,32 @@ def test_a_guard_needs_a_share_to_watch(bank: Bank, options: str) -> None:
     assert bank.traffic() == {"m@1": 90, "m@2": 10}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("traffic = 10, tolerance = 0.1", "tolerance says nothing alone: it belongs to a metric"),
+        ("traffic = 10, promote_after = 5, tolerance = 0.1", "tolerance belongs to a metric, and none is given"),
+        ("traffic = 10, max_latency = 1, min_feedback = 5", "min_feedback belongs to a metric, and none is given"),
+        ("traffic = 10, metric = 'log_loss', log = 0", "log_loss is computed from the prediction log, and log = 0 keeps none"),
+    ],
+)
+def test_what_could_never_settle_a_roll_out_is_refused(bank: Bank, options: str, message: str) -> None:
+    with pytest.raises(sqlml.ProgrammingError, match=message):
+        bank.run(f"DEPLOY MODEL m@2 TO ENDPOINT e WITH ({options})")
+    assert bank.traffic() == {"m@1": 100}
+
+
+def test_a_version_that_fails_is_not_promoted_by_promote_after_alone(bank: Bank) -> None:
+    bank.run("DEPLOY MODEL m@2 TO ENDPOINT e WITH (traffic = 10, promote_after = 1000)")
+    assert rollout(bank) == "promote_after = 1000, max_error_rate = 0.01"
+    bank.run(
+        "DEPLOY MODEL m@2 TO ENDPOINT e WITH (traffic = 10, promote_after = 1000, max_error_rate = 0.5, metric = 'log_loss')"
+    )
+    assert "max_error_rate = 0.5" in str(rollout(bank))
+    with pytest.raises(sqlml.ProgrammingError, match="log = 0 keeps none"):
+        bank.run("ALTER ENDPOINT e SET (log = 0)")
+
+
 # --- ALTER and ROLLBACK -------------------------------------------------------------------------------------------------
 
 
@@ -406,7 +432,11 @@ def plan(bank: Bank, statement: str) -> Any:
 
 def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
     deploy = plan(bank, "DEPLOY MODEL m@2 TO ENDPOINT e WITH (traffic = 10, promote_after = 5, log = 0.5)")
-    assert (deploy["now"], deploy["then"], deploy["rollout"]) == ("m@1", "m@1 90 %, m@2 10 %", "promote_after = 5")
+    assert (deploy["now"], deploy["then"], deploy["rollout"]) == (
+        "m@1",
+        "m@1 90 %, m@2 10 %",
+        "promote_after = 5, max_error_rate = 0.01",
+    )
     assert deploy["options"] == {"log": 0.5}
     altered = plan(bank, "ALTER ENDPOINT e SET TRAFFIC (1 = 40, small = 60)")
     assert (altered["node"], altered["then"]) == ("alter_endpoint", "m@1 40 %, small@1 60 %")

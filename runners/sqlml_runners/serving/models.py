@@ -35,6 +35,8 @@ from sqlml_runners.serving.spare import spare_of
 
 log = logging.getLogger("sqlml.serving")
 
+LOADING_SECONDS = 1
+"""When to ask again for an endpoint that is loading."""
 WAKE_SECONDS = 30.0
 """How long a request waits for a parked endpoint."""
 
@@ -167,7 +169,8 @@ class Models:
         slot = self.slot(name)
         if slot.route is None:
             status = f"could not be loaded: {slot.error}" if slot.error else "is loading"
-            raise BadRequest(503, f"endpoint {slot.endpoint.name} ({slot.endpoint.main.name}) {status}")
+            soon = None if slot.error else LOADING_SECONDS
+            raise BadRequest(503, f"endpoint {slot.endpoint.name} ({slot.endpoint.main.name}) {status}", retry_after=soon)
         return slot.route
 
     def get(self, name: str, version: str | None = None, key: str | None = None) -> Served:
