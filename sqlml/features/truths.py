@@ -66,8 +66,9 @@ def meaningless(truth: str, targets: Sequence[TargetColumn]) -> tuple[str, str]:
     """What to say of such a truth, and what to do."""
     shown = repr(truth if len(truth) <= 40 else truth[:39] + "…")
     name = targets[0].name
+    if any(target.task is not Task.CLASSIFICATION for target in targets):
+        more = ", or yes or no of a probability" if len(targets) > 1 else ""
+        return f"the truth {shown} is no number, and {name} is one", f"give the number that it turned out to be{more}"
     classes = tuple(dict.fromkeys(label_text(value) for target in targets for value in target.classes))
-    if not classes:
-        return f"the truth {shown} is no number, and {name} is one", "give the number that it turned out to be"
     hint = did_you_mean(truth, classes) or f"they are: {listing(classes, _SHOWN)}"
     return f"the truth {shown} is none of the classes of {name}", hint

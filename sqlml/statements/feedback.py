@@ -31,7 +31,7 @@ from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_folder, feedback_schema, folder_name, merge_parts, write_part
 from sqlml.statements.endpoint_changes import QUERY
 from sqlml.statements.queries import Queries
-from sqlml.statements.query_answers import target_fault
+from sqlml.statements.query_answers import target_fault, truth_targets
 from sqlml.statements.result import Result
 
 if TYPE_CHECKING:
@@ -135,11 +135,26 @@ def keep_feedback(rows: pa.Table, insert: FeedbackInsert, catalog: Catalog, sour
 
 
 def _check_targets(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: FeedbackInsert, source: str) -> None:
-    """``BindError`` where feedback on a query names no column of its answer, or none where there are several."""
-    fault = target_fault(rows["target"].unique().to_pylist(), endpoint, catalog)
+    """``BindError`` where feedback on a query names no column of its answer, or none where there are several, and for a truth
+    that the column could not be.
+    """
+    import pyarrow.compute as pc
+
+    from sqlml.features.truths import first_meaningless, meaningless
+
+    named = rows["target"].unique().to_pylist()
+    fault = target_fault(named, endpoint, catalog)
     if fault is not None:
         message, _, hint = fault.partition("; ")
         raise BindError(message, source=source, span=insert.query, hint=hint or None)
+    for name in named:
+        own = rows.filter(pc.is_null(rows["target"]) if name is None else pc.equal(rows["target"], name))[
+            "truth"
+        ].combine_chunks()
+        targets = truth_targets(name, endpoint, catalog)
+        if (wrong := first_meaningless(own, targets)) is not None:
+            message, hint = meaningless(own[wrong].as_py(), targets)
+            raise BindError(message, source=source, span=insert.query, hint=hint)
 
 
 def _check_truths(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: FeedbackInsert, source: str) -> None:

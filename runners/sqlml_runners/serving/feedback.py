@@ -81,7 +81,7 @@ def _check_truths(route: Route, batch: pa.RecordBatch, *, alone: bool) -> None:
             known.setdefault(target.name.lower(), []).append(target)
     named = pc.utf8_lower(batch["target"])
     for name in pc.unique(named).to_pylist():
-        targets = next(iter(known.values()), []) if name is None else known.get(name, [])
+        targets = known.get((route.main.sole_target or "").lower() if name is None else name, [])
         places = np.flatnonzero(pc.is_null(named) if name is None else pc.fill_null(pc.equal(named, name), False))
         wrong = first_meaningless(batch["truth"].take(pa.array(places)), targets)
         if wrong is not None:

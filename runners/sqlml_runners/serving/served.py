@@ -93,8 +93,13 @@ class Served:
 
     @cached_property
     def truth_targets(self) -> tuple[TargetColumn, ...]:
-        """The targets with what their truths can be; none of a query, whose columns take any."""
+        """The targets with what their truths can be; of one that can be anything there is none."""
         return tuple(head.manifest.target for head in self.model.heads if head.manifest.target is not None)
+
+    @property
+    def sole_target(self) -> str | None:
+        """What feedback is about that names no target."""
+        return self.targets[0] if len(self.targets) == 1 else None
 
     def target_fault(self, target: str | None, who: str) -> str | None:
         """What is wrong with the target of a row of feedback, and what to do; None where nothing is."""
