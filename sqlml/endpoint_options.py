@@ -41,7 +41,15 @@ KEPT_OPTIONS = (
 
 ROLLOUT_OPTIONS = (
     OptionSpec("promote_after", "int", None, "requests that the version answers before it gets all of the traffic", low=1),
-    OptionSpec("max_error_rate", "float", None, "the part of its requests that may fail", low=0, high=1, open_high=True),
+    OptionSpec(
+        "max_error_rate",
+        "float",
+        None,
+        "the part of its requests that may fail; 0.01 beside promote_after",
+        low=0,
+        high=1,
+        open_high=True,
+    ),
     OptionSpec("max_latency", "duration", None, "what 99 % of its requests may take at most", low=0, open_low=True),
     OptionSpec(
         "metric", "str", None, "a figure, such as log_loss, in which it must not be worse than the others, by the feedback"
@@ -53,8 +61,15 @@ ROLLOUT_OPTIONS = (
 
 SERVER_OPTIONS = (
     OptionSpec("memory", "size", None, "what the models of all endpoints may take in memory, all workers together", low=10**6),
+    OptionSpec("port", "int", None, "the port of the server (8080 where it is free, else any)", low=1, high=65_535),
+    OptionSpec("tls_certificate", "str", None, "a PEM file: the server speaks https by it, and by its key"),
+    OptionSpec("tls_key", "str", None, "a PEM file: the private key of the certificate"),
+    OptionSpec("grpc_port", "int", None, "the port at which gRPC is spoken, too", low=1, high=65_535),
+    OptionSpec(
+        "cors_origins", "str", None, "the origins whose pages may ask: 'https://shop.example', several with commas, '*': all"
+    ),
 )
-"""Options of ``ALTER ENDPOINTS SET (…)``: of the server, for all endpoints together."""
+"""Options of ``ALTER ENDPOINTS SET (…)``: of the server, for all endpoints together; all but ``memory`` from its next start."""
 
 DEPLOY_OPTIONS = (*STATEMENT_OPTIONS, *KEPT_OPTIONS, *ROLLOUT_OPTIONS)
 """What DEPLOY takes."""

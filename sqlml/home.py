@@ -8,6 +8,7 @@
         feedback/       one folder per endpoint: what turned out to be true
         lookups/        copies of tables that deployed queries read by key
         logs/           the endpoint server's log
+        serving.json    what the endpoints' server is told at its start: ports, TLS, other origins
         server.json     who serves the endpoints, while somebody does
         owner.json      who has the database file open and lets others in, while somebody does
 

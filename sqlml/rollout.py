@@ -17,6 +17,8 @@ KEY = "rollout"
 WAIT, PROMOTE, ROLL_BACK = "wait", "promote", "roll_back"
 CERTAIN = 2.58
 """So many standard deviations (99 % of two sides) the share of failures must be above the limit to be too high before the end."""
+MAX_ERROR_RATE = 0.01
+"""The part of its requests that a version may fail in that is to be promoted, where nothing else was said."""
 FEW = 100
 """Requests from which a latency that 99 % keep means anything."""
 

@@ -38,6 +38,7 @@ from sqlml_dialect.generator import to_sql
 from sqlml_dialect.names import name_sql, quote_identifier, quote_string
 from sqlml_dialect.nodes import (
     KINDS,
+    AlterApiKey,
     AlterEndpoint,
     AlterEndpoints,
     AlterModel,
@@ -89,6 +90,7 @@ __all__ = [
     "KINDS",
     "NOWHERE",
     "TABLE_FUNCTIONS",
+    "AlterApiKey",
     "AlterEndpoint",
     "AlterEndpoints",
     "AlterModel",

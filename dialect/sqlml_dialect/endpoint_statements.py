@@ -8,6 +8,7 @@ from sqlml_dialect.clauses import parse_clauses, teaching
 from sqlml_dialect.cursor import Cursor
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.nodes import (
+    AlterApiKey,
     AlterEndpoint,
     AlterEndpoints,
     CreateApiKey,
@@ -134,10 +135,14 @@ def parse_create_key(cursor: Cursor) -> CreateApiKey:
     return CreateApiKey(name, **found)
 
 
-def parse_rotate_key(cursor: Cursor) -> RotateApiKey:
-    """``ALTER API KEY k ROTATE [WITH (…)]``"""
+def parse_alter_key(cursor: Cursor) -> RotateApiKey | AlterApiKey:
+    """``ALTER API KEY k ROTATE [WITH (…)]`` or ``ALTER API KEY k SET (name = value, …)``"""
     cursor.expect("ALTER", "API", "KEY")
     name = cursor.ident("the key's name")
+    if cursor.accept("SET"):
+        return AlterApiKey(name, parse_options(cursor))
+    if cursor.peek().key != "ROTATE":
+        cursor.fail("ROTATE, or SET and options in parentheses", words=("ROTATE", "SET"))
     cursor.expect("ROTATE")
     return RotateApiKey(name, **parse_clauses(cursor, clauses.ROTATE_CLAUSES))
 

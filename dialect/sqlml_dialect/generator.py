@@ -32,6 +32,7 @@ from sqlml_dialect.clause_nodes import (
 )
 from sqlml_dialect.names import name_sql, quote_string
 from sqlml_dialect.nodes import (
+    AlterApiKey,
     AlterEndpoint,
     AlterEndpoints,
     AlterModel,
@@ -219,6 +220,11 @@ def create_key_sql(node: CreateApiKey) -> str:
 def rotate_key_sql(node: RotateApiKey) -> str:
     """``ALTER API KEY k ROTATE``"""
     return _join(f"ALTER API KEY {ident_sql(node.name)} ROTATE", _clause("WITH", node.options, options_sql))
+
+
+def alter_key_sql(node: AlterApiKey) -> str:
+    """``ALTER API KEY k SET (…)``"""
+    return f"ALTER API KEY {ident_sql(node.name)} SET {options_sql(node.options)}"
 
 
 def drop_key_sql(node: DropApiKey) -> str:
@@ -469,6 +475,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     EvaluateEndpoint: evaluate_endpoint_sql,
     CreateApiKey: create_key_sql,
     RotateApiKey: rotate_key_sql,
+    AlterApiKey: alter_key_sql,
     DropApiKey: drop_key_sql,
     Show: show_sql,
     ShowLogs: show_logs_sql,

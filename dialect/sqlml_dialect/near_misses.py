@@ -115,6 +115,8 @@ def _check_key(cursor: Cursor) -> None:
         _fail(cursor, 1, "API KEY", f"a key is never replaced: ALTER API KEY {name} ROTATE gives it a new secret")
     first, second, third, fourth = (cursor.peek(ahead) for ahead in range(4))
     follows = {"CREATE": "FOR", "ALTER": "ROTATE", "DROP": ""}[first.key]
+    if first.key == "ALTER" and fourth.key == "SET":
+        follows = "SET"
     if second.key in {"KEY", "APIKEY", "API_KEY"} and third.kind in NAMES and fourth.key == follows:
         _fail(cursor, 1, "API KEY", f"write {first.text} API KEY {third.text} {fourth.text}".rstrip() + " …" * bool(follows))
 

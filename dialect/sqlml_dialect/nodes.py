@@ -228,6 +228,15 @@ class RotateApiKey:
 
 
 @dataclass(frozen=True)
+class AlterApiKey:
+    """``ALTER API KEY k SET (rate_limit = 50)``"""
+
+    name: Ident
+    options: tuple[Option, ...] = ()
+    span: Span = at()
+
+
+@dataclass(frozen=True)
 class DropApiKey:
     name: Ident
     if_exists: bool = False
@@ -390,6 +399,7 @@ Node: TypeAlias = (
     | EvaluateEndpoint
     | CreateApiKey
     | RotateApiKey
+    | AlterApiKey
     | DropApiKey
     | Show
     | ShowLogs
@@ -439,6 +449,7 @@ KINDS: dict[type, str] = {
     EvaluateEndpoint: "evaluate",
     CreateApiKey: "create_api_key",
     RotateApiKey: "alter_api_key",
+    AlterApiKey: "alter_api_key",
     DropApiKey: "drop_api_key",
     Show: "show",
     ShowLogs: "show",

@@ -12,6 +12,7 @@ from sqlml_dialect.cursor import NAMES, Cursor, describe
 from sqlml_dialect.endpoint_statements import (
     parse_alter_endpoint,
     parse_alter_endpoints,
+    parse_alter_key,
     parse_create_key,
     parse_deploy,
     parse_deploy_query,
@@ -19,7 +20,6 @@ from sqlml_dialect.endpoint_statements import (
     parse_evaluate_endpoint,
     parse_refresh,
     parse_rollback,
-    parse_rotate_key,
     parse_undeploy,
     parse_undeploy_function,
 )
@@ -362,7 +362,7 @@ STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("ALTER", "ENDPOINTS"): parse_alter_endpoints,
     ("ROLLBACK", "ENDPOINT"): parse_rollback,
     ("CREATE", "API", "KEY"): parse_create_key,
-    ("ALTER", "API", "KEY"): parse_rotate_key,
+    ("ALTER", "API", "KEY"): parse_alter_key,
     ("DROP", "API", "KEY"): parse_drop_key,
     ("SHOW", "API", "KEYS"): parse_show,
     ("SHOW", "VERSIONS", "OF"): parse_show_versions,
@@ -403,7 +403,7 @@ EXAMPLES: dict[Parse, str] = {
     parse_rollback: "ROLLBACK ENDPOINT e",
     parse_evaluate_endpoint: "EVALUATE ENDPOINT e BY region",
     parse_create_key: "CREATE API KEY shop FOR ENDPOINT e WITH (rate_limit = 50, expires = '90 days')",
-    parse_rotate_key: "ALTER API KEY shop ROTATE WITH (grace = '1 hour')",
+    parse_alter_key: "ALTER API KEY shop ROTATE WITH (grace = '1 hour')",
     parse_drop_key: "DROP API KEY shop",
     parse_show: "SHOW MODELS LIKE 'churn%'",
     parse_show_versions: "SHOW VERSIONS OF churn",

@@ -21,6 +21,7 @@ from pathlib import Path
 from sqlml.native.library import instructions
 
 FOLDER = "runtimes"
+_ROWS = "library_from"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "xgboost", "xgboost-cpu", "scikit-learn", "torch")
 
 
@@ -50,7 +51,7 @@ def read_crossovers(path: Path, heads: int | None = None, *, here: bool = True) 
     """What was measured; None where nothing was, or, with ``here``, on another machine or with other libraries."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(math.inf if rows is None else float(rows) for rows in document["crossovers"])
+        rows = tuple(math.inf if rows is None else float(rows) for rows in document[_ROWS])
         measured_on = document["measured_on"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -61,7 +62,7 @@ def read_crossovers(path: Path, heads: int | None = None, *, here: bool = True) 
 
 def write_crossovers(path: Path, rows: Sequence[float]) -> None:
     """Keep what was measured, in one step; where the folder cannot be written it is measured the next time again."""
-    document = {"crossovers": [None if math.isinf(one) else one for one in rows], "measured_on": place()}
+    document = {_ROWS: [None if math.isinf(one) else one for one in rows], "measured_on": place()}
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,6 +54,15 @@ class ApiKey:
 def hash_secret(secret: str) -> str:
     """What is kept of a secret: its SHA-256 as hexadecimal digits (a secret is 256 random bits, so no slower hash is needed)."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class _Kept(Enum):
+    """What says that something stays as it is, where None says that there is none."""
+
+    KEPT = 0
+
+
+KEPT = _Kept.KEPT
 
 
 class ApiKeys:
@@ -110,6 +120,22 @@ class ApiKeys:
             c.execute(sa.update(t.api_keys).where(t.api_keys.c.key == name.lower()).values(values))
             counters.count_up(c, counters.ENDPOINTS)
         return secret
+
+    def alter_api_key(
+        self, name: str, *, rate_limit: float | _Kept | None = KEPT, lasts: timedelta | _Kept | None = KEPT
+    ) -> ApiKey:
+        """Change a key's rate, or how long it goes on from now (None: without a limit, without an end); its secrets stay.
+
+        ``BindError`` where there is none of the name.
+        """
+        values: dict[str, Any] = {} if isinstance(rate_limit, _Kept) else {"rate_limit": rate_limit}
+        values |= {} if isinstance(lasts, _Kept) else {"expires_at": _end(lasts)}
+        with writing(self._engine) as c:
+            _find(c, name)
+            if values:
+                c.execute(sa.update(t.api_keys).where(t.api_keys.c.key == name.lower()).values(values))
+                counters.count_up(c, counters.ENDPOINTS)
+            return _find(c, name)
 
     def drop_api_key(self, name: str) -> None:
         """Forget a key: its secrets open nothing from now on.  ``BindError`` where there is none of the name."""

@@ -27,6 +27,18 @@ def carry(c: sa.Connection, before: Mapping[str, Any] | None, state: Mapping[str
     return {**state, "options": with_earlier(state["options"], found)}
 
 
+def carry_back(c: sa.Connection, left: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state that an endpoint goes back to, with the columns of what it leaves: who has begun to send them is answered on."""
+    if state["kind"] != "model":
+        return dict(state)
+    staying = {uid for uid, _, _ in state["arms"]}
+    known = earlier_columns(left["options"])
+    leaving = [_reader(c, uid, role) for uid, role, _ in left["arms"] if uid not in staying]
+    leaving.append(Reader(known.inputs, known.keys, answers=False))
+    found = carried(earlier_columns(state["options"]), [_reader(c, uid, role) for uid, role, _ in state["arms"]], leaving)
+    return {**state, "options": with_earlier(state["options"], found)}
+
+
 def _reader(c: sa.Connection, uid: str, role: str) -> Reader:
     """What a version reads; nothing of one that was dropped."""
     query = (

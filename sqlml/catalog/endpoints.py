@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlml.catalog import counters
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import reading, writing
-from sqlml.catalog.earlier import carry
+from sqlml.catalog.earlier import carry, carry_back
 from sqlml.catalog.files import job_file
 from sqlml.catalog.rows import now, user
 from sqlml.catalog.shares import SERVES, Share, without
@@ -170,8 +170,10 @@ class Endpoints:
                 raise BindError(f"endpoint {name} has no earlier state to go back to", hint="SHOW ENDPOINTS tells what it serves")
             last, before = changes[0], changes[1]
             c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.id == last["id"]).values(undone=True))
-            revision = _put(c, name, before["state"])
-            _write_down(c, name, revision, reason, before["state"], undone=True)
+            state = carry_back(c, last["state"], before["state"])
+            _change_state(c, before["id"], state)
+            revision = _put(c, name, state)
+            _write_down(c, name, revision, reason, state, undone=True)
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
@@ -202,11 +204,14 @@ class Endpoints:
             before = next((change["state"] for change in changes if not _tries(change, guard.candidate)), None)
             before = before if before and _all_there(c, before) else None
             state = _settled(current["state"], before, guard.candidate, promote=promote)
-            state = carry(c, current["state"], state) if promote else state
+            restored = state == before
+            state = carry(c, current["state"], state) if promote else carry_back(c, current["state"], state)
+            if restored:
+                _change_state(c, next(change["id"] for change in changes if not _tries(change, guard.candidate)), state)
             ids = [change["id"] for change in own]
             c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.id.in_(ids)).values(undone=True))
             revision = _put(c, name, state)
-            _write_down(c, name, revision, reason, state, undone=state == before)
+            _write_down(c, name, revision, reason, state, undone=restored)
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
@@ -367,6 +372,11 @@ def _write_down(
 ) -> None:
     row = {"endpoint": endpoint.lower(), "revision": revision, "reason": reason, "state": dict(state), "undone": undone}
     c.execute(sa.insert(t.endpoint_changes).values(row | {"owner": user(), "created_at": now()}))
+
+
+def _change_state(c: sa.Connection, change: int, state: Mapping[str, Any]) -> None:
+    """What the endpoint is by a change that stands again: only the columns that it takes for others' sake are more."""
+    c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.id == change).values(state=dict(state)))
 
 
 def _standing(c: sa.Connection, endpoint: str) -> list[Mapping[str, Any]]:

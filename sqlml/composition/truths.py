@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlml.composition.plan import Result
 from sqlml.errors import did_you_mean, listing
-from sqlml.types import Kind
+from sqlml.plan import TargetColumn
+from sqlml.types import Kind, Task
 
 _LISTS = (Kind.NUMBERS, Kind.TEXTS)
 
@@ -27,6 +29,19 @@ def sole_answer(results: Sequence[Result]) -> str | None:
     own = [result for result in results if not is_list(result)]
     found = [result for result in own if not is_passed_on(result)] or own
     return found[0].name if len(found) == 1 else None
+
+
+def truths_of(result: Result, classes: Sequence[Any] = ()) -> tuple[TargetColumn, ...]:
+    """What can turn out to be true of a column: one of ``classes``, a model's whose label stands in it; of a number a number, or
+    yes and no, should it be a probability; none where it can be anything.
+    """
+    own = tuple(classes) or result.classes
+    if own or result.kind is Kind.BOOLEAN:
+        return (TargetColumn(result.name, result.sql_type, Task.CLASSIFICATION, own or (False, True)),)
+    if result.kind is Kind.NUMBER:
+        number = TargetColumn(result.name, result.sql_type, Task.REGRESSION)
+        return number, TargetColumn(result.name, result.sql_type, Task.CLASSIFICATION, (False, True))
+    return ()
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.evaluation.scores import Scores
-from sqlml.features.target import encode_classes
+from sqlml.features.truths import class_codes, number_truths, numbers
 from sqlml.home import Home
 from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_files, prediction_files
-from sqlml.types import BOOLEAN_WORDS, Task, label_text
+from sqlml.types import Task, label_text
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 JOINED_ROWS = 524_288
 """So many logged rows are joined at once: each time anew the truths are laid out for look-ups."""
-_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _LOGGED = ("request_id", "row", "key", "version", "role", "outputs")
 Piece = TypeVar("Piece")
 
@@ -190,28 +189,6 @@ def _scores(outputs: pa.StructArray, truth: pa.Array, target: TargetColumn) -> S
         return Scores(target.task, raw, actual, target=target)
     raw = numbers(pc.struct_field(outputs, f"predicted_{target.name}"))
     return Scores(target.task, raw, np.where(np.isfinite(raw), number_truths(truth), np.nan), target=target)
-
-
-def class_codes(truth: pa.Array, classes: Sequence[Any]) -> NDArray[np.int64]:
-    """Texts as places in ``classes``, -1 for what is none: ``yes`` is true where classes are booleans, ``3.0`` is 3."""
-    if classes and all(isinstance(value, bool) for value in classes):
-        words = pa.array(list(BOOLEAN_WORDS))
-        values = pa.array(["true" if value else "false" for value in BOOLEAN_WORDS.values()])
-        truth = pc.take(values, pc.index_in(pc.utf8_lower(truth), value_set=words, skip_nulls=True))
-    elif classes and all(isinstance(value, int) for value in classes):
-        truth = pc.replace_substring_regex(truth, r"\.0+$", "")
-    return encode_classes(truth, classes)
-
-
-def number_truths(truth: pa.Array) -> NDArray[np.float64]:
-    """Texts as numbers, NaN for what is none."""
-    plain = pc.if_else(pc.match_substring_regex(truth, _NUMBER), pc.utf8_trim_whitespace(truth), pa.scalar(None, pa.string()))
-    return numbers(pc.cast(plain, pa.float64()))
-
-
-def numbers(values: pa.Array) -> NDArray[np.float64]:
-    """Numbers as float64, NULL as NaN."""
-    return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
 def joined(pieces: Sequence[Scores]) -> Scores:

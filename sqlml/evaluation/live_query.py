@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.algorithms.metrics import Metrics, label_metrics
-from sqlml.evaluation.live import LiveScores, RoleRows, Truths, class_codes, number_truths, numbers, read_feedback, rows_by_role
+from sqlml.evaluation.live import LiveScores, RoleRows, Truths, read_feedback, rows_by_role
 from sqlml.evaluation.scores import Scores
 from sqlml.features.target import encode_classes
+from sqlml.features.truths import class_codes, number_truths, numbers
 from sqlml.home import Home
 from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_files, prediction_files

@@ -297,7 +297,7 @@ def _endpoint_options(statement: str) -> tuple[OptionSpec, ...]:
         "ALTER ENDPOINTS": SERVER_OPTIONS,
         "EVALUATE ENDPOINT": evaluate_endpoint.OPTIONS,
         "CREATE API": api_keys.KEY_OPTIONS,
-        "ALTER API": api_keys.ROTATE_OPTIONS,
+        "ALTER API": (*api_keys.ROTATE_OPTIONS, *api_keys.KEY_OPTIONS[:1]),
     }.get(statement, ())
 
 

@@ -235,6 +235,12 @@ def _serve_parser() -> argparse.ArgumentParser:
         "--memory", type=int, metavar="BYTES", help="of the endpoints' models, all workers together (default: half the machine's)"
     )
     add("--grpc-port", type=_port, metavar="PORT", help="speak gRPC to the endpoints' callers, too, at this port (0: a free one)")
+    add(
+        "--cors-origin",
+        action="append",
+        metavar="ORIGIN",
+        help="let pages of this origin ask the endpoints; again for more, * for all",
+    )
     add("--open-metrics", action="store_true", help="the endpoints' figures for callers on other machines, without a key")
     add("--tls-cert", type=Path, metavar="FILE", help="speak TLS and https: the certificate, and those that signed it (PEM)")
     add("--tls-key", type=Path, metavar="FILE", help="the private key of the certificate (PEM)")
@@ -259,7 +265,8 @@ def _http_arguments(options: argparse.Namespace) -> list[str]:
         "--memory": options.memory,
     }
     words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return [*words, *["--open-metrics"] * options.open_metrics]
+    origins = [word for origin in options.cors_origin or () for word in ("--cors-origin", origin)]
+    return [*words, *origins, *["--open-metrics"] * options.open_metrics]
 
 
 def _serve_http(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlml_dialect import CreateApiKey, DropApiKey, Ident, Option, RotateApiKey
+from sqlml_dialect import AlterApiKey, CreateApiKey, DropApiKey, Ident, Option, RotateApiKey
 
 from sqlml.binder.models import check_name
 from sqlml.binder.options import bind_options
@@ -27,6 +27,7 @@ KEY_OPTIONS = (
     _EXPIRES,
 )
 ROTATE_OPTIONS = (OptionSpec("grace", "duration", 0.0, "how long the secrets of before go on", low=0), _EXPIRES)
+_NAMES = frozenset(spec.name for spec in KEY_OPTIONS)
 LONGEST = 100 * 366 * 86_400.0
 """Seconds: what lasts longer has no end that a calendar could name."""
 
@@ -45,6 +46,7 @@ def key_handlers(serving: Serving) -> Handlers:
             lambda n, p: known(lambda: run_create_key(n, p, serving)), writes=always, lasts=lambda node: "have API keys"
         ),
         RotateApiKey: Handler(lambda n, p: known(lambda: run_rotate_key(n, p, catalog)), writes=always),
+        AlterApiKey: Handler(lambda n, p: known(lambda: run_alter_key(n, p, catalog)), writes=always),
         DropApiKey: Handler(lambda n, p: known(lambda: run_drop_key(n, p.source, catalog)), writes=always),
     }
 
@@ -97,6 +99,37 @@ def bind_rotate_key(node: RotateApiKey, parameters: Parameters, catalog: Catalog
     """The options of ALTER API KEY … ROTATE; raises what is wrong with it."""
     find_key(catalog, node.name, parameters.source)
     return _options(node.options, ROTATE_OPTIONS, parameters)
+
+
+def run_alter_key(node: AlterApiKey, parameters: Parameters, catalog: Catalog) -> Result:
+    """Change a key's options; its secrets stay."""
+    given = bind_alter_key(node, parameters, catalog)
+    changes: dict[str, Any] = {name: value for name, value in given.items() if name == "rate_limit"}
+    if "expires" in given:
+        changes["lasts"] = _length(given["expires"])
+    key = catalog.alter_api_key(find_key(catalog, node.name, parameters.source).name, **changes)
+    row = {
+        "api_key": key.name,
+        "endpoints": endpoints_text(key.endpoints),
+        "rate_limit": key.rate_limit,
+        "expires_at": key.expires_at,
+    }
+    columns = [("api_key", "string"), ("endpoints", "string"), ("rate_limit", "double"), ("expires_at", "timestamp[us]")]
+    return rows_result([row], columns)
+
+
+def bind_alter_key(node: AlterApiKey, parameters: Parameters, catalog: Catalog) -> dict[str, Any]:
+    """The options of ALTER API KEY … SET that were given, NULL among them: no limit, no end; raises what is wrong with it."""
+    find_key(catalog, node.name, parameters.source)
+    nulls = {o.name.name.lower() for o in node.options if parameters.resolve(o.value) is None}
+    set_to = tuple(option for option in node.options if option.name.name.lower() not in nulls & _NAMES)
+    found = _options(set_to, KEY_OPTIONS, parameters)
+    given = {name: found[name] for name in _NAMES if any(o.name.name.lower() == name for o in node.options)}
+    if not given:
+        raise BindError(
+            "no option is given", source=parameters.source, span=node.span, hint=f"there are: {listing(sorted(_NAMES))}"
+        )
+    return given
 
 
 def run_drop_key(node: DropApiKey, source: str, catalog: Catalog) -> Result:

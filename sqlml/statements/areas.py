@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlml_dialect import (
+    AlterApiKey,
     AlterEndpoint,
     AlterEndpoints,
     AlterModel,
@@ -207,7 +208,7 @@ _AREAS: dict[type, Callable[[Areas], Handlers]] = {
     **dict.fromkeys((ExplainPlan,), _plans),
     **dict.fromkeys((Deploy, Undeploy, AlterEndpoint, AlterEndpoints, RollbackEndpoint), _endpoints),
     **dict.fromkeys((DeployQuery, RefreshEndpoint), _query_endpoints),
-    **dict.fromkeys((CreateApiKey, RotateApiKey, DropApiKey), _keys),
+    **dict.fromkeys((CreateApiKey, RotateApiKey, AlterApiKey, DropApiKey), _keys),
     **dict.fromkeys((EvaluateEndpoint,), _live),
     **dict.fromkeys((DeployFunction, UndeployFunction), _functions),
     **dict.fromkeys((Show, ShowLogs, ShowCreateModel, DescribeModel), _show),

@@ -16,14 +16,14 @@ from sqlml.catalog.shares import SERVES
 from sqlml.contracts import EndpointServer, Notice, OnEvent
 from sqlml.errors import BindError, listing
 from sqlml.home import generate_url, rows_url
-from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_alter_endpoints, bind_deploy, find_endpoint
+from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_copies import copies_of, remove_copies
 from sqlml.statements.handler import Handler, Handlers, always
 from sqlml.statements.refresh_schedule import forget_failure
 from sqlml.statements.result import Result, rows_result
+from sqlml.statements.server_changes import run_alter_endpoints
 from sqlml.types import Task
 
-_MEMORY_COLUMNS = [("option", "string"), ("value", "int64"), ("before", "int64")]
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0
 
@@ -45,7 +45,7 @@ def endpoint_handlers(serving: Serving) -> Handlers:
         Deploy: Handler(lambda n, p: run_deploy(n, p, serving), writes=always, lasts=lambda node: "be deployed from"),
         Undeploy: Handler(lambda n, p: run_undeploy(n, p.source, serving.catalog, serving.server), writes=always),
         AlterEndpoint: Handler(lambda n, p: run_alter_endpoint(n, p, serving), writes=always),
-        AlterEndpoints: Handler(lambda n, p: run_alter_endpoints(n, p, serving.catalog), writes=always),
+        AlterEndpoints: Handler(lambda n, p: run_alter_endpoints(n, p, serving.catalog, serving.server), writes=always),
         RollbackEndpoint: Handler(lambda n, p: run_rollback(n, p.source, serving), writes=always),
     }
 
@@ -65,13 +65,6 @@ def run_alter_endpoint(node: AlterEndpoint, parameters: Parameters, serving: Ser
     change = bind_alter(node, parameters, serving.catalog)
     url = _apply(change, serving)
     return _result(serving.catalog, change.endpoint, url)
-
-
-def run_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: Catalog) -> Result:
-    """Say what all endpoints together may take; a running server keeps to it within the second."""
-    change = bind_alter_endpoints(node, parameters, catalog)
-    catalog.set_endpoints_memory(change.memory)
-    return rows_result([{"option": "memory", "value": change.memory, "before": change.before}], _MEMORY_COLUMNS)
 
 
 def run_rollback(node: RollbackEndpoint, source: str, serving: Serving) -> Result:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from sqlml_dialect import AlterEndpoint, AlterEndpoints, Deploy, Ident, ModelRef, Option, SetOptions, SetTraffic, Span
+from sqlml_dialect import AlterEndpoint, Deploy, Ident, ModelRef, Option, SetOptions, SetTraffic, Span
 
 from sqlml.algorithms.options import got
 from sqlml.binder.models import check_name, resolve_model
@@ -24,13 +24,13 @@ from sqlml.endpoint_options import (
     KEPT_OPTIONS,
     OWNER,
     ROLLOUT_OPTIONS,
-    SERVER_OPTIONS,
     STATEMENT_OPTIONS,
     merged,
     option_fault,
+    settings,
 )
 from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean, listing
-from sqlml.rollout import KEY, Guard, guard_of
+from sqlml.rollout import KEY, MAX_ERROR_RATE, Guard, guard_of
 from sqlml.statements.endpoint_arms import check_arms, differences
 from sqlml.statements.refresh_schedule import copy_names
 from sqlml.training.goals import GOALS
@@ -75,7 +75,7 @@ def bind_deploy(node: Deploy, parameters: Parameters, catalog: Catalog) -> Endpo
     check_name(name, source, span, OWNER)
     before = catalog.endpoint(name)
     _check_kind(before, source, span, "another name, or UNDEPLOY ENDPOINT it first")
-    given = _bind_given(node.options, DEPLOY_OPTIONS, parameters)
+    given = bind_given(node.options, DEPLOY_OPTIONS, parameters)
     place = partial(option_span, node.options)
     shares = _deployed(version, before, given, name, source, place("traffic") or place("shadow") or span)
     versions = _versions(shares, catalog)
@@ -91,23 +91,6 @@ def bind_alter(node: AlterEndpoint, parameters: Parameters, catalog: Catalog) ->
     if isinstance(node.action, SetTraffic):
         return _bind_traffic(node.action, before, parameters, catalog, node.endpoint.span)
     return _bind_settings(node.action, before, parameters, catalog)
-
-
-@dataclass(frozen=True)
-class MemoryChange:
-    """What all endpoints may take, in bytes, and what they could before; None: as the server was started."""
-
-    memory: int | None
-    before: int | None
-
-
-def bind_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: Catalog) -> MemoryChange:
-    """What ALTER ENDPOINTS makes; raises what is wrong with it."""
-    given = _bind_given(node.options, SERVER_OPTIONS, parameters)
-    if "memory" not in given:
-        hint = f"there are: {_names(SERVER_OPTIONS)}"
-        raise BindError("no option is given", source=parameters.source, span=node.span, hint=hint)
-    return MemoryChange(given["memory"], catalog.endpoints_memory())
 
 
 def find_endpoint(catalog: Catalog, name: Ident, source: str) -> Endpoint:
@@ -165,10 +148,9 @@ def _guard(
         return kept if kept and kept.candidate == version.uid and len(shares) > 1 else None
     if not asked.keys() & set(_TRIGGERS):
         name = next(iter(asked))
-        raise BindError(
-            f"{name} says nothing alone: it belongs to a metric", source=source, span=place(name),
-            hint="as in WITH (traffic = 10, promote_after = 1000, metric = 'log_loss', tolerance = 0.01)",
-        )  # fmt: skip
+        raise _without_metric(name, "says nothing alone: it belongs to a metric", source, place)
+    if "metric" not in asked and (idle := next((n for n in asked if n in ("tolerance", "min_feedback")), None)):
+        raise _without_metric(idle, "belongs to a metric, and none is given", source, place)
     if given.get("traffic") == 0:
         raise BindError("a version that is tried out needs some traffic", source=source, span=place("traffic"))
     metric = asked.get("metric")
@@ -185,7 +167,14 @@ def _guard(
             f"a guard watches a share, and {version.name} would take all of the traffic at once", source=source,
             span=place("traffic") or place(next(iter(asked))), hint="add traffic = 10, or shadow = true",
         )  # fmt: skip
+    if "promote_after" in asked:  # a version that fails must not be promoted because nobody said so
+        asked.setdefault("max_error_rate", MAX_ERROR_RATE)
     return Guard(version.uid, **asked, maximize=metric is not None and goals[metric])
+
+
+def _without_metric(option: str, what: str, source: str, place: _Place) -> BindError:
+    hint = "as in WITH (traffic = 10, promote_after = 1000, metric = 'log_loss', tolerance = 0.01)"
+    return BindError(f"{option} {what}", source=source, span=place(option), hint=hint)
 
 
 def _check_metric(version: Version, metric: str, goals: Mapping[str, bool], source: str, span: Span | None) -> None:
@@ -250,9 +239,9 @@ def _percent(value: Any, version: Version, source: str, span: Span) -> int:
 def _bind_settings(action: SetOptions, before: Endpoint, parameters: Parameters, catalog: Catalog) -> EndpointChange:
     source = parameters.source
     _check_settable(action.options, before, source)
-    given = _bind_given(action.options, KEPT_OPTIONS, parameters)
+    given = bind_given(action.options, KEPT_OPTIONS, parameters)
     if not given:
-        raise BindError("no option is given", source=source, span=action.span, hint=f"there are: {_names(KEPT_OPTIONS)}")
+        raise BindError("no option is given", source=source, span=action.span, hint=f"there are: {option_names(KEPT_OPTIONS)}")
     versions = _versions(before.shares, catalog)
     options = _options(before, given, guard_of(before.options), versions, source, partial(option_span, action.options))
     return EndpointChange(before.name, before, before.shares, options, versions, "SET")
@@ -275,7 +264,7 @@ def _check_settable(options: Sequence[Option], before: Endpoint, source: str) ->
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
+def bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
     """The options that were given, checked; NULL is kept: it takes an option back to its default."""
     found: dict[str, Any] = {}
     for option in options:
@@ -305,6 +294,11 @@ def _options(
     if fault is not None:
         span = place(fault.option) or next((found for name in given if (found := place(name))), None)
         raise BindError(fault.message, source=source, span=span, hint=fault.hint)
+    if guard is not None and guard.metric is not None and settings(options)["log"] == 0:
+        raise BindError(
+            f"{guard.metric} is computed from the prediction log, and log = 0 keeps none", source=source,
+            span=place("log") or place("metric"), hint="leave log out, or watch by max_error_rate and max_latency alone",
+        )  # fmt: skip
     return options | ({KEY: guard.to_json()} if guard else {})
 
 
@@ -317,5 +311,5 @@ def _check_kind(before: Endpoint | None, source: str, span: Span, instead: str) 
         raise BindError(f"endpoint {before.name} computes a query, not one model", source=source, span=span, hint=instead)
 
 
-def _names(specs: Sequence[OptionSpec]) -> str:
+def option_names(specs: Sequence[OptionSpec]) -> str:
     return listing((spec.name for spec in specs), 20)

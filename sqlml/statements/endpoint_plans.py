@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from sqlml_dialect import (
+    AlterApiKey,
     AlterEndpoint,
     AlterEndpoints,
     CreateApiKey,
@@ -22,10 +23,11 @@ from sqlml.catalog import Catalog
 from sqlml.endpoint_options import own_options
 from sqlml.errors import BindError
 from sqlml.rollout import guard_of
-from sqlml.statements.api_keys import bind_create_key, bind_rotate_key, endpoints_text, find_key
-from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_alter_endpoints, bind_deploy, find_endpoint
+from sqlml.statements.api_keys import bind_alter_key, bind_create_key, bind_rotate_key, endpoints_text, find_key
+from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_relations import endpoint_text, guard_text, shares_text
 from sqlml.statements.evaluate_endpoint import bind_evaluate_endpoint
+from sqlml.statements.server_changes import bind_alter_endpoints
 from sqlml.statements.tree import PlanNode
 
 EndpointNode: TypeAlias = (
@@ -37,6 +39,7 @@ EndpointNode: TypeAlias = (
     | EvaluateEndpoint
     | CreateApiKey
     | RotateApiKey
+    | AlterApiKey
     | DropApiKey
 )
 
@@ -52,8 +55,9 @@ def plan_endpoint(node: EndpointNode, parameters: Parameters, catalog: Catalog) 
             change = bind_alter(node, parameters, catalog)
             return PlanNode("alter_endpoint", _changed(change), (), f"ALTER ENDPOINT {change.endpoint}")
         case AlterEndpoints():
-            memory = bind_alter_endpoints(node, parameters, catalog)
-            return PlanNode("alter_endpoints", {"memory": memory.memory, "now": memory.before}, (), "ALTER ENDPOINTS")
+            server = bind_alter_endpoints(node, parameters, catalog)
+            now = {f"{name}_now" if len(server.given) > 1 else "now": value for name, value in server.before.items()}
+            return PlanNode("alter_endpoints", {**server.given, **now}, (), "ALTER ENDPOINTS")
         case RollbackEndpoint():
             return plan_rollback(node, parameters.source, catalog)
         case EvaluateEndpoint():
@@ -63,6 +67,10 @@ def plan_endpoint(node: EndpointNode, parameters: Parameters, catalog: Catalog) 
             fields = {"api_key": new.name, "endpoints": endpoints_text(new.endpoints), "rate_limit": new.rate_limit}
             fields["seconds"] = new.lasts.total_seconds() if new.lasts else None
             return PlanNode("create_api_key", fields, (), f"CREATE API KEY {new.name}: its secret is shown once")
+        case AlterApiKey():
+            given = bind_alter_key(node, parameters, catalog)
+            key = find_key(catalog, node.name, parameters.source)
+            return PlanNode("alter_api_key", {"api_key": key.name, **given}, (), f"ALTER API KEY {key.name}")
         case RotateApiKey():
             options = bind_rotate_key(node, parameters, catalog)
             fields = {"api_key": find_key(catalog, node.name, parameters.source).name, **options}

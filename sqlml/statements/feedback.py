@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlml.binder.feedback import NAME, FeedbackInsert
 from sqlml.binder.parameters import Parameters
-from sqlml.catalog import Catalog, Endpoint
+from sqlml.catalog import Catalog, Endpoint, Version
 from sqlml.catalog.rows import now, user
 from sqlml.contracts import Stream
-from sqlml.errors import BindError, NotSupportedError, OperationalError, count_of, did_you_mean
+from sqlml.errors import (
+    BindError,
+    NotSupportedError,
+    OperationalError,
+    UnknownModel,
+    UnknownVersion,
+    count_of,
+    did_you_mean,
+    listing,
+)  # fmt: skip
+from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_folder, feedback_schema, folder_name, merge_parts, write_part
 from sqlml.statements.endpoint_changes import QUERY
 from sqlml.statements.queries import Queries
-from sqlml.statements.query_answers import target_fault
+from sqlml.statements.query_answers import target_fault, truth_targets
 from sqlml.statements.result import Result
 
 if TYPE_CHECKING:
@@ -103,8 +113,9 @@ def keep_feedback(rows: pa.Table, insert: FeedbackInsert, catalog: Catalog, sour
         if endpoint not in known and not (catalog.home.predictions / folder_name(endpoint)).is_dir():
             hint = did_you_mean(endpoint, known) or "SHOW ENDPOINTS lists all"
             raise BindError(f"unknown endpoint {endpoint}", source=source, span=insert.query, hint=hint)
-        if endpoint in known and known[endpoint].kind == QUERY:
-            _check_targets(whole.filter(pc.equal(names, endpoint)), known[endpoint], catalog, insert, source)
+        if endpoint in known:
+            check = _check_targets if known[endpoint].kind == QUERY else _check_truths
+            check(whole.filter(pc.equal(names, endpoint)), known[endpoint], catalog, insert, source)
     try:
         for endpoint in endpoints:
             own = whole.filter(pc.equal(whole["endpoint"], endpoint))
@@ -124,11 +135,70 @@ def keep_feedback(rows: pa.Table, insert: FeedbackInsert, catalog: Catalog, sour
 
 
 def _check_targets(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: FeedbackInsert, source: str) -> None:
-    """``BindError`` where feedback on a query names no column of its answer, or none where there are several."""
-    fault = target_fault(rows["target"].unique().to_pylist(), endpoint, catalog)
+    """``BindError`` where feedback on a query names no column of its answer, or none where there are several, and for a truth
+    that the column could not be.
+    """
+    import pyarrow.compute as pc
+
+    from sqlml.features.truths import first_meaningless, meaningless
+
+    named = rows["target"].unique().to_pylist()
+    fault = target_fault(named, endpoint, catalog)
     if fault is not None:
         message, _, hint = fault.partition("; ")
         raise BindError(message, source=source, span=insert.query, hint=hint or None)
+    for name in named:
+        own = rows.filter(pc.is_null(rows["target"]) if name is None else pc.equal(rows["target"], name))[
+            "truth"
+        ].combine_chunks()
+        targets = truth_targets(name, endpoint, catalog)
+        if (wrong := first_meaningless(own, targets)) is not None:
+            message, hint = meaningless(own[wrong].as_py(), targets)
+            raise BindError(message, source=source, span=insert.query, hint=hint)
+
+
+def _check_truths(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: FeedbackInsert, source: str) -> None:
+    """``BindError`` where feedback on a model names no target of it, or a truth that is none of its classes, or no number."""
+    import pyarrow.compute as pc
+
+    from sqlml.features.truths import first_meaningless, meaningless
+
+    def refuse(message: str, hint: str | None) -> BindError:
+        return BindError(message, source=source, span=insert.query, hint=hint)
+
+    who, own = f"endpoint {endpoint.name}", [catalog.by_uid(arm.uid) for arm in endpoint.arms]
+    names = listing(dict.fromkeys(target.name for version in own for target in version.targets))
+    lowered = pc.utf8_lower(rows["target"])
+    for name in pc.unique(lowered).to_pylist():
+        if name is None and len(own[0].targets) > 1:
+            raise refuse(f"{who} has several targets", f"say in the column target which: {names}")
+        truths = rows.filter(pc.is_null(lowered) if name is None else pc.equal(lowered, name))["truth"].combine_chunks()
+        targets = _targets_of(own, name)
+        if not targets or first_meaningless(truths, targets) is not None:
+            targets += _targets_of(_logged_versions(endpoint, catalog), name)
+        if not targets and name is not None:
+            raise refuse(f"{who} has no target {name!r}", did_you_mean(name, names.split(", ")) or f"it has: {names or 'none'}")
+        if (wrong := first_meaningless(truths, targets)) is not None:
+            raise refuse(*meaningless(truths[wrong].as_py(), targets))
+
+
+def _targets_of(versions: Iterable[Version], name: str | None) -> list[TargetColumn]:
+    """The column that feedback names (in lower case), as each version predicts it; None: the only one."""
+    return [
+        target
+        for version in versions
+        for target in (version.targets if name is not None else version.targets[:1])
+        if name is None or target.name.lower() == name
+    ]
+
+
+def _logged_versions(endpoint: Endpoint, catalog: Catalog) -> list[Version]:
+    """The versions that have answered for an endpoint, by its log: feedback may still come for them."""
+    found, folder = list[Version](), catalog.home.predictions / folder_name(endpoint.name)
+    for own in sorted(folder.iterdir()) if folder.is_dir() else ():
+        with suppress(UnknownModel, UnknownVersion, BindError):
+            found.append(catalog.by_uid(own.name))
+    return found
 
 
 def _check_rows(rows: pa.Table, insert: FeedbackInsert, source: str) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlml.catalog import Catalog, Endpoint, query_uid
 from sqlml.composition.plan import Ask, Composition, Result
-from sqlml.composition.truths import is_list, is_passed_on, query_targets, sole_answer
+from sqlml.composition.truths import is_list, is_passed_on, query_targets, sole_answer, truths_of
 from sqlml.errors import BindError, BundleError, UnknownModel, UnknownVersion
 from sqlml.evaluation.live_query import AnswerColumn
+from sqlml.plan import TargetColumn
 from sqlml.types import Task
 
 
@@ -55,6 +56,24 @@ def target_fault(targets: Iterable[str | None], endpoint: Endpoint, catalog: Cat
     before = [result for query in earlier_queries(endpoint, catalog) for result in query.composition.results]
     every = query_targets(results, before)
     return next((fault for target in wrong if (fault := every.fault(target, who)) is not None), None)
+
+
+def truth_targets(target: str | None, endpoint: Endpoint, catalog: Catalog) -> list[TargetColumn]:
+    """What can turn out to be true of a column of the endpoint's queries, now and earlier (None: the only one); none where it
+    can be anything.
+    """
+    found: list[TargetColumn] = []
+    now = query_of(endpoint)
+    name = (target or sole_answer(now.composition.results) or "").lower()
+    for query in (now, *earlier_queries(endpoint, catalog)):
+        asked = _asked(query.composition)
+        for result in query.composition.results:
+            if result.name.lower() == name:
+                own = truths_of(result, _column(result, asked, catalog, sole=False).classes)
+                if not own:
+                    return []
+                found += own
+    return found
 
 
 def answer_columns(query: PastQuery, catalog: Catalog) -> tuple[AnswerColumn, ...]:

@@ -143,6 +143,7 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
         IDENTS,
         st.builds(n.SetTraffic, _some(st.tuples(NUMBERS | MODELS, VALUES))) | st.builds(n.SetOptions, OPTIONS),
     ),
+    n.AlterApiKey: st.builds(n.AlterApiKey, IDENTS, OPTIONS),
     n.AlterEndpoints: st.builds(n.AlterEndpoints, OPTIONS),
     n.EvaluateEndpoint: st.builds(n.EvaluateEndpoint, IDENTS, _some(IDENTS, 0), OPTIONS),
     n.CreateApiKey: st.builds(n.CreateApiKey, IDENTS, _some(IDENTS, 0), OPTIONS),

@@ -14,7 +14,8 @@ import pytest
 import sqlml
 from sqlml.algorithms.metrics import classification_metrics, regression_metrics
 from sqlml.catalog.rows import now
-from sqlml.evaluation.live import LiveScores, class_codes, measure_live, number_truths
+from sqlml.evaluation.live import LiveScores, measure_live
+from sqlml.features.truths import class_codes, first_meaningless, meaningless, number_truths
 from sqlml.home import Home
 from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_folder, feedback_schema, predictions_folder, predictions_schema, write_part
@@ -155,9 +156,25 @@ def test_what_is_no_class_or_number_is_not_measured(tmp_path: Path) -> None:
     assert class_codes(pa.array(["Yes", "0", "true", "2"]), (False, True)).tolist() == [1, 0, 1, -1]
     assert class_codes(pa.array(["3", "3.0", "3.5", "x"]), (1, 3)).tolist() == [1, 1, -1, -1]
     assert class_codes(pa.array(["0.5", "1"]), (0.5, 1.0)).tolist() == [0, 1]
+    assert class_codes(pa.array(["0.50", "x", "1"]), (0.5, 1.0)).tolist() == [0, -1, 1]
     numbers = number_truths(pa.array([" 1.5 ", "-2", "1e3", "x", None, "inf", "0x1"]))
     assert numbers[:3].tolist() == [1.5, -2.0, 1000.0]
     assert np.isnan(numbers[3:]).all()
+
+
+def test_a_truth_means_something_where_it_does_to_any_version() -> None:
+    newer = TargetColumn("bought", "VARCHAR", Task.CLASSIFICATION, ("maybe", "no", "yes"))
+    truths = pa.array(["yes", "maybe", "perhaps"])
+    assert first_meaningless(truths, [BOUGHT]) == 1
+    assert first_meaningless(truths, [BOUGHT, newer]) == 2
+    assert first_meaningless(truths, []) is None
+    assert meaningless("perhaps", [BOUGHT, newer]) == (
+        "the truth 'perhaps' is none of the classes of bought",
+        "they are: no, yes, maybe",
+    )
+    assert first_meaningless(pa.array(["1.5", "-3"]), [SPENT]) is None
+    assert first_meaningless(pa.array(["1.5", "plenty"]), [SPENT]) == 1
+    assert meaningless("plenty", [SPENT])[0] == "the truth 'plenty' is no number, and spent is one"
 
 
 def test_without_a_log_or_without_feedback_there_is_nothing_to_measure(tmp_path: Path) -> None:

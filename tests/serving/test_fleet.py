@@ -112,7 +112,7 @@ def test_one_worker_loads_first_and_all_route_together() -> None:
     crowd.work()
     assert crowd.told[-3:] == [(1, Route("e", 1)), (2, Route("e", 1)), (3, Route("e", 1))]
     assert crowd.state() == ("ready", 3, None)
-    assert crowd.fleet.news == ["ready: m@1 behind e"]
+    assert crowd.fleet.news == ["loading: m@1 behind e", "ready: m@1 behind e, loaded in 0.0 s"]
 
 
 def test_one_that_cannot_be_loaded_anywhere_goes_nowhere_and_the_old_one_stays() -> None:

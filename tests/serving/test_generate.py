@@ -210,6 +210,43 @@ def test_a_key_and_a_size_are_asked_for_here_too(client: Client, connection: sql
         connection.execute("DROP API KEY IF EXISTS k")
 
 
+def test_a_shadow_writes_each_text_too_and_nobody_hears_it(client: Client, connection: sqlml.Connection) -> None:
+    connection.execute("DEPLOY MODEL lm TO ENDPOINT dark")
+    connection.execute("DEPLOY MODEL slow TO ENDPOINT dark WITH (shadow = true)")
+    try:
+        asked = {"prompt": "the cat", "temperature": 0, "max_new_tokens": 4}
+        heard = client.post("/models/dark/generate", json=asked, headers={"x-request-id": "dark-1"}).raise_for_status().json()
+        assert heard["text"] == client.post("/models/lm/generate", json=asked).json()["text"]
+        with client.stream("POST", "/models/dark/generate", json=asked | {"stream": True}) as answer:
+            assert answer.read().count(b"data: ") > 1
+        query = "SELECT role, request_id = 'dark-1', outputs->>'generated_text' FROM sqlml.predictions WHERE endpoint = 'dark'"
+        wait_until(lambda: len(connection.execute(query).fetchall()) == 4)
+        found = sorted(connection.execute(query).fetchall())
+        assert [row[:2] for row in found] == [("serves", False), ("serves", True), ("shadow", False), ("shadow", True)]
+        assert {row[2] for row in found[:2]} == {heard["text"]}
+        assert found[2][2] == found[3][2] != heard["text"]
+        figures = "SELECT version, requests, errors FROM sqlml.endpoints WHERE endpoint = 'dark' ORDER BY ALL"
+        wait_until(lambda: connection.execute(figures).fetchall() == [("lm@1", 2, 0), ("slow@1", 2, 0)])
+    finally:
+        connection.execute("UNDEPLOY ENDPOINT dark")
+
+
+def test_a_caller_sticks_to_a_version_by_a_header(client: Client, connection: sqlml.Connection) -> None:
+    connection.execute("DEPLOY MODEL lm TO ENDPOINT pair WITH (sticky = 'header:x-user')")
+    connection.execute("DEPLOY MODEL slow TO ENDPOINT pair WITH (traffic = 50)")
+    try:
+        asked = {"prompt": "the cat", "temperature": 0, "max_new_tokens": 2}
+
+        def texts(user: str) -> set[str]:
+            answers = [client.post("/models/pair/generate", json=asked, headers={"x-user": user}) for _ in range(8)]
+            return {str(answer.raise_for_status().json()["text"]) for answer in answers}
+
+        assert {len(texts(user)) for user in ("anna", "ben", "carl", "dora")} == {1}
+        assert len(texts("")) == 2
+    finally:
+        connection.execute("UNDEPLOY ENDPOINT pair")
+
+
 def test_texts_are_logged_as_predictions_are(client: Client, connection: sqlml.Connection) -> None:
     whole = client.post(
         "/models/lm/generate", json={"prompt": "the cat", "temperature": 0}, headers={"x-request-id": "whole-1"}

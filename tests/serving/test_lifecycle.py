@@ -80,7 +80,8 @@ def test_start_find_stop(place: Place) -> None:
     assert not state.alive()
     assert left_in(place.folder) == set()
     assert other.stop() is False
-    assert "ready: deposit@1 behind deposit" in (place.folder / "logs" / "server.log").read_text()
+    log = (place.folder / "logs" / "server.log").read_text()
+    assert log.index("loading: deposit@1 behind deposit") < log.index("ready: deposit@1 behind deposit, loaded in ")
 
 
 def test_many_starters_start_one(place: Place) -> None:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 
 from sqlml.catalog import Endpoint, Share, Version
+from sqlml.endpoint_options import own_options
+from sqlml.errors import BindError
 from sqlml.features.transform import Transform
 from sqlml.rollout import Guard
 from sqlml.types import Task
@@ -170,11 +172,50 @@ def test_v2_takes_null_after_a_promotion_for_what_callers_never_sent(bank: Bank)
     assert [arm.uid for arm in bank.endpoint("more").arms] == [bank.fewer.uid, bank.both.uid]
 
 
-def test_a_version_that_was_rolled_back_leaves_nothing(bank: Bank) -> None:
+def test_callers_of_a_version_that_was_rolled_back_are_answered_on(bank: Bank) -> None:
     bank.halves("undone", bank.fewer, bank.both, rollout=Guard(bank.both.uid, max_error_rate=0.0).to_json())
     revision = bank.endpoint("undone").revision
     assert bank.catalog.settle_endpoint("undone", promote=False, reason="slow", of=revision)
-    assert (bank.endpoint("undone").options, bank.endpoint("undone").main.uid) == ({}, bank.fewer.uid)
+    assert (own_options(bank.endpoint("undone").options), bank.endpoint("undone").main.uid) == ({}, bank.fewer.uid)
+    bank.server.wait_ready("undone", bank.endpoint("undone").revision, 30)
+    for form in FORMS:
+        assert asked(bank, form, "undone", OLD, 3) == {(200, "2"): 3}
+        assert {status for status, _ in asked(bank, form, "undone", NEW, 3)} == {400 if form == "v2" else 422}
+    with pytest.raises(BindError, match="has no earlier state"):  # the roll-out was one step, and it is taken
+        bank.catalog.rollback_endpoint("undone")
+
+
+def test_rollback_of_a_whole_deploy_fails_no_caller(bank: Bank) -> None:
+    bank.put("whole", Share(bank.fewer.uid))
+    bank.put("whole", Share(bank.both.uid))
+    bank.put("whole", Share(bank.other.uid))
+    assert bank.rows("whole", NEW)[0] == 200
+    bank.catalog.rollback_endpoint("whole")
+    bank.server.wait_ready("whole", bank.endpoint("whole").revision, 30)
+    for form in FORMS:
+        assert asked(bank, form, "whole", OLD, 3) == {(200, "1"): 3}
+        assert asked(bank, form, "whole", NEW, 3) == {(200, "1"): 3}  # in V2, too: balance is NULL
+        assert {status for status, _ in asked(bank, form, "whole", OLD | {"weight": 1.0}, 3)} == {400 if form == "v2" else 422}
+    bank.catalog.rollback_endpoint("whole")  # one further back, and an option on top
+    bank.put("whole", Share(bank.fewer.uid), timeout=20.0)
+    for row in (OLD, NEW, OLD | NEW, {"age": 3.0}):
+        assert bank.rows("whole", row)[0] == 200
+    bank.put("whole", Share(bank.both.uid))  # it begins anew
+    assert bank.rows("whole", NEW)[0] == 422
+
+
+def test_metadata_show_the_inputs_of_all_versions(bank: Bank) -> None:
+    bank.halves("shown", bank.both, bank.other)
+    _, metadata = bank.call("/v2/models/shown")
+    assert [(i["name"], i.get("parameters")) for i in metadata["inputs"]] == [
+        ("age", None), ("balance", {"optional": True}), ("visits", {"optional": True}),
+    ]  # fmt: skip
+    for version, names in (("1", ["age", "balance"]), ("3", ["age", "visits"])):
+        inputs = bank.call(f"/v2/models/shown/versions/{version}")[1]["inputs"]
+        assert [(i["name"], i.get("parameters")) for i in inputs] == [(name, None) for name in names]
+    document = bank.call("/openapi.json")[1]
+    schema = document["paths"]["/models/shown/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]["rows"]["items"]["properties"]) == {"age", "balance", "visits"}
 
 
 # --- who is to blame for a refusal ---------------------------------------------------------------------------------------

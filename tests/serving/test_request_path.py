@@ -154,6 +154,18 @@ def test_ids_logs_figures_and_feedback(guarded: tuple[Place, str]) -> None:
     truths = json.dumps({"feedback": [{"request_id": "r-1", "truth": "yes"}, {"key": 17, "truth": "no"}]}).encode()
     assert ask(guarded, "/models/deposit/feedback", truths)[:2] == (202, b'{"accepted":2}')
     assert ask(guarded, "/models/deposit/feedback", b'{"truth": "yes"}')[0] == 422
+    wrong = json.dumps({"feedback": [{"request_id": "r-1", "truth": "no"}, {"key": 17, "truth": "yess"}]}).encode()
+    status, body, _ = ask(guarded, "/models/deposit/feedback", wrong)
+    assert (status, json.loads(body)) == (
+        422,
+        {
+            "error": "feedback[1]: the truth 'yess' is none of the classes of y",
+            "field": "feedback[1].truth",
+            "hint": "did you mean yes?",
+        },
+    )
+    status, body, _ = ask(guarded, "/models/deposit/feedback", b'{"key": 1, "target": "Y", "truth": 3}')
+    assert (status, json.loads(body)["field"], json.loads(body)["hint"]) == (422, "truth", "they are: no, yes")
     found = until(lambda: [row for row in logged(place) if row["request_id"] == "r-1"])
     assert [(row["key"], row["model"], row["version"], row["inputs"]["age"]) for row in found] == [("17", "deposit", 1, 41.0)]
     assert found[0]["outputs"]["predicted_y"] in ("no", "yes")

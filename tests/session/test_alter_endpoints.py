@@ -1,8 +1,9 @@
-"""ALTER ENDPOINTS: a memory budget for all models of the server, by SQL."""
+"""ALTER ENDPOINTS: a memory budget for all models of the server, its TLS, ports and origins, by SQL."""
 
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from sqlml_runners.serving.control import LocalServer
 
 import sqlml
 from sqlml.home import home_of
+from tests.serving.test_tls import Papers
 
 pytestmark = pytest.mark.slow  # a server with several models
 
@@ -61,3 +63,61 @@ def test_what_is_wrong_changes_nothing(database: Path) -> None:
             with pytest.raises(sqlml.Error):
                 connection.execute(f"ALTER ENDPOINTS SET {options}")
         assert connection.execute("ALTER ENDPOINTS SET (memory = '2 GB')").fetchall() == [("memory", 2 * 10**9, 2 * 10**9)]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origins(database: Path, tmp_path: Path) -> None:
+    papers, port, grpc = Papers(tmp_path / "papers"), free_port(), free_port()
+    with sqlml.connect(database) as connection:
+        connection.execute(
+            "TRAIN MODEL m USING linear_regression TARGET y ON inline AS SELECT range AS x, range AS y FROM range(50)"
+        )
+        found = connection.execute(
+            "ALTER ENDPOINTS SET (tls_certificate = ?, tls_key = ?, grpc_port = ?, port = ?, cors_origins = ?)",
+            [str(papers.certificate), str(papers.key), grpc, port, "https://shop.example, http://localhost:3000"],
+        ).fetchall()
+        assert found[0] == ("tls_certificate", str(papers.certificate), None)
+        assert found[2] == ("grpc_port", str(grpc), None)
+        connection.execute("DEPLOY MODEL m")
+        [(url,)] = connection.execute("SELECT url FROM sqlml.endpoints").fetchall()
+        assert url == f"https://127.0.0.1:{port}/v2/models/m"
+        asked = urllib.request.Request(
+            url.replace("/v2", "") + "/predict", b'{"rows": [{"x": 3}]}', {"origin": "http://localhost:3000"}
+        )
+        with urllib.request.urlopen(asked, context=papers.trust, timeout=20) as answer:
+            assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+        with socket.create_connection(("127.0.0.1", grpc), timeout=20):
+            pass
+        result = connection.execute("ALTER ENDPOINTS SET (tls_certificate = NULL, tls_key = NULL, cors_origins = NULL)")
+        assert result.footer is not None
+        assert result.footer.startswith(
+            "the server that runs takes tls_certificate, tls_key, cors_origins up when it starts next"
+        )
+        LocalServer(home_of(database)).stop()
+        connection.execute("ALTER ENDPOINT m SET (timeout = 20)")
+        connection.execute("DEPLOY MODEL m")
+        [(url,)] = connection.execute("SELECT url FROM sqlml.endpoints").fetchall()
+        assert url == f"http://127.0.0.1:{port}/v2/models/m"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("tls_certificate = '{here}'", "tls_certificate needs tls_key"),
+        ("tls_certificate = '/nowhere.pem', tls_key = '{here}'", "tls_certificate: cannot read /nowhere.pem: No such file"),
+        (
+            "cors_origins = 'https://shop.example/app'",
+            "'https://shop.example/app' is no origin: write scheme, host and port alone",
+        ),
+        ("grpc_port = 70000", "option grpc_port"),
+    ],
+)
+def test_what_no_server_could_start_with_is_refused(database: Path, options: str, message: str) -> None:
+    with sqlml.connect(database) as connection:
+        with pytest.raises(sqlml.Error, match=message):
+            connection.execute(f"ALTER ENDPOINTS SET ({options.format(here=__file__)})")
+        assert not (home_of(database) / "serving.json").exists()

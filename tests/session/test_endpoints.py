@@ -183,6 +183,32 @@ def test_a_guard_needs_a_share_to_watch(bank: Bank, options: str) -> None:
     assert bank.traffic() == {"m@1": 90, "m@2": 10}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("traffic = 10, tolerance = 0.1", "tolerance says nothing alone: it belongs to a metric"),
+        ("traffic = 10, promote_after = 5, tolerance = 0.1", "tolerance belongs to a metric, and none is given"),
+        ("traffic = 10, max_latency = 1, min_feedback = 5", "min_feedback belongs to a metric, and none is given"),
+        ("traffic = 10, metric = 'log_loss', log = 0", "log_loss is computed from the prediction log, and log = 0 keeps none"),
+    ],
+)
+def test_what_could_never_settle_a_roll_out_is_refused(bank: Bank, options: str, message: str) -> None:
+    with pytest.raises(sqlml.ProgrammingError, match=message):
+        bank.run(f"DEPLOY MODEL m@2 TO ENDPOINT e WITH ({options})")
+    assert bank.traffic() == {"m@1": 100}
+
+
+def test_a_version_that_fails_is_not_promoted_by_promote_after_alone(bank: Bank) -> None:
+    bank.run("DEPLOY MODEL m@2 TO ENDPOINT e WITH (traffic = 10, promote_after = 1000)")
+    assert rollout(bank) == "promote_after = 1000, max_error_rate = 0.01"
+    bank.run(
+        "DEPLOY MODEL m@2 TO ENDPOINT e WITH (traffic = 10, promote_after = 1000, max_error_rate = 0.5, metric = 'log_loss')"
+    )
+    assert "max_error_rate = 0.5" in str(rollout(bank))
+    with pytest.raises(sqlml.ProgrammingError, match="log = 0 keeps none"):
+        bank.run("ALTER ENDPOINT e SET (log = 0)")
+
+
 # --- ALTER and ROLLBACK -------------------------------------------------------------------------------------------------
 
 
@@ -406,7 +432,11 @@ def plan(bank: Bank, statement: str) -> Any:
 
 def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
     deploy = plan(bank, "DEPLOY MODEL m@2 TO ENDPOINT e WITH (traffic = 10, promote_after = 5, log = 0.5)")
-    assert (deploy["now"], deploy["then"], deploy["rollout"]) == ("m@1", "m@1 90 %, m@2 10 %", "promote_after = 5")
+    assert (deploy["now"], deploy["then"], deploy["rollout"]) == (
+        "m@1",
+        "m@1 90 %, m@2 10 %",
+        "promote_after = 5, max_error_rate = 0.01",
+    )
     assert deploy["options"] == {"log": 0.5}
     altered = plan(bank, "ALTER ENDPOINT e SET TRAFFIC (1 = 40, small = 60)")
     assert (altered["node"], altered["then"]) == ("alter_endpoint", "m@1 40 %, small@1 60 %")
@@ -420,6 +450,43 @@ def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
     assert (bank.traffic(), bank.run("SHOW API KEYS")) == ({"m@3": 100}, [])
 
 
+def test_a_key_s_rate_changes_with_its_secret_unchanged_and_rotation_keeps_it(bank: Bank) -> None:
+    bank.run("ALTER ENDPOINT e SET (auth = 'key')")
+    [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'e'")
+    [(_, secret, *_)] = bank.run("CREATE API KEY shop FOR ENDPOINT e WITH (rate_limit = 1)")
+
+    def refused(secret: str, requests: int) -> int:
+        answers = []
+        for _ in range(requests):
+            asked = urllib.request.Request(
+                f"{url.replace('/v2', '')}/predict", b'{"rows": [{"age": 3}]}', {"authorization": f"Bearer {secret}"}
+            )
+            try:
+                with urllib.request.urlopen(asked, timeout=20) as answer:
+                    answers.append(answer.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    answers.append(error.code)
+        assert set(answers) <= {200, 429}
+        return answers.count(429)
+
+    assert refused(secret, 5) >= 3
+    assert bank.run("ALTER API KEY shop SET (rate_limit = 500)") == [("shop", "e", 500.0, None)]
+    time.sleep(1.1)  # what was spent at the old rate
+    assert refused(secret, 20) == 0
+    [(_, newer, *_)] = bank.run("ALTER API KEY shop ROTATE")
+    assert bank.run("SELECT rate_limit FROM sqlml.api_keys") == [(500.0,)]
+    bank.run("ALTER API KEY shop SET (rate_limit = 1)")
+    assert refused(newer, 5) >= 3
+    assert bank.run("ALTER API KEY shop SET (rate_limit = NULL, expires = '1 day')")[0][2:3] == (None,)
+    time.sleep(1.1)
+    assert refused(newer, 20) == 0
+    for wrong in ("()", "(rate_limit = 0)", "(grace = 1)", "(expires = '400 years')"):
+        with pytest.raises(sqlml.Error):
+            bank.run(f"ALTER API KEY shop SET {wrong}")
+    assert "ALTER API KEY shop" in bank.run("EXPLAIN ALTER API KEY shop SET (rate_limit = 3)")[0][0]
+
+
 # --- feedback -----------------------------------------------------------------------------------------------------------
 
 
@@ -428,12 +495,31 @@ def test_feedback_is_kept_beside_the_log(bank: Bank) -> None:
     assert cursor.rowcount == 1
     cursor.executemany(
         "INSERT INTO sqlml.main.feedback (endpoint, request_id, row, truth) VALUES (?, ?, ?, ?)",
-        [("e", "r2", 0, "no"), ("e", "r2", 1, True)],
+        [("e", "r2", 0, "no"), ("e", "r2", 1, "yes")],
     )
-    bank.run("INSERT INTO sqlml.feedback (truth, key, endpoint) SELECT spent, age, 'e' FROM t ORDER BY ALL LIMIT 2")
+    bank.run("INSERT INTO sqlml.feedback (truth, key, endpoint) SELECT bought, age, 'e' FROM t ORDER BY ALL LIMIT 2")
     found = bank.run("SELECT request_id, row, key, truth FROM sqlml.feedback WHERE endpoint = 'e' ORDER BY given_at, row")
-    assert found == [("r1", None, None, "yes"), ("r2", 0, None, "no"), ("r2", 1, None, "true"), *[(None, None, "0", "0.0")] * 2]
+    assert found == [("r1", None, None, "yes"), ("r2", 0, None, "no"), ("r2", 1, None, "yes"), *[(None, None, "0", "no")] * 2]
     assert bank.run("SELECT count(*) FROM sqlml.feedback WHERE owner IS NULL OR given_at IS NULL") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        (
+            "request_id, truth",
+            "('r', 'yes'), ('r', 'Yess')",
+            "the truth 'Yess' is none of the classes of bought.*did you mean yes",
+        ),
+        ("key, truth", "(1, 'true')", "the truth 'true' is none of the classes of bought.*they are: no, yes"),
+        ("request_id, truth, target", "('r', 'no', 'brought')", "endpoint e has no target 'brought'.*did you mean bought"),
+    ],
+)
+def test_feedback_that_nothing_could_be_measured_by_is_refused(bank: Bank, columns: str, values: str, message: str) -> None:
+    before = bank.run("SELECT count(*) FROM sqlml.feedback")
+    with pytest.raises(sqlml.Error, match=f"(?s){message}"):
+        bank.run(f"INSERT INTO sqlml.feedback (endpoint, {columns}) SELECT 'e', * FROM (VALUES {values})")
+    assert bank.run("SELECT count(*) FROM sqlml.feedback") == before
 
 
 def test_feedback_takes_no_part_in_a_transaction(bank: Bank) -> None:

@@ -173,3 +173,27 @@ def test_an_earlier_query_has_its_row_and_its_names(told: Told) -> None:
     ]
     told.run("ALTER ENDPOINT moves SET (log = 0.5)")  # the same query: no row of its own
     assert len(told.dicts("EVALUATE ENDPOINT moves")) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "truth", "message", "hint"),
+    [
+        ("buyer", "perhaps", "the truth 'perhaps' is none of the classes of buyer", "they are: no, yes"),
+        ("probs", "yess", "the truth 'yess' is none of the classes of probs", "did you mean yes?"),
+        ("Maybe", "never", "the truth 'never' is none of the classes of maybe", "they are: false, true"),
+        ("spends", "plenty", "the truth 'plenty' is no number, and spends is one", "give the number that it turned out to be"),
+    ],
+)
+def test_a_truth_that_the_column_cannot_be_is_refused_both_ways(
+    told: Told, target: str, truth: str, message: str, hint: str
+) -> None:
+    before = told.run("SELECT count(*) FROM sqlml.feedback")
+    with pytest.raises(sqlml.ProgrammingError, match=f"(?s){message}.*{hint.rstrip('?')}"):
+        told.run(
+            "INSERT INTO sqlml.feedback (endpoint, request_id, target, truth) VALUES ('e', 'r', ?, 'yes'), ('e', 'r', ?, ?)",
+            ["p", target, truth],
+        )
+    status, answer = told.tell("e", {"feedback": [{"request_id": "r", "target": target, "truth": truth}]})
+    assert (status, answer["error"], answer["field"]) == (422, f"feedback[0]: {message}", "feedback[0].truth")
+    assert answer["hint"].startswith(hint)
+    assert told.run("SELECT count(*) FROM sqlml.feedback") == before

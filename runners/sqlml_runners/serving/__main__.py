@@ -8,18 +8,25 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlml.errors import Error
 from sqlml.home import CATALOG_VARIABLE
+from sqlml.server_settings import origins_of, read_settings
 from sqlml_runners.serving.options import ServerOptions
 from sqlml_runners.serving.server import log_to_file, log_to_stderr, run_server
 
+CORS = "let pages of this origin ask, such as https://shop.example; again for more, * for all (default: none)"
 OPEN_METRICS = "let callers on other machines see the figures without a key that opens all endpoints"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; the exit status is 1 where that was not possible, with one clear line on stderr and in the log."""
-    options = _parse(arguments)
+    try:
+        options = _parse(arguments)
+    except Error as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     try:
         log_to_stderr() if options.foreground else log_to_file(options.home)
         run_server(options)
@@ -54,6 +61,7 @@ def _parse(arguments: Sequence[str] | None) -> ServerOptions:
         "--tls-cert", type=_file, metavar="FILE", help="speak https: the certificate, and those that signed it (PEM)"
     )
     parser.add_argument("--tls-key", type=_file, metavar="FILE", help="the private key of the certificate (PEM)")
+    parser.add_argument("--cors-origin", action="append", metavar="ORIGIN", help=CORS)
     parser.add_argument("--open-metrics", action="store_true", help=OPEN_METRICS)
     parser.add_argument("--foreground", action="store_true", help="log to the terminal, and stay when nothing is deployed")
     parser.add_argument("--idle-seconds", type=float, default=30, help="leave after so long without any endpoint")
@@ -64,11 +72,27 @@ def _parse(arguments: Sequence[str] | None) -> ServerOptions:
     parser.add_argument("--calm-seconds", type=float, default=30, help="let a worker go after so long with too little to do")
     parser.add_argument("--hang-seconds", type=float, default=30, help="replace a worker that has been stuck for so long")
     given = vars(parser.parse_args(arguments))
+    given = _with_settings(given) if given["frozen"] is None else given
+    try:
+        given["cors"] = origins_of(",".join(given.pop("cors_origin") or ()))
+    except ValueError as error:
+        parser.error(f"--cors-origin: {error}")
     if given["arm"] and not given["frozen"]:
         parser.error("--arm needs --frozen")
     if bool(given["tls_cert"]) != bool(given["tls_key"]):
         parser.error("--tls-cert and --tls-key need each other")
     return ServerOptions(**given | {"home": given["home"].absolute()})
+
+
+def _with_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """What the command line says, and for the rest what ALTER ENDPOINTS SET has kept.  A certificate goes with its key."""
+    kept = read_settings(given["home"])
+    plain = {"port": kept.get("port"), "grpc_port": kept.get("grpc_port"), "cors_origin": None}
+    if kept.get("cors_origins"):
+        plain["cors_origin"] = [kept["cors_origins"]]
+    if not given["tls_cert"] and not given["tls_key"] and kept.get("tls_certificate"):
+        plain |= {"tls_cert": Path(kept["tls_certificate"]), "tls_key": Path(kept["tls_key"])}
+    return given | {name: value for name, value in plain.items() if given[name] is None}
 
 
 def _file(text: str) -> Path:

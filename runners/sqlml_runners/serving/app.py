@@ -111,8 +111,7 @@ def _add_model_routes(app: FastAPI, models: Models, door: Door) -> None:
         await models.wake(name)
         route = models.route(name)
         door.check_metadata(route, dict(request.headers.raw))
-        served = route.main if version is None else route.need(version)
-        return _json(served.metadata(route.labels if version is None else ()))
+        return _json(route.metadata() if version is None else route.need(version).metadata())
 
     @app.get("/v2/models/{name}/ready")
     @app.get("/v2/models/{name}/versions/{version}/ready")

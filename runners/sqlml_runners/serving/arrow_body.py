@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sqlml.bundles.answers import DISTANCE, structs
 from sqlml.features.dataset import canonical
 from sqlml.plan import InputColumn
+from sqlml.types import Kind
 from sqlml_runners.serving.arrow_limits import check_messages, check_values
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.outputs import Answer, Output, Predictions
-from sqlml_runners.serving.protocol import BadRequest, Columns, arrow_of, find_name, unknown_name
+from sqlml_runners.serving.protocol import FINITE, BadRequest, Columns, arrow_of, find_name, unknown_name, wrong_value
 from sqlml_runners.serving.rows import RowForm, key_text
 
 _MAGIC = b"ARROW1\0\0"
@@ -72,7 +74,24 @@ def _typed(values: Any, column: InputColumn) -> pa.Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise BadRequest(422, f"column {column.name} is {column.sql_type} to the model: {reason}", column.name) from error
-    return own.combine_chunks() if isinstance(own, pa.ChunkedArray) else own
+    whole = own.combine_chunks() if isinstance(own, pa.ChunkedArray) else own
+    if column.kind in (Kind.NUMBER, Kind.NUMBERS):
+        _refuse_infinite(whole, column)
+    return whole
+
+
+def _refuse_infinite(values: pa.Array, column: InputColumn) -> None:
+    """422 for the first number that is infinite, which JSON could not have said either; NaN is NULL."""
+    if pa.types.is_list(values.type):
+        places = np.flatnonzero(pc.is_inf(pc.list_flatten(values)).to_numpy(zero_copy_only=False))
+        if not len(places):
+            return
+        row, at = pc.list_parent_indices(values)[places[0]].as_py(), int(places[0])
+        at -= pc.list_parent_indices(values).index(row).as_py()
+        raise wrong_value(422, f"rows[{row}].{column.name}[{at}]", FINITE, values[row][at].as_py())
+    places = np.flatnonzero(pc.fill_null(pc.is_inf(values), False).to_numpy(zero_copy_only=False))
+    if len(places):
+        raise wrong_value(422, f"rows[{places[0]}].{column.name}", FINITE, values[int(places[0])].as_py())
 
 
 def _keys(form: RowForm, given: Mapping[str, Any], found: Mapping[str, str]) -> list[str | None] | None:

@@ -24,8 +24,10 @@ from sqlml_runners.serving.keys import KeyEntry
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
-    """The first message: how to serve.  ``limits``: the file in which rate limits are counted; ``tls``: certificate and key;
-    ``grpc``: where to listen for it, too; ``open_metrics``: whoever asks may see the figures.
+    """The first message: how to serve.
+
+    ``limits``: the file in which rate limits are counted; ``tls``: certificate and key; ``grpc``: where to listen for it, too;
+    ``open_metrics``: whoever asks may see the figures; ``cors``: the origins whose pages may ask.
     """
 
     home: str
@@ -35,6 +37,7 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     tls: tuple[str, str] | None = None
     grpc: str = ""
     open_metrics: bool = False
+    cors: tuple[str, ...] = ()
 
 
 class Keys(msgspec.Struct, frozen=True, tag=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,12 @@ import msgspec
 import pyarrow as pa
 
 from sqlml.catalog import Arm, Endpoint
-from sqlml.composition.plan import Composition
+from sqlml.composition.plan import Ask, Composition
 from sqlml.composition.run import Composed
-from sqlml.composition.truths import QueryTargets, query_targets
+from sqlml.composition.truths import QueryTargets, query_targets, truths_of
 from sqlml.errors import BindError, BundleError
 from sqlml.home import Home
+from sqlml.plan import TargetColumn
 from sqlml_runners.serving.outputs import Answer, Output, Predictions
 from sqlml_runners.serving.protocol import Columns, Rows, columns_of
 from sqlml_runners.serving.rows import decode_rows, row_form, row_writer
@@ -34,6 +35,7 @@ class ServedQuery(Served):
     """The query as a request sees it: its parameters are the columns, ``arm`` stands for all of its models."""
 
     composed: Composed | None = None
+    labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # the classes of the answers that are labels, by slot
 
     @property
     def example(self) -> dict[str, Any]:
@@ -44,6 +46,17 @@ class ServedQuery(Served):
     def targets(self) -> tuple[str, ...]:
         """The columns of the query's answer but for lists, those passed on last."""
         return self._targets.names
+
+    @cached_property
+    def truth_targets(self) -> tuple[TargetColumn, ...]:
+        """What the columns can be: the classes of a model whose label stands in one, numbers; of texts nothing is known."""
+        results = () if self.composed is None else self.composed.composition.results
+        return tuple(target for result in results for target in truths_of(result, self.labels.get(result.slot, ())))
+
+    @property
+    def sole_target(self) -> str | None:
+        """The only column, or the only one that is not passed on."""
+        return self._targets.sole
 
     @cached_property
     def _targets(self) -> QueryTargets:
@@ -89,8 +102,17 @@ def load_query(endpoint: Endpoint) -> ServedQuery:
     version = endpoint.query_version
     arm = Arm(endpoint.name, version, endpoint.query_uid or first.uid, first.bundle, first.sha256, QUERY)
     writer = row_writer(endpoint.name, version, outputs)
-    served = ServedQuery(endpoint.name, arm, parts[0].model, form, outputs, writer, sample, composed=composed)
+    served = ServedQuery(
+        endpoint.name, arm, parts[0].model, form, outputs, writer, sample, composed=composed, labels=_labels(composition, parts)
+    )
     return replace(served, quick=min(seconds_of(served, body) for _ in range(3)) < QUICK_SECONDS)
+
+
+def _labels(composition: Composition, parts: Sequence[Served]) -> dict[str, tuple[Any, ...]]:
+    """The classes of what classifiers answer as it is, by slot."""
+    asked = [step for step in composition.steps if isinstance(step, Ask) and "predict" in step.answers]
+    heads = {step.answers["predict"]: parts[step.part].model.heads for step in asked}
+    return {slot: tuple(own[0].classes) for slot, own in heads.items() if len(own) == 1 and own[0].classes}
 
 
 def _raw(part: Served) -> Callable[[Mapping[str, Values]], NDArray[Any]] | None:

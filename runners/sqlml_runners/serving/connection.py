@@ -80,11 +80,16 @@ class Short:
             self.keep_alive = self.keep_alive and result.status not in (408, 413)
         else:
             body, kind = result.body, result.content_type
-        if result.status == 200 and self.keep_alive and kind is JSON and not result.headers:
+        cors = self.connection.reception.cors
+        if result.status == 200 and self.keep_alive and kind is JSON and not result.headers and not cors.on:
             self.connection.transport.write(_OK % (len(body), job.number.encode(), body))
             return len(body)
         lines = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"x-request-id", job.number.encode())]
-        lines += [*result.headers, *(() if self.keep_alive else ((b"connection", b"close"),))]
+        lines += [
+            *cors.headers(job.headers.get(b"origin")),
+            *result.headers,
+            *(() if self.keep_alive else ((b"connection", b"close"),)),
+        ]
         head = _LINES[result.status] + b"".join(b"%b: %b\r\n" % line for line in lines)
         self.connection.transport.write(head + b"\r\n" + body)
         return len(body)

@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from sqlml.features.truths import first_meaningless, meaningless
+from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_schema
 from sqlml.types import label_text
 from sqlml_runners.serving.models import Route
@@ -55,7 +59,9 @@ def decode_feedback(route: Route, body: bytes, owner: str) -> pa.RecordBatch:
         raise BadRequest(413, f"{len(rows):,} rows of feedback; one request may have {MOST:,}")
     for i, row in enumerate(rows):
         _check(row, "" if alone else f"feedback[{i}]", route.main, f"endpoint {route.endpoint.name}")
-    return _batch(route.key, rows, owner)
+    batch = _batch(route.key, rows, owner)
+    _check_truths(route, batch, alone=alone)
+    return batch
 
 
 def _check(row: Truth, place: str, served: Served, who: str) -> None:
@@ -65,6 +71,23 @@ def _check(row: Truth, place: str, served: Served, who: str) -> None:
     fault = served.target_fault(row.target, who)
     if fault is not None:
         raise BadRequest(422, f"{where}{fault}", f"{place}.target".strip("."))
+
+
+def _check_truths(route: Route, batch: pa.RecordBatch, *, alone: bool) -> None:
+    """422 for the first truth that none of the endpoint's versions could have meant: no class of any, or no number."""
+    known: dict[str, list[TargetColumn]] = {}
+    for served in (*route.arms, *route.shadows):
+        for target in served.truth_targets:
+            known.setdefault(target.name.lower(), []).append(target)
+    named = pc.utf8_lower(batch["target"])
+    for name in pc.unique(named).to_pylist():
+        targets = known.get((route.main.sole_target or "").lower() if name is None else name, [])
+        places = np.flatnonzero(pc.is_null(named) if name is None else pc.fill_null(pc.equal(named, name), False))
+        wrong = first_meaningless(batch["truth"].take(pa.array(places)), targets)
+        if wrong is not None:
+            place = "" if alone else f"feedback[{places[wrong]}]: "
+            message, hint = meaningless(batch["truth"][places[wrong]].as_py(), targets)
+            raise BadRequest(422, f"{place}{message}", f"{place.rstrip(': ')}.truth".strip("."), hint=hint)
 
 
 def _batch(endpoint: str, rows: list[Truth], owner: str) -> pa.RecordBatch:

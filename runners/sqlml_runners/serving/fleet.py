@@ -55,6 +55,7 @@ class Tenant:
     error: str | None = None  # of ``wanted``
     undone: dict[int, str] = field(default_factory=dict)
     used: float = 0.0
+    began: float = 0.0  # when what is on its way set out
 
 
 @dataclass
@@ -108,6 +109,7 @@ class Fleet:
         self.damaged: Mapping[str, str] = {}  # by uid, why
         self.news: list[str] = []  # for the log
         self._read = False
+        self._now = 0.0  # of the last that happened
         self._marks: dict[tuple[str, int], int] = {}
         self._next_mark = itertools.count(1)
         self._extra: list[Order] = []
@@ -116,7 +118,7 @@ class Fleet:
 
     def want(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """The catalog was read: these are the endpoints."""
-        first, self._read = not self._read, True
+        first, self._read, self._now = not self._read, True, now
         wanted = {endpoint.name.lower(): endpoint for endpoint in endpoints}
         for key in self.tenants.keys() - wanted.keys():
             self.news.append(f"endpoint {self.tenants.pop(key).wanted.name} is gone")
@@ -151,6 +153,7 @@ class Fleet:
 
     def hear(self, number: int, message: ToSupervisor, now: float) -> None:
         """A worker said something."""
+        self._now = now
         seat = self.seats.get(number)
         if seat is None:
             return
@@ -244,7 +247,7 @@ class Fleet:
     def _bring(self, key: str, tenant: Tenant) -> Iterator[Order]:
         """Bring what is wanted to where it can go live."""
         if tenant.coming is None and tenant.error is None and tenant.wanted != tenant.live:
-            tenant.coming = tenant.wanted
+            self._set_out(tenant)
         coming, crowd = tenant.coming, self._crowd()
         if coming is None or not crowd:
             return
@@ -268,11 +271,18 @@ class Fleet:
             self._go_live(key, tenant, coming)
             yield from self._bring(key, tenant)
 
+    def _set_out(self, tenant: Tenant) -> None:
+        tenant.coming, tenant.began = tenant.wanted, self._now
+        if fresh := _fresh(tenant.wanted, tenant.live):
+            self.news.append(f"loading: {' and '.join(fresh)} behind {tenant.wanted.name}")
+
     def _go_live(self, key: str, tenant: Tenant, coming: Endpoint) -> None:
+        fresh, seconds = _fresh(coming, tenant.live), self._now - tenant.began
         tenant.before, tenant.live, tenant.coming = tenant.live, coming, None
         for seat in self.seats.values():
             seat.parked.discard(key)
-        self.news.append(f"ready: {' and '.join(arm.name for arm in coming.arms)} behind {coming.name}")
+        took = f", loaded in {seconds:.1f} s" if fresh else ""
+        self.news.append(f"ready: {' and '.join(arm.name for arm in coming.arms)} behind {coming.name}{took}")
 
     def _live_but_parked(self, key: str, tenant: Tenant, coming: Endpoint) -> None:
         tenant.live, tenant.coming = coming, None
@@ -428,3 +438,9 @@ class Fleet:
         if self.idle(key):
             return "idle"
         return "ready" if all(seat.has(key, tenant.live) for seat in serving.values()) else "loading"
+
+
+def _fresh(coming: Endpoint, live: Endpoint | None) -> list[str]:
+    """The versions of a revision that the one before it does not have."""
+    known = set() if live is None else {arm.uid for arm in live.arms}
+    return [arm.name for arm in coming.arms if arm.uid not in known]

@@ -24,7 +24,7 @@ from sqlml.generation.generator import DEFAULT_TOKENS, INPUT, MOST_TOKENS, Endin
 from sqlml.generation.sampling import Sampling
 from sqlml.types import Task
 from sqlml_runners.serving.forms import Call
-from sqlml_runners.serving.job import Job
+from sqlml_runners.serving.job import Job, choose
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.models import Models
 from sqlml_runners.serving.protocol import BadRequest, decode_json
@@ -171,12 +171,13 @@ def generate_handler(models: Models) -> Callable[[Request], Awaitable[Response]]
         name = request.path_params["name"]
         await models.wake(name)
         route = models.route(name)
-        served = route.choose()
+        served = choose(route, dict(request.headers.raw)) or route.choose()  # a prompt has no column to stick by
         if served.arm.task != Task.GENERATION:
             raise BadRequest(400, f"endpoint {served.endpoint} serves no language model: POST /models/{served.endpoint}/predict")
         body = await _body(request, route.policy)
         asked = decode_generate(body)
-        happenings = _kept(await writers.write(served, asked.wish()), request, served, asked.prompt, len(body))
+        wish = asked.wish()
+        happenings = _kept(await writers.write(served, wish), request, served, wish, len(body))
         count = _counter(models, served)
         if asked.stream:
             return StreamingResponse(_events(happenings, count), media_type=STREAM, headers={"cache-control": "no-store"})
@@ -186,17 +187,19 @@ def generate_handler(models: Models) -> Callable[[Request], Awaitable[Response]]
 
 
 async def _kept(
-    happenings: AsyncIterator[Happening], request: Request, served: Served, prompt: str, size: int
+    happenings: AsyncIterator[Happening], request: Request, served: Served, wish: Wish, size: int
 ) -> AsyncIterator[Happening]:
-    """The same; the whole text goes to the prediction log, by the road of ``Hot`` (where it is asked for by that)."""
+    """The same.  By the road of ``Hot`` (where it is asked for by that) the prediction log has the whole text, the shadows the
+    wish.
+    """
     job: Job | None = request.scope.get("job")
     if job is not None:
         job.served, job.size = served, size
-        job.call = Call(1, columns={INPUT: pa.array([prompt])})
+        job.call = Call(1, columns={INPUT: pa.array([wish.prompt])})
     try:
         async for happening in happenings:
             if job is not None and isinstance(happening, Ending):
-                request.scope["keep"](job, [[happening.text]])
+                request.scope["keep"](job, [[happening.text]], wish)
             yield happening
     finally:
         await happenings.aclose()  # type: ignore[attr-defined]

@@ -116,8 +116,7 @@ class GrpcServer:
         await self._reception.wake(request.name, _headers(context))
         route = self._models.route(request.name)
         self._door.check_metadata(route, _headers(context))
-        served = route.need(request.version) if request.version else route.main
-        return metadata_message(served.metadata(() if request.version else route.labels))
+        return metadata_message(route.need(request.version).metadata() if request.version else route.metadata())
 
     # --- predictions ---
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sqlml.generation.generator import Wish
 from sqlml_runners.serving.access_log import Access
 from sqlml_runners.serving.batching import answer_alone, as_refusal
 from sqlml_runners.serving.feedback import decode_feedback
@@ -49,6 +50,11 @@ class Hot:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         target = self.reception.target(scope["path"]) if scope["type"] == "http" else None
+        if scope["type"] == "http" and self.reception.cors.on and scope["method"] == "OPTIONS":
+            headers = dict(scope["headers"])
+            if self.reception.cors.is_preflight("OPTIONS", headers):
+                await self._preflight(headers, send)
+                return
         if target is None:
             await self._pass_on(scope, receive, send)
             return
@@ -192,12 +198,24 @@ class Hot:
         else:
             body, kind = result.body, result.content_type
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"x-request-id", job.number.encode())]
-        headers += result.headers
+        headers += [*self.reception.cors.headers(job.headers.get(b"origin")), *result.headers]
         if result.status in (408, 413) or self.reception.says_farewell():
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": result.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self.reception.note(job, result.status, len(body))
+
+    async def _preflight(self, headers: dict[bytes, bytes], send: Send) -> None:
+        """Tell a browser whether a page of another origin may ask; no key is needed to be told."""
+        result: Result
+        try:
+            result = self.reception.cors.preflight(headers)
+            body, kind = result.body, result.content_type
+        except BadRequest as refused:
+            result, body, kind = refused, refused.body(), JSON
+        told = [*result.headers, *([(b"content-type", kind), (b"content-length", b"%d" % len(body))] if body else [])]
+        await send({"type": "http.response.start", "status": result.status, "headers": told})
+        await send({"type": "http.response.body", "body": body})
 
     # --- everything else ---
 
@@ -206,14 +224,15 @@ class Hot:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reception, began = self.reception, time.perf_counter()
-        number = job.number if job is not None else reception.number(dict(scope["headers"]))
+        reception, began, asked = self.reception, time.perf_counter(), dict(scope["headers"])
+        number = job.number if job is not None else reception.number(asked)
         status, size = 0, 0
 
         async def send_on(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 headers: list[Any] = [*message.get("headers", ()), (b"x-request-id", number.encode())]
+                headers += reception.cors.headers(asked.get(b"origin"))
                 if reception.says_farewell():
                     headers.append((b"connection", b"close"))
                 message, status = {**message, "headers": headers}, message["status"]
@@ -238,8 +257,10 @@ class Hot:
             access.ms = round((time.perf_counter() - began) * 1000, 3)
             self.reception.access.add(access)
 
-    def _keep(self, job: Job, predictions: Predictions) -> None:
-        """Let the prediction log have an answer that was made elsewhere."""
+    def _keep(self, job: Job, predictions: Predictions, wish: Wish) -> None:
+        """Let the prediction log have a text that was written elsewhere, and the shadows write theirs."""
+        if job.route.shadows:
+            self.reception.shadows.write(job, wish)
         if self.reception.predictions is not None and job.served is not None:
             self.reception.predictions.record_alone(job.served, job, predictions)
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from sqlml.catalog import Arm, Endpoint
 from sqlml.catalog.shares import SERVES, SHADOW
@@ -34,6 +35,8 @@ from sqlml_runners.serving.spare import spare_of
 
 log = logging.getLogger("sqlml.serving")
 
+LOADING_SECONDS = 1
+"""When to ask again for an endpoint that is loading."""
 WAKE_SECONDS = 30.0
 """How long a request waits for a parked endpoint."""
 
@@ -81,6 +84,13 @@ class Route:
     def labels(self) -> list[str]:
         """What V2 calls the versions that answer."""
         return [served.label for served in self.arms]
+
+    def metadata(self) -> dict[str, Any]:
+        """The V2 metadata of the endpoint: its main version's, with the inputs of all that answer; some may be optional."""
+        inputs = {column.name.lower(): column for served in (self.main, *self.arms) for column in served.rows.inputs}
+        everywhere = set.intersection(*({column.name.lower() for column in served.rows.inputs} for served in self.arms))
+        optional = frozenset(inputs) - everywhere
+        return self.main.metadata(self.labels, tuple(inputs.values()), optional)
 
     def need(self, version: str) -> Served:
         """The arm of a version that a request asks for: ``churn@3``, or ``3`` where no other model has such.  404 where it serves
@@ -159,7 +169,8 @@ class Models:
         slot = self.slot(name)
         if slot.route is None:
             status = f"could not be loaded: {slot.error}" if slot.error else "is loading"
-            raise BadRequest(503, f"endpoint {slot.endpoint.name} ({slot.endpoint.main.name}) {status}")
+            soon = None if slot.error else LOADING_SECONDS
+            raise BadRequest(503, f"endpoint {slot.endpoint.name} ({slot.endpoint.main.name}) {status}", retry_after=soon)
         return slot.route
 
     def get(self, name: str, version: str | None = None, key: str | None = None) -> Served:

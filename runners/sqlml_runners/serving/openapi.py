@@ -61,13 +61,13 @@ def _server_paths() -> dict[str, Any]:
 
 
 def _endpoint_paths(served: Served) -> dict[str, Any]:
-    endpoint, inputs = served.endpoint, served.rows.inputs
+    endpoint, inputs, known = served.endpoint, served.rows.inputs, served.rows.known
     tag = f"{endpoint} ({served.arm.name})"
     example = served.example
     base = f"/v2/models/{quote(endpoint, safe='')}"
-    rows = _post("Predict rows given by column name", tag, _rows_schema(inputs), {"rows": [example]}, _rows_answer(served))
+    rows = _post("Predict rows given by column name", tag, _rows_schema(known), {"rows": [example]}, _rows_answer(served))
     add_bulk(rows, served)
-    infer = _post("Predict, Open Inference Protocol V2", tag, _infer_schema(inputs), example_request(inputs, example), {})
+    infer = _post("Predict, Open Inference Protocol V2", tag, _infer_schema(known), example_request(inputs, example), {})
     writes = _generate_paths(served, tag, example) if served.arm.task == Task.GENERATION else {}
     more = writes | _explain_paths(served, tag, example) | _feedback_paths(served, tag)
     return more | {
@@ -97,7 +97,7 @@ def _explain_paths(served: Served, tag: str, example: dict[str, Any]) -> dict[st
     top = {"type": "integer", "minimum": 1}
     answer = {"type": "object", "properties": {"explanations": {"type": "array", "items": {"type": "object"}}}}
     asked = {"rows": [example]}
-    post = _post("What made each prediction: the features that moved it", tag, _rows_schema(served.rows.inputs), asked, answer)
+    post = _post("What made each prediction: the features that moved it", tag, _rows_schema(served.rows.known), asked, answer)
     what = "so many features of each row, those that moved it most first"
     post["parameters"] = [{"name": "top", "in": "query", "description": what, "schema": top, "example": 3}]
     return {f"/models/{quote(served.endpoint, safe='')}:explain": {"post": post}}

@@ -17,6 +17,7 @@ class ServerOptions:
 
     ``tls_cert`` and ``tls_key``, PEM files: endpoints speak https.
     ``grpc_port``: where the Open Inference Protocol over gRPC is spoken, too (0: any free port; None: nowhere).
+    ``cors``: the origins whose pages may ask, ``*``: all.
     ``open_metrics``: whoever reaches the server may see the figures of all endpoints.
     ``frozen`` is a file of EXPORT ENDPOINT, served in place of what a catalog says; ``arm`` only this version of it.
 
@@ -42,6 +43,7 @@ class ServerOptions:
     tls_key: Path | None = None
     grpc_port: int | None = None
     open_metrics: bool = False
+    cors: tuple[str, ...] = ()
 
 
 def memory_budget(given: int | None) -> int:

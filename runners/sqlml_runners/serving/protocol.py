@@ -25,6 +25,8 @@ EXPECTED: Mapping[Kind, str] = {
     Kind.NUMBERS: "a list of numbers",
     Kind.TEXTS: "a list of texts",
 }
+FINITE = "a finite number"
+"""What every form wants of a number: JSON has no infinity, and so no other form takes one.  NaN, where there is one, is NULL."""
 ITEM: Mapping[Kind, Kind] = {Kind.NUMBERS: Kind.NUMBER, Kind.TEXTS: Kind.TEXT}
 """What the values of a list are."""
 
@@ -136,7 +138,8 @@ def _first_wrong(column: InputColumn, values: Sequence[Any], path: Callable[[int
             if column.kind in ITEM and isinstance(value, list):
                 item = InputColumn(column.name, column.sql_type, ITEM[column.kind])
                 return _first_wrong(item, value, lambda j, row=i: f"{path(row)}[{j}]", status, note)  # type: ignore[misc]
-            return wrong_value(status, path(i), EXPECTED[column.kind], value, note)
+            too_large = column.kind is Kind.NUMBER and type(value) is int
+            return wrong_value(status, path(i), FINITE if too_large else EXPECTED[column.kind], value, note)
     raise AssertionError("a column failed as a whole, but none of its values did")
 
 

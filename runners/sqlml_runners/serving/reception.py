@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from sqlml_runners.serving.access_log import Access, AccessLog
 from sqlml_runners.serving.batching import Batcher
+from sqlml_runners.serving.cors import NO_CORS
 from sqlml_runners.serving.forms import form_of
 from sqlml_runners.serving.job import Job, choose
 from sqlml_runners.serving.keys import KeyRing
@@ -41,6 +42,7 @@ class Reception:
         self.batcher = Batcher(predictions)
         self.shadows = Shadows(models.tally, predictions)
         self.keys = KeyRing()
+        self.cors = NO_CORS
         self.closing = False  # every answer says that its connection ends
         self.shed = 0  # so many connections shall end with their next answer
         self._targets: dict[str, Target | None] = {}

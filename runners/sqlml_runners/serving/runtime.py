@@ -2,8 +2,11 @@
 
     manifest + sample rows → both timed on them → the number of rows from which the library is quicker → ``HeadRuntime.raw``
 
-Trees of XGBoost pay about 200 microseconds a call and 1 a row, ONNX Runtime 6 and 3, the native kernel 5 and 1: which is quicker
+XGBoost itself pays about 200 microseconds a call and 1 a row, ONNX Runtime 6 and 3, the native kernel 5 and 1: which is quicker
 for a batch depends on the model and the machine: it is measured when a version is first loaded, on different rows each time.
+Both read the same float32 features, so they take the same branches; they may add up in another order, and then a row alone and
+the same row among many differ in the last digits.  Where the library is nearly as quick for one row, it answers all of them:
+the same row then gives the same answer, however many come with it.
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sqlml.serving")
 
+NEARLY = 10e-6
+"""Seconds that one row may take longer by the library: a tenth of what a request takes, and not worth two ways to an answer."""
 TOLERANCE = 1e-6
 """How far ONNX Runtime's probabilities may be from the library's."""
-_WORTH_ROWS = 4.0
-"""Where the library is quicker for so few rows, it answers all: a row alone then has the same last digits as among others."""
 _SIZES = (1, 16, 128)
 _TIMES = 5
 _SAMPLE_ROWS = 1024
@@ -83,17 +86,19 @@ def head_runtime(head: Head, folder: Path, sample: Path | None, known: float | N
 
 
 def measure_crossover(quick: Predict, native: Predict, x: NDArray[np.float32]) -> float:
-    """The number of rows from which ``native`` is quicker, or as good as; infinite where it never is."""
+    """The number of rows from which ``native`` is quicker; 0 where it is nearly as quick for one, infinite where it never is."""
     turn = _Turn(x)
     times = [(_seconds(quick, turn, n), _seconds(native, turn, n)) for n in _SIZES]
-    found = crossover(_SIZES, times)
-    return found if found > _WORTH_ROWS else 0.0
+    return crossover(_SIZES, times)
 
 
 def crossover(sizes: tuple[int, ...], times: list[tuple[float, float]]) -> float:
-    """Where the second of two times becomes the smaller, by a straight line between the sizes measured, and beyond the last."""
+    """Where the second of two times (seconds) becomes the smaller, by a straight line between the sizes, and beyond the last.
+
+    0 where it takes hardly longer for the first size: ``NEARLY``.
+    """
     gaps = [second - first for first, second in times]
-    if gaps[0] <= 0:
+    if gaps[0] <= NEARLY:
         return 0.0
     for (low, gap), (high, after) in zip(zip(sizes, gaps, strict=True), list(zip(sizes, gaps, strict=True))[1:], strict=False):
         if after <= 0:

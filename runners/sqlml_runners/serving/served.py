@@ -19,6 +19,7 @@ from sqlml.catalog import Arm
 from sqlml.errors import BindError, DataError, did_you_mean, listing
 from sqlml.features.row_values import RowEncoder, lay_out_numbers
 from sqlml.generation.generator import INPUT
+from sqlml.plan import InputColumn, TargetColumn
 from sqlml.types import Kind
 from sqlml_runners.serving.crossovers import runtimes_of
 from sqlml_runners.serving.flight import NO_FLIGHT, Flight
@@ -90,6 +91,16 @@ class Served:
         """What of its answers can turn out to be otherwise: the columns that feedback can be about."""
         return tuple(head.target for head in self.model.heads if head.target is not None)
 
+    @cached_property
+    def truth_targets(self) -> tuple[TargetColumn, ...]:
+        """The targets with what their truths can be; of one that can be anything there is none."""
+        return tuple(head.manifest.target for head in self.model.heads if head.manifest.target is not None)
+
+    @property
+    def sole_target(self) -> str | None:
+        """What feedback is about that names no target."""
+        return self.targets[0] if len(self.targets) == 1 else None
+
     def target_fault(self, target: str | None, who: str) -> str | None:
         """What is wrong with the target of a row of feedback, and what to do; None where nothing is."""
         if target is None:
@@ -151,9 +162,14 @@ class Served:
         except (DataError, BindError) as error:
             raise BadRequest(status, error.message) from error
 
-    def metadata(self, versions: Sequence[str] = ()) -> dict[str, Any]:
-        """The V2 metadata of this version, or of an endpoint that shows it."""
-        return model_metadata(self.endpoint, versions or (self.label,), self.rows.inputs, self.outputs, self.sample)
+    def metadata(
+        self, versions: Sequence[str] = (), inputs: Sequence[InputColumn] = (), optional: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        """The V2 metadata of this version, or of an endpoint that shows it, with the ``inputs`` of all its versions;
+        ``optional``: those that a request may lack (in lower case).
+        """
+        shown = versions or (self.label,)
+        return model_metadata(self.endpoint, shown, inputs or self.rows.inputs, self.outputs, self.sample, optional)
 
 
 def load_served(endpoint: str, arm: Arm) -> Served:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from sqlml.errors import DataError
+from sqlml.generation.generator import Ending, Wish
 from sqlml_runners.serving.batching import answer_alone
 from sqlml_runners.serving.figures import Tally
 from sqlml_runners.serving.forms import EXPLAIN, Reply
@@ -49,6 +51,11 @@ class Shadows:
             return
         loop = asyncio.get_running_loop()
         self._put(lambda: self._shadow(job, status, loop), job)
+
+    def write(self, job: Job, wish: Wish) -> None:
+        """Let the shadows write a text that somebody else has written whole."""
+        loop = asyncio.get_running_loop()
+        self._put(lambda: self._write_texts(job, wish, loop), job)
 
     def blame(self, job: Job, served: Served, measure: Served, seconds: float, status: int) -> bool:
         """Count a request that ``served`` has refused, once it is known whether the version ``measure`` would have answered it.
@@ -89,6 +96,19 @@ class Shadows:
             to_blame = result.status in REFUSALS and status < 400
             self._count(copy, served, time.perf_counter() - copy.began, result.status, loop, to_blame=to_blame)
 
+    def _write_texts(self, job: Job, wish: Wish, loop: asyncio.AbstractEventLoop) -> None:
+        for served in job.route.shadows:
+            copy, status = _text_of(job, served), 200
+            try:
+                with served.flight:
+                    *_, ending = served.model.generator.generate(wish)
+                if self._predictions is not None and isinstance(ending, Ending):
+                    self._predictions.record_alone(served, copy, [[ending.text]])
+            except Exception as error:
+                status = 422 if isinstance(error, DataError) else 500
+                log.warning("the shadow %s of endpoint %s wrote no text: %s", served.name, job.endpoint, error)
+            self._count(copy, served, time.perf_counter() - copy.began, status, loop, to_blame=status == 422)
+
     def _count(
         self, job: Job, served: Served, seconds: float, status: int, loop: asyncio.AbstractEventLoop, *, to_blame: bool
     ) -> None:
@@ -96,6 +116,14 @@ class Shadows:
         count = partial(self._tally.count, to_blame=to_blame)
         with suppress(RuntimeError):  # the loop is closed: the worker is leaving, and nobody counts any more
             loop.call_soon_threadsafe(count, job.endpoint, served.arm.uid, seconds, status, rows, served.name)
+
+
+def _text_of(job: Job, served: Served) -> Job:
+    """The same request for a text, for another version."""
+    copy = Job(job.target, job.method, job.path, job.query, job.headers, job.client, job.number, time.perf_counter())
+    copy.endpoint, copy.key, copy.size, copy.route, copy.policy = job.endpoint, job.key, job.size, job.route, job.policy
+    copy.served, copy.call = served, job.call
+    return copy
 
 
 def _copy_of(job: Job, served: Served) -> Job:

@@ -163,6 +163,7 @@ class Supervisor:
             tls,
             self._state.grpc,
             options.open_metrics,
+            options.cors,
         )
 
     def _dismiss(self, number: int) -> None:

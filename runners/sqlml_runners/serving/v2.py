@@ -272,7 +272,7 @@ def _column(column: InputColumn, tensor: InferTensor, place: str, blob: bytes | 
         hint = " (shared memory is not supported)" if "shared_memory_region" in (tensor.parameters or {}) else ""
         raise BadRequest(400, f"input {name!r} has no data{hint}")
     if blob is not None:
-        values = binary_values(name, tensor.datatype, blob, prod(tensor.shape))
+        values = binary_values(name, tensor.datatype, blob, prod(tensor.shape), place)
     else:
         values = json_values(name, tensor.datatype, data, place)
     if len(values) != prod(tensor.shape):

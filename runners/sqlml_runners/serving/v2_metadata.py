@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,20 +26,23 @@ def model_metadata(
     inputs: Sequence[InputColumn],
     outputs: Sequence[Output],
     sample: Predictions,
-    parameters: Mapping[str, Any] | None = None,
+    optional: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """``GET /v2/models/{m}``; ``sample`` is any prediction of the model, for the outputs' widths."""
-    document: dict[str, Any] = {
+    """``GET /v2/models/{m}``; ``sample`` is any prediction of the model, for the outputs' widths.
+
+    ``optional``: the inputs (in lower case) that a request may lack, since not all versions of the endpoint read them.
+    """
+    return {
         "name": endpoint,
         "versions": list(versions),
         "platform": "sqlml",
         "inputs": [
             {"name": column.name, "datatype": DATATYPE[column.kind], "shape": [-1, -1] if column.kind in ITEM else [-1]}
+            | ({"parameters": {"optional": True}} if column.name.lower() in optional else {})
             for column in inputs
         ],
         "outputs": [_described_output(output, answer) for output, answer in zip(outputs, sample, strict=True)],
     }
-    return document | ({"parameters": dict(parameters)} if parameters else {})
 
 
 def _described_output(output: Output, answer: Answer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from sqlml_runners.serving.protocol import BadRequest, wrong_value
+from sqlml_runners.serving.protocol import FINITE, BadRequest, wrong_value
 
 INTEGERS: Mapping[str, tuple[int, int]] = {
     **{f"UINT{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
@@ -131,14 +131,20 @@ def _fits(value: Any, datatype: str) -> bool:
 # --- binary -----------------------------------------------------------------------------------------------------------
 
 
-def binary_values(name: str, datatype: str, data: bytes, count: int) -> list[Any]:
-    """The values of a tensor from its bytes.  ``BadRequest`` 400 where they are not ``count`` values."""
+def binary_values(name: str, datatype: str, data: bytes, count: int, place: str) -> list[Any]:
+    """The values of a tensor from its bytes.  ``BadRequest`` 400 where they are not ``count`` values, or one is infinite: it
+    names that by ``place``, where JSON would have the values.
+    """
     if datatype == "BYTES":
         return _texts(name, data, count)
     kind = np.dtype(_BINARY[datatype])
     if len(data) != count * kind.itemsize:
         raise BadRequest(400, f"input {name!r} has {len(data)} bytes; {count} values of {datatype} are {count * kind.itemsize}")
-    values: list[Any] = np.frombuffer(data, kind).tolist()
+    found = np.frombuffer(data, kind)
+    values: list[Any] = found.tolist()
+    if kind.kind == "f" and np.isinf(found).any():
+        i = int(np.flatnonzero(np.isinf(found))[0])
+        raise wrong_value(400, f"{place}[{i}]", FINITE, values[i], f" ({name})")
     return values
 
 

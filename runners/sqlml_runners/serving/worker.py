@@ -65,6 +65,7 @@ from sqlml_runners.serving.channel import (
     WorkerLink,
 )
 from sqlml_runners.serving.connection import Connection, sweep
+from sqlml_runners.serving.cors import Cors
 from sqlml_runners.serving.doors import Door
 from sqlml_runners.serving.flight import Recorder
 from sqlml_runners.serving.hot import Hot
@@ -159,6 +160,7 @@ class Worker:
         access.start()
         threading.Thread(target=self._load_all, name="models", daemon=True).start()
         reception = self._reception = Reception(self._models, predictions, access)
+        reception.cors = Cors(configured.cors)
         door = Door(lambda: reception.keys, configured.open_metrics)
         hot = Hot(make_app(self._models, self._ask, door), reception)
         self._set_keys(limiter=RateLimiter(Path(configured.limits)))
