@@ -10,7 +10,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Values: TypeAlias = pa.Array | pa.ChunkedArray
 """A column of Arrow data, in one piece or several."""
 
-_BATCH = 65_536
-_BATCH_CELLS = 1 << 22
+_BATCH = 16_384
+_BATCH_CELLS = 1 << 20
 """Rows, and values, that are read at a time at most."""
 
 
@@ -57,6 +57,11 @@ class Dataset:
         """A column in the Arrow type of its kind, rows as they came.  What was read before is released."""
         self.release()
         return canonical(self.table.column(name), self.kinds[name])
+
+    def some(self, name: str, rows: NDArray[np.int64]) -> Values:
+        """A column's values of the rows numbered ``rows``, in that order: where they are few, less than to read it all."""
+        self.release()
+        return canonical(self.table.column(name).take(pa.array(rows)), self.kinds[name])
 
     def rows(self, start: int, length: int) -> dict[str, Values]:
         """Every column of some rows, from row number ``start`` on, rows as they came.  What was read before is released."""
@@ -94,13 +99,13 @@ def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 
         raise TrainingDataError(f"the rows have no column {', '.join(absent)} (they have: {', '.join(table.column_names)})")
     table = table.select(list(columns))
     kinds = {name: kind or _own_kind(table, name) for name, kind in columns.items()}
-    hashes = _row_hashes(table, kinds, threads)
+    data = Dataset(table, kinds, np.empty(0, np.int64), "", mapped)
+    hashes = _row_hashes(data, threads)
     order = np.argsort(hashes, kind="stable")
     digest = hashlib.sha256(json.dumps([[n, k.value] for n, k in kinds.items()], ensure_ascii=False).encode())
     digest.update(np.ascontiguousarray(hashes[order]).data)
-    data = Dataset(table, kinds, order, digest.hexdigest(), mapped)
     data.release()
-    return data
+    return replace(data, order=order, fingerprint=digest.hexdigest())
 
 
 def canonical(values: Values, kind: Kind) -> Values:
@@ -143,8 +148,9 @@ def _own_kind(table: pa.Table, name: str) -> Kind:
     return kind
 
 
-def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDArray[np.uint64]:
-    """The hash of every row over the canonical values, in the table's order."""
+def _row_hashes(data: Dataset, threads: int) -> NDArray[np.uint64]:
+    """The hash of every row over the canonical values, in the table's order; what was read is released."""
+    table, kinds = data.table, data.kinds
     if not table.num_rows:
         return np.empty(0, np.uint64)
     schema = pa.schema([(f"c{i}", arrow_type(kind)) for i, kind in enumerate(kinds.values())])
@@ -153,5 +159,6 @@ def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDA
         for batch in table.to_batches(max_chunksize=max(1, min(_BATCH, _BATCH_CELLS // max(1, len(kinds))))):
             arrays = [canonical(array, kind) for array, kind in zip(batch.columns, kinds.values(), strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            data.release()
 
     return hash_rows(pa.RecordBatchReader.from_batches(schema, batches()), threads)

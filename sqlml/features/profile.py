@@ -49,7 +49,7 @@ class _Sample:
     classes: int
 
     def values(self, name: str) -> Values:
-        return self.data.column(name).take(pa.array(self.rows))
+        return self.data.some(name, self.rows)
 
 
 def profile_notices(
@@ -104,6 +104,8 @@ def _unused(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     """Columns that cannot help: NULL everywhere, or one value only."""
     empty, constant = [], []
     for i in sample.inputs:
+        if i.kind is Kind.NUMBER and _varies(sample.values(i.name)):
+            continue
         values = sample.data.column(i.name)
         nulls = pc.is_null(values, nan_is_null=True)
         if pc.all(nulls).as_py():
@@ -116,6 +118,12 @@ def _unused(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     if constant:
         notices.append(f"{listing(constant)} {'has' if len(constant) == 1 else 'have'} one value only and not used")
     return notices
+
+
+def _varies(values: Values) -> bool:
+    """Whether some numbers are not all the same."""
+    ends = pc.min_max(values).as_py()
+    return ends["min"] is not None and bool(ends["min"] < ends["max"])
 
 
 def _is_constant(values: Values, words: _Words | None) -> bool:

@@ -72,7 +72,7 @@ def read_work(spec: JobSpec, record: Record) -> Work:
     aims = find_aims(plan, source, threads, record, targets)
     validated = plan.split.method == "query"
     other = read_source(spec.folder / VALIDATION_ROWS, plan, threads, split=False) if validated else None
-    room = Room(spec.folder, memory_budget(plan.limits.memory))
+    room = Room(spec.folder, memory_budget(plan.limits.memory), threads)
     return Work(plan, spec.folder, threads, source, other, start, aims, room)
 
 
