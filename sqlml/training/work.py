@@ -123,7 +123,8 @@ def _profile(work: Work, learner: Learner, rows: HeadRows, record: Record) -> No
     if work.plan.transform is not None:
         return
     inputs = model_inputs(work.plan)
-    for text in profile_notices(work.source.data, inputs, learner.name, rows.train.numbers, rows.train.y, learner.task):
+    seen = (rows.train.numbers, rows.train.y)
+    for text in profile_notices(work.source.data, inputs, learner.name, *seen, learner.task, work.threads):
         record.notice(text)
 
 
