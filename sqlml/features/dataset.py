@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from sqlml.errors import TrainingDataError
 from sqlml.features.database import hash_rows
+from sqlml.features.parallel import side_by_side
 from sqlml.types import Kind, arrow_type, kind_of_arrow
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ Values: TypeAlias = pa.Array | pa.ChunkedArray
 _BATCH = 16_384
 _BATCH_CELLS = 1 << 20
 """Rows, and values, that are read at a time at most."""
+_PART = 100_000
+"""Fewer rows are not worth a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def _read_mapped(mapped: mmap.mmap) -> pa.Table:
         return pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all()
 
 
-def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 0) -> Dataset:
+def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 1) -> Dataset:
     """Read the columns named and find their canonical order.
 
     A kind of None stands for what the Arrow type says.  ``TrainingDataError`` where a column is missing or cannot be used.
@@ -154,11 +157,16 @@ def _row_hashes(data: Dataset, threads: int) -> NDArray[np.uint64]:
     if not table.num_rows:
         return np.empty(0, np.uint64)
     schema = pa.schema([(f"c{i}", arrow_type(kind)) for i, kind in enumerate(kinds.values())])
+    part = max(_PART, -(-table.num_rows // threads))
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in table.to_batches(max_chunksize=max(1, min(_BATCH, _BATCH_CELLS // max(1, len(kinds))))):
+    def batches(start: int) -> Iterator[pa.RecordBatch]:
+        size = max(1, min(_BATCH, _BATCH_CELLS // max(1, len(kinds))))
+        for batch in table.slice(start, part).to_batches(max_chunksize=size):
             arrays = [canonical(array, kind) for array, kind in zip(batch.columns, kinds.values(), strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
             data.release()
 
-    return hash_rows(pa.RecordBatchReader.from_batches(schema, batches()), threads)
+    def hashes(start: int) -> NDArray[np.uint64]:
+        return hash_rows(pa.RecordBatchReader.from_batches(schema, batches(start)))
+
+    return np.concatenate(side_by_side(hashes, range(0, table.num_rows, part), threads))
