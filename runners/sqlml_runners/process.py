@@ -30,6 +30,14 @@ GRACE_SECONDS = 1.0
 MEMORY_SHARE = 0.9
 """Without a limit of its own a job may use this share of the memory that is free when it starts."""
 
+SETTINGS = {"GOMP_SPINCOUNT": "10000", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""What a job's environment has unless the session's own says otherwise.
+
+A thread that waits for the others turns round for some tenths of a millisecond before it sleeps; OpenMP's own default, some 30
+times as long, takes the processors from whoever else works on this machine, and from the job itself.  Arrow's memory comes from
+the C library, which can be made to give it back.
+"""
+
 RESTARTS = 2
 """How often a job whose process was killed is taken up again, at most."""
 
@@ -211,7 +219,7 @@ class ProcessJob:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    environment = dict(os.environ) | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    environment = {**SETTINGS, **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     if threads:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(threads)

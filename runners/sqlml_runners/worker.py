@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -162,14 +163,19 @@ def _import_little(algorithm: str) -> None:
     """Keep libraries from importing others that they merely look for: a second, and 150 MiB that would be there beside the rows.
 
     pyarrow would ask pandas whether a list is one of its own; XGBoost imports scikit-learn for estimators that nobody asks this
-    process for.
+    process for.  XGBoost is imported while the rows are read.
     """
     sys.meta_path.insert(0, _Absent("pandas"))
     if algorithm.startswith("xgboost"):
-        sys.meta_path.insert(0, _Absent("sklearn"))
-        import xgboost  # noqa: F401
+        threading.Thread(target=_import_xgboost, daemon=True).start()
 
-        del sys.meta_path[0]
+
+def _import_xgboost() -> None:
+    without = _Absent("sklearn")
+    sys.meta_path.insert(0, without)
+    with suppress(ImportError):  # whoever needs it imports it again, and tells
+        import xgboost  # noqa: F401
+    sys.meta_path.remove(without)
 
 
 def main() -> int:

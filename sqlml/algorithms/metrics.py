@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from sqlml.algorithms import formulae
+from sqlml.algorithms.formulae import Confusion, Ranking
 from sqlml.types import Task
 
 if TYPE_CHECKING:
@@ -78,8 +81,6 @@ def classification_metrics(
 
     More: plain averages over the classes that occur among these rows, in truth or as a prediction (scikit-learn's ``macro``).
     """
-    from sklearn import metrics as m
-
     two = raw.shape[1] == 2
     names = (*_CLASSIFICATION, "brier") if two else _CLASSIFICATION
     if not len(actual):
@@ -87,14 +88,13 @@ def classification_metrics(
     chosen = raw.argmax(1) if threshold is None or not two else (raw[:, 1] >= threshold).astype(np.int64)
     p = np.asarray(raw, np.float64)
     p = p / p.sum(1, keepdims=True)
-    codes = np.arange(raw.shape[1])
-    one = {"sample_weight": weight}
+    rankings = cache(lambda: _rankings(actual, p, weight))
     pick: dict[str, Callable[[], Any]] = {
-        "roc_auc": lambda: _roc_auc(actual, p, weight),
-        "log_loss": lambda: m.log_loss(actual, p, labels=codes, **one),
+        "roc_auc": lambda: _mean([ranking.roc_auc() for ranking in rankings()]),
+        "log_loss": lambda: formulae.log_loss(actual, p, weight),
         **_label_figures(actual, chosen, weight, two=two),
-        "pr_auc": lambda: _pr_auc(actual, p, weight),
-        "brier": lambda: m.brier_score_loss(actual, p[:, 1], pos_label=1, **one),
+        "pr_auc": lambda: _mean([ranking.average_precision() for ranking in rankings()]),
+        "brier": lambda: formulae.brier(actual, p[:, 1], weight),
     }
     return {name: _figure(pick[name]) for name in names}
 
@@ -110,39 +110,25 @@ def label_metrics(actual: NDArray[np.int64], chosen: NDArray[np.int64], *, two: 
 def _label_figures(
     actual: NDArray[np.int64], chosen: NDArray[np.int64], weight: NDArray[np.float64] | None, *, two: bool
 ) -> dict[str, Callable[[], Any]]:
-    from sklearn import metrics as m
-
-    one = {"sample_weight": weight}
-    many = one | {"average": "binary" if two else "macro", "zero_division": 0.0}
-    return {
-        "accuracy": lambda: m.accuracy_score(actual, chosen, **one),
-        "precision": lambda: m.precision_score(actual, chosen, **many),
-        "recall": lambda: m.recall_score(actual, chosen, **many),
-        "f1": lambda: m.f1_score(actual, chosen, **many),
-        "mcc": lambda: m.matthews_corrcoef(actual, chosen, **one),
-        "balanced_accuracy": lambda: m.balanced_accuracy_score(actual, chosen, **one),
-    }
+    confusion = Confusion.of(actual, chosen, weight, two=two)
+    return {name: getattr(confusion, name) for name in _LABELS}
 
 
 def regression_metrics(actual: NDArray[np.float64], raw: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Metrics:
     """Of values (n,).  ``mape`` is a fraction, over the rows whose true value is not 0; with values of -1 or less no ``msle``."""
-    from sklearn import metrics as m
-
-    if not len(actual):
-        return dict.fromkeys(_REGRESSION)
     predicted = np.asarray(raw, np.float64)
-    one = {"sample_weight": weight}
-    nonzero = actual != 0
-    share = None if weight is None else weight[nonzero]
+    if not len(actual) or not np.isfinite(actual).all() or not np.isfinite(predicted).all():
+        return dict.fromkeys(_REGRESSION)
+    errors = actual - predicted
     pick: dict[str, Callable[[], Any]] = {
-        "rmse": lambda: m.root_mean_squared_error(actual, predicted, **one),
-        "mae": lambda: m.mean_absolute_error(actual, predicted, **one),
-        "r2": lambda: m.r2_score(actual, predicted, force_finite=False, **one),
-        "medae": lambda: m.median_absolute_error(actual, predicted, **one),
-        "mape": lambda: m.mean_absolute_percentage_error(actual[nonzero], predicted[nonzero], sample_weight=share),
-        "explained_variance": lambda: m.explained_variance_score(actual, predicted, force_finite=False, **one),
-        "mse": lambda: m.mean_squared_error(actual, predicted, **one),
-        "msle": lambda: m.mean_squared_log_error(actual, predicted, **one),
+        "rmse": lambda: math.sqrt(formulae.average(errors**2, weight)),
+        "mae": lambda: formulae.average(np.abs(errors), weight),
+        "r2": lambda: formulae.r2(actual, predicted, weight),
+        "medae": lambda: formulae.median(np.abs(errors), weight),
+        "mape": lambda: formulae.mape(actual, predicted, weight),
+        "explained_variance": lambda: formulae.explained_variance(actual, predicted, weight),
+        "mse": lambda: formulae.average(errors**2, weight),
+        "msle": lambda: formulae.msle(actual, predicted, weight),
     }
     return {name: _figure(pick[name]) for name in _REGRESSION}
 
@@ -203,24 +189,13 @@ def anomaly_metrics(
     return {name: _figure(pick[name]) for name in _ANOMALY}
 
 
-def _roc_auc(actual: NDArray[np.int64], p: NDArray[np.float64], weight: NDArray[np.float64] | None) -> float:
-    """Two classes: of the second; more: the mean over the classes that occur, each against the rest."""
-    from sklearn.metrics import roc_auc_score
-
-    return _over_classes(roc_auc_score, actual, p, weight)
-
-
-def _pr_auc(actual: NDArray[np.int64], p: NDArray[np.float64], weight: NDArray[np.float64] | None) -> float:
-    from sklearn.metrics import average_precision_score
-
-    return _over_classes(average_precision_score, actual, p, weight)
-
-
-def _over_classes(
-    score: Callable[..., float], actual: NDArray[np.int64], p: NDArray[np.float64], weight: NDArray[np.float64] | None
-) -> float:
+def _rankings(actual: NDArray[np.int64], p: NDArray[np.float64], weight: NDArray[np.float64] | None) -> list[Ranking]:
+    """Two classes: of the second; more: of each class that occurs, against the rest.  None where all rows are of one class."""
     codes = [1] if p.shape[1] == 2 else np.unique(actual).tolist()
-    figures = [score(actual == c, p[:, c], sample_weight=weight) for c in codes if 0 < (actual == c).sum() < len(actual)]
+    return [Ranking.of(actual == c, p[:, c], weight) for c in codes if 0 < (actual == c).sum() < len(actual)]
+
+
+def _mean(figures: list[float]) -> float:
     return float(np.mean(figures)) if figures else math.nan
 
 

@@ -137,6 +137,24 @@ def _windows(
         yield start, rows
 
 
+def find_places(order: NDArray[Any]) -> NDArray[Any]:
+    """Where each row goes, up to the last that ``order`` names, ``place[order[i]] = i``; -1 for one that it does not."""
+    total = int(order.max()) + 1 if len(order) else 0
+    kind = np.int32 if len(order) < 2**31 else np.int64
+    place = np.full(total, -1, kind)
+    place[order] = np.arange(len(order), dtype=kind)
+    return place
+
+
+def scatter(rows: NDArray[np.float32], places: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Write rows (m, k) to their places (m,) of ``out``; those with -1 have none."""
+    named = places >= 0
+    if named.all():
+        out[places] = rows
+    else:
+        out[places[named]] = rows[named]
+
+
 def deal(
     blocks: Iterable[tuple[int, NDArray[np.float32]]], order: NDArray[Any], k: int, size: int, folder: Path
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:

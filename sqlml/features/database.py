@@ -179,23 +179,22 @@ def _parsed(sql: str) -> duckdb.Statement:
 
 def select_apart(sql: str, name: str, table: pa.Table) -> pa.Table:
     """Run a query over a table of that name in a database with nothing else in it, optimiser and all."""
-    with _own_errors(), _another(1) as connection:
+    with _own_errors(), _another() as connection:
         connection.register(name, table)
         return connection.sql(sql).to_arrow_table()
 
 
-def hash_rows(rows: pa.RecordBatchReader, threads: int) -> NDArray[np.uint64]:
-    """DuckDB's 64-bit hash of every row (n,), in order, in bounded memory; ``threads`` 0: as many as there are cores."""
-    with _own_errors(), _another(threads) as connection:
+def hash_rows(rows: pa.RecordBatchReader) -> NDArray[np.uint64]:
+    """DuckDB's 64-bit hash of every row (n,), in order, in bounded memory, by one thread."""
+    with _own_errors(), _another() as connection:
         hashes = connection.from_arrow(rows).project(f"hash({', '.join(rows.schema.names)}) AS h").fetchnumpy()["h"]
     return np.asarray(hashes, np.uint64)
 
 
-def _another(threads: int) -> duckdb.DuckDBPyConnection:
+def _another() -> duckdb.DuckDBPyConnection:
     import duckdb
 
-    config: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": False}
-    return duckdb.connect(":memory:", config=config | {"threads": threads} if threads else config)
+    return duckdb.connect(":memory:", config={"enable_external_access": False, "threads": 1})
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------

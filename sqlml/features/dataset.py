@@ -10,7 +10,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from sqlml.errors import TrainingDataError
 from sqlml.features.database import hash_rows
+from sqlml.features.parallel import side_by_side
 from sqlml.types import Kind, arrow_type, kind_of_arrow
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 Values: TypeAlias = pa.Array | pa.ChunkedArray
 """A column of Arrow data, in one piece or several."""
 
-_BATCH = 65_536
-_BATCH_CELLS = 1 << 22
+_BATCH = 16_384
+_BATCH_CELLS = 1 << 20
 """Rows, and values, that are read at a time at most."""
+_PART = 100_000
+"""Fewer rows are not worth a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Dataset:
         self.release()
         return canonical(self.table.column(name), self.kinds[name])
 
+    def some(self, name: str, rows: NDArray[np.int64]) -> Values:
+        """A column's values of the rows numbered ``rows``, in that order: where they are few, less than to read it all."""
+        self.release()
+        return canonical(self.table.column(name).take(pa.array(rows)), self.kinds[name])
+
     def rows(self, start: int, length: int) -> dict[str, Values]:
         """Every column of some rows, from row number ``start`` on, rows as they came.  What was read before is released."""
         self.release()
@@ -82,7 +90,7 @@ def _read_mapped(mapped: mmap.mmap) -> pa.Table:
         return pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all()
 
 
-def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 0) -> Dataset:
+def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 1) -> Dataset:
     """Read the columns named and find their canonical order.
 
     A kind of None stands for what the Arrow type says.  ``TrainingDataError`` where a column is missing or cannot be used.
@@ -94,13 +102,13 @@ def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 
         raise TrainingDataError(f"the rows have no column {', '.join(absent)} (they have: {', '.join(table.column_names)})")
     table = table.select(list(columns))
     kinds = {name: kind or _own_kind(table, name) for name, kind in columns.items()}
-    hashes = _row_hashes(table, kinds, threads)
+    data = Dataset(table, kinds, np.empty(0, np.int64), "", mapped)
+    hashes = _row_hashes(data, threads)
     order = np.argsort(hashes, kind="stable")
     digest = hashlib.sha256(json.dumps([[n, k.value] for n, k in kinds.items()], ensure_ascii=False).encode())
     digest.update(np.ascontiguousarray(hashes[order]).data)
-    data = Dataset(table, kinds, order, digest.hexdigest(), mapped)
     data.release()
-    return data
+    return replace(data, order=order, fingerprint=digest.hexdigest())
 
 
 def canonical(values: Values, kind: Kind) -> Values:
@@ -143,15 +151,22 @@ def _own_kind(table: pa.Table, name: str) -> Kind:
     return kind
 
 
-def _row_hashes(table: pa.Table, kinds: Mapping[str, Kind], threads: int) -> NDArray[np.uint64]:
-    """The hash of every row over the canonical values, in the table's order."""
+def _row_hashes(data: Dataset, threads: int) -> NDArray[np.uint64]:
+    """The hash of every row over the canonical values, in the table's order; what was read is released."""
+    table, kinds = data.table, data.kinds
     if not table.num_rows:
         return np.empty(0, np.uint64)
     schema = pa.schema([(f"c{i}", arrow_type(kind)) for i, kind in enumerate(kinds.values())])
+    part = max(_PART, -(-table.num_rows // threads))
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in table.to_batches(max_chunksize=max(1, min(_BATCH, _BATCH_CELLS // max(1, len(kinds))))):
+    def batches(start: int) -> Iterator[pa.RecordBatch]:
+        size = max(1, min(_BATCH, _BATCH_CELLS // max(1, len(kinds))))
+        for batch in table.slice(start, part).to_batches(max_chunksize=size):
             arrays = [canonical(array, kind) for array, kind in zip(batch.columns, kinds.values(), strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            data.release()
 
-    return hash_rows(pa.RecordBatchReader.from_batches(schema, batches()), threads)
+    def hashes(start: int) -> NDArray[np.uint64]:
+        return hash_rows(pa.RecordBatchReader.from_batches(schema, batches(start)))
+
+    return np.concatenate(side_by_side(hashes, range(0, table.num_rows, part), threads))

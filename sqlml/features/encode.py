@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from sqlml.errors import count_of
 from sqlml.features.dataset import Values
+from sqlml.features.parallel import side_by_side
 from sqlml.features.vectors import fit_set, fit_vector, position_names, vector_blocks, write_set
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
@@ -210,14 +211,20 @@ class FeatureEncoder:
         encoding: str,
         max_categories: int,
         positions: Mapping[str, Sequence[str]] | None = None,
+        threads: int = 1,
     ) -> FeatureEncoder:
         """Learn from the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives.
 
         ``positions`` names the positions of vectors, by input.  ``TrainingDataError`` for vectors of several lengths.
         """
         named = positions or {}
-        codes = [_fit_column(i, column(i.name), rows, encoding, max_categories, named.get(i.name, ())) for i in inputs]
-        return cls(codes, encoding)
+        if encoding == CODES:
+            rows = np.sort(rows)  # codes do not depend on the order of the rows; means do, in their last digits
+
+        def fitted(i: InputColumn) -> ColumnCode:
+            return _fit_column(i, column(i.name), rows, encoding, max_categories, named.get(i.name, ()))
+
+        return cls(side_by_side(fitted, inputs, threads), encoding)
 
     def transform(self, columns: Mapping[str, Values], n: int) -> NDArray[np.float32]:
         """Canonical columns of n rows, by input name → float32 (n, k)."""
@@ -340,19 +347,22 @@ def _fit_column(
     if column.kind is Kind.NUMBERS:
         return _fit_numbers(column, values, rows, encoding, names)
     parts = _PARTS[column.kind]
-    read = [part[rows] for part in read_parts(values, column.kind, parts)]
+    read = read_parts(values, column.kind, parts)
+    if encoding != CODES or len(rows) < len(values):
+        read = [part[rows] for part in read]
     absent = np.isnan(read[0])
     if absent.all():
         return ColumnCode(column.name, column.kind, (), note="not used: every training row is NULL")
-    varies = [bool(np.nanmin(part) < np.nanmax(part)) for part in read]
+    varies = [bool(np.fmin.reduce(part) < np.fmax.reduce(part)) for part in read]
     if not any(varies):
         if not absent.any():
             return ColumnCode(column.name, column.kind, (), note="not used: one value only in the training rows")
         varies[0] = True  # that it is missing is all there is to learn
-    kept = [(part, value[~absent]) for part, value, useful in zip(parts, read, varies, strict=True) if useful]
-    code = ColumnCode(column.name, column.kind, tuple(part for part, _ in kept), bool(absent.any()))
+    useful = [(part, value) for part, value, varied in zip(parts, read, varies, strict=True) if varied]
+    code = ColumnCode(column.name, column.kind, tuple(part for part, _ in useful), bool(absent.any()))
     if encoding == CODES:
         return code
+    kept = [(part, value[~absent]) for part, value in useful]
     means = tuple(float(value.mean()) for _, value in kept)
     scales = tuple(float(value.std()) or 1.0 for _, value in kept)
     return ColumnCode(code.name, code.kind, code.parts, code.missing, means=means, scales=scales)

@@ -19,6 +19,7 @@ import pyarrow.types as t
 from sqlml.errors import listing
 from sqlml.features.dataset import Dataset, Values
 from sqlml.features.encode import count_values, read_parts
+from sqlml.features.parallel import side_by_side
 from sqlml.plan import InputColumn
 from sqlml.types import Kind, Task
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SAMPLE = 50_000
+_GLANCE = 1_000
+"""Of so many rows most columns show that they have more than one value."""
 _FEWEST = 100
 """With fewer rows nothing is said about answers given away or about identifiers: chance does such things."""
 _CATEGORIES = 1000
@@ -49,7 +52,7 @@ class _Sample:
     classes: int
 
     def values(self, name: str) -> Values:
-        return self.data.column(name).take(pa.array(self.rows))
+        return self.data.some(name, self.rows)
 
 
 def profile_notices(
@@ -59,6 +62,7 @@ def profile_notices(
     rows: NDArray[np.int64],
     y: NDArray[np.float64] | NDArray[np.int64] | None,
     task: Task,
+    threads: int = 1,
 ) -> list[str]:
     """The notices for training rows ``rows`` of the data, with the target's class codes or values ``y`` in the same order."""
     picked = rows[:_SAMPLE]
@@ -74,7 +78,7 @@ def profile_notices(
         *numbers.values(),
         *_blanks(sample, texts),
         *(f"{name} looks like a row identifier ({why}): EXCLUDE ({sql_name(name)})" for name, why in identifiers.items()),
-        *_answers(sample, set(identifiers)),
+        *_answers(sample, set(identifiers), threads),
     ]
 
 
@@ -104,6 +108,8 @@ def _unused(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     """Columns that cannot help: NULL everywhere, or one value only."""
     empty, constant = [], []
     for i in sample.inputs:
+        if i.kind is Kind.NUMBER and _varies(sample.data.some(i.name, sample.rows[:_GLANCE])):
+            continue
         values = sample.data.column(i.name)
         nulls = pc.is_null(values, nan_is_null=True)
         if pc.all(nulls).as_py():
@@ -116,6 +122,12 @@ def _unused(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     if constant:
         notices.append(f"{listing(constant)} {'has' if len(constant) == 1 else 'have'} one value only and not used")
     return notices
+
+
+def _varies(values: Values) -> bool:
+    """Whether some numbers are not all the same."""
+    ends = pc.min_max(values).as_py()
+    return ends["min"] is not None and bool(ends["min"] < ends["max"])
 
 
 def _is_constant(values: Values, words: _Words | None) -> bool:
@@ -194,22 +206,20 @@ def _is_row_number(sample: _Sample, name: str) -> bool:
 # --- columns that give the answer away --------------------------------------------------------------------------------
 
 
-def _answers(sample: _Sample, skip: set[str]) -> list[str]:
+def _answers(sample: _Sample, skip: set[str], threads: int) -> list[str]:
     """Columns that predict the target almost perfectly by themselves, or add up to it."""
-    n = len(sample.rows)
-    if sample.y is None or n < _FEWEST or np.ptp(sample.y) == 0:
+    y = sample.y
+    if y is None or len(sample.rows) < _FEWEST or np.ptp(y) == 0:
         return []
     figure = "AUC" if sample.classes else "R²"
-    notices = []
-    for i in sample.inputs:
-        if i.name in skip:
-            continue
-        score = _alone(_plain_column(sample, i), i.kind is Kind.TEXT, sample.y, sample.classes)
-        if score > _PERFECT:
-            notices.append(
-                f"{i.name} alone tells {sample.target} almost perfectly ({figure} {min(score, 0.9999):.4g}): "
-                f"EXCLUDE ({sql_name(i.name)}) if it is not known at prediction time"
-            )
+    asked = [i for i in sample.inputs if i.name not in skip]
+    scores = side_by_side(lambda i: _alone(_plain_column(sample, i), i.kind is Kind.TEXT, y, sample.classes), asked, threads)
+    notices = [
+        f"{i.name} alone tells {sample.target} almost perfectly ({figure} {min(score, 0.9999):.4g}): "
+        f"EXCLUDE ({sql_name(i.name)}) if it is not known at prediction time"
+        for i, score in zip(asked, scores, strict=True)
+        if score > _PERFECT
+    ]
     return notices or ([] if sample.classes else _sums(sample, skip))
 
 

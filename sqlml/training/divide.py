@@ -47,7 +47,8 @@ def divide(
     alone = len(aims) == 1
     numbers = source.data.order
     if alone:
-        numbers = numbers[_all_rows(aims[0], source, numbers).known]
+        known = _all_rows(aims[0], source, numbers).known
+        numbers = numbers if known.all() else numbers[known]
     classes = aims[0].y[numbers] if alone and aims[0].y is not None and aims[0].learner.stratifies else None
     marks = _marks(source, numbers, classes, split, seed, record)
     tasks = []
@@ -166,6 +167,8 @@ def arrange(task: HeadTask, source: Source, seed: int, fraction: float, record: 
 def merge(source: Source, *parts: Rows) -> Rows:
     """The rows of several parts together, in canonical order."""
     filled = [part for part in parts if len(part)] or [parts[0]]
+    if len(filled) == 1:
+        return filled[0]
     numbers = np.concatenate([part.numbers for part in filled])
     order = np.argsort(source.rank[numbers])
     y = None if filled[0].y is None else np.concatenate([part.y for part in filled if part.y is not None])[order]

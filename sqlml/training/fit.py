@@ -13,11 +13,12 @@ import numpy as np
 
 from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.algorithms.options import MAX_CATEGORIES
-from sqlml.algorithms.shuffle import deal, file_matrix, in_file, read_blocks, release, window_rows
+from sqlml.algorithms.shuffle import deal, file_matrix, find_places, in_file, read_blocks, release, scatter, window_rows
 from sqlml.bundles.head import Head
 from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, Report, TrainingData
 from sqlml.errors import TrainingDataError
 from sqlml.features.encode import CODES, FeatureEncoder
+from sqlml.features.parallel import side_by_side
 from sqlml.job_folder import FITS
 from sqlml.plan import InputColumn
 from sqlml.training.aims import Learner, check_class_weight, class_factors
@@ -34,18 +35,23 @@ _MEASURED_ROWS = 250_000
 
 FILE_BYTES = 64 << 20
 """Smaller matrices lie in memory, whatever the algorithm can do."""
-BATCH = 16 << 20
+BATCH = 2 << 20
 """Bytes of rows that are encoded at a time on the way into a file."""
+IN_MEMORY = 0.25
+"""A file of up to this part of the job's memory is filled in any order, through the system's cache; a larger one from its
+beginning to its end.
+"""
 PREDICTED = 64 << 20
 """Bytes of a file whose rows are predicted at a time."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """Where a job keeps what does not fit into its memory, and how large that is, in bytes."""
+    """Where a job keeps what does not fit into its memory, how large that is, in bytes, and how many threads it may use."""
 
     folder: Path
     memory: int
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def fit_head(
     check_class_weight(learner)
     encoder = start.encoder if start else fit_encoder(learner, features, rows.train.numbers)
     folder = room.folder / FITS / _fit_name(learner, rows)
+    give_back()
     x = encode(encoder, features, rows, validated, room, learner.algorithm.streams)
     give_back()
     predictor = learner.algorithm.fit(_data(learner, encoder, rows, x), _spec(learner, start, folder, room), report)
@@ -99,7 +106,7 @@ def fit_encoder(learner: Learner, features: Features, rows: NDArray[np.int64]) -
     """The encoder that the algorithm wants.  ``TrainingDataError`` where it gives no features."""
     encoding = learner.algorithm.encoding
     most = learner.options.get(MAX_CATEGORIES.name) or (1000 if encoding == CODES else 100)
-    encoder = FeatureEncoder.fit(features.inputs, features.column, rows, encoding, most, features.positions)
+    encoder = FeatureEncoder.fit(features.inputs, features.column, rows, encoding, most, features.positions, learner.threads)
     if not encoder.names:
         raise _no_features(features.inputs)
     return encoder
@@ -144,14 +151,37 @@ def _encode_parts(
     encoder: FeatureEncoder, read: ReadRows, parts: Sequence[NDArray[np.int64]], room: Room
 ) -> list[NDArray[np.float32]]:
     """One matrix for each array of row numbers, all in one file."""
-    order, k = np.concatenate(parts), len(encoder.names)
-    out = file_matrix(room.folder / FITS, len(order), k)
-    rows_read = int(order.max()) + 1 if len(order) else 0
-    batches = encoder.transform_batches(read, rows_read, max(1, BATCH // (8 * k)))
+    order = np.concatenate(parts)
+    out = file_matrix(room.folder / FITS, len(order), len(encoder.names))
+    fill = _fill_by_place if out.nbytes <= IN_MEMORY * room.memory else _fill_in_order
+    fill(encoder, read, order, out, room)
+    return np.split(out, np.cumsum([len(numbers) for numbers in parts])[:-1])
+
+
+def _fill_by_place(
+    encoder: FeatureEncoder, read: ReadRows, order: NDArray[np.int64], out: NDArray[np.float32], room: Room
+) -> None:
+    """Each row to its place as it comes, several blocks at a time."""
+    places = find_places(order)
+    step = max(1, BATCH // (4 * out.shape[1]))
+
+    def write(start: int) -> None:
+        place = places[start : start + step]
+        scatter(encoder.transform(read(start, len(place)), len(place)), place, out)
+
+    side_by_side(write, range(0, len(places), step), room.threads)
+    release(out)
+
+
+def _fill_in_order(
+    encoder: FeatureEncoder, read: ReadRows, order: NDArray[np.int64], out: NDArray[np.float32], room: Room
+) -> None:
+    """From the first place to the last, by way of another file."""
+    k = out.shape[1]
+    batches = encoder.transform_batches(read, int(order.max()) + 1 if len(order) else 0, max(1, BATCH // (4 * k)))
     for start, rows in deal(batches, order, k, window_rows(len(order), 4 * k), room.folder / FITS):
         out[start : start + len(rows)] = rows
         release(out)
-    return np.split(out, np.cumsum([len(numbers) for numbers in parts])[:-1])
 
 
 def _fit_name(learner: Learner, rows: HeadRows) -> str:

@@ -36,6 +36,8 @@ class Rows:
 
     def pick(self, mask: NDArray[np.bool_]) -> Rows:
         """The rows where ``mask`` holds."""
+        if mask.all():
+            return self
         y = None if self.y is None else self.y[mask]
         return Rows(self.numbers[mask], y, None if self.weight is None else self.weight[mask])
 

@@ -160,7 +160,7 @@ def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, recor
         libraries=library_versions(algorithms),
         host=platform.node(),
         encodings=_encodings(final, inputs),
-        feature_info=tuple(feature_info(inputs, work.source.data.column, final.train)),
+        feature_info=tuple(feature_info(inputs, work.source.data.column, final.train, work.threads)),
         notes=tuple(record.notes),
         **more,
     )

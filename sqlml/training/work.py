@@ -72,7 +72,7 @@ def read_work(spec: JobSpec, record: Record) -> Work:
     aims = find_aims(plan, source, threads, record, targets)
     validated = plan.split.method == "query"
     other = read_source(spec.folder / VALIDATION_ROWS, plan, threads, split=False) if validated else None
-    room = Room(spec.folder, memory_budget(plan.limits.memory))
+    room = Room(spec.folder, memory_budget(plan.limits.memory), threads)
     return Work(plan, spec.folder, threads, source, other, start, aims, room)
 
 
@@ -123,7 +123,8 @@ def _profile(work: Work, learner: Learner, rows: HeadRows, record: Record) -> No
     if work.plan.transform is not None:
         return
     inputs = model_inputs(work.plan)
-    for text in profile_notices(work.source.data, inputs, learner.name, rows.train.numbers, rows.train.y, learner.task):
+    seen = (rows.train.numbers, rows.train.y)
+    for text in profile_notices(work.source.data, inputs, learner.name, *seen, learner.task, work.threads):
         record.notice(text)
 
 

@@ -111,3 +111,69 @@ def test_a_transform_has_no_figures() -> None:
 
 def test_headlines_are_metrics() -> None:
     assert set(HEADLINES[Task.REGRESSION]) <= set(regression_metrics(np.array([]), np.array([])))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_figures_of_classes_are_those_of_scikit_learn(classes: int, weighted: bool) -> None:
+    """Ties among the scores, probabilities of 0 and 1, weights of 0."""
+    from sklearn import metrics as m
+
+    generator = np.random.default_rng(classes)
+    actual = generator.integers(0, classes, 500)
+    raw = np.round(generator.dirichlet(np.ones(classes), 500) + 0.5 * np.eye(classes)[actual], 1)
+    raw[:3] = np.eye(classes)[0]
+    raw /= raw.sum(1, keepdims=True)
+    p = raw / raw.sum(1, keepdims=True)
+    weight = np.where(generator.random(500) < 0.1, 0.0, generator.random(500)) if weighted else None
+    chosen, one = raw.argmax(1), {"sample_weight": weight}
+    many = one | {"average": "binary" if classes == 2 else "macro", "zero_division": 0.0}
+    codes = [1] if classes == 2 else range(classes)
+    expected = {
+        "roc_auc": np.mean([m.roc_auc_score(actual == c, p[:, c], **one) for c in codes]),
+        "log_loss": m.log_loss(actual, p, labels=np.arange(classes), **one),
+        "accuracy": m.accuracy_score(actual, chosen, **one),
+        "precision": m.precision_score(actual, chosen, **many),
+        "recall": m.recall_score(actual, chosen, **many),
+        "f1": m.f1_score(actual, chosen, **many),
+        "pr_auc": np.mean([m.average_precision_score(actual == c, p[:, c], **one) for c in codes]),
+        "mcc": m.matthews_corrcoef(actual, chosen, **one),
+        "balanced_accuracy": m.balanced_accuracy_score(actual, chosen, **one),
+    }
+    if classes == 2:
+        expected["brier"] = m.brier_score_loss(actual, p[:, 1], **one)
+    assert classification_metrics(actual, raw, weight) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [2, 7, 500])
+def test_figures_of_values_are_those_of_scikit_learn(rows: int, weighted: bool) -> None:
+    from sklearn import metrics as m
+
+    generator = np.random.default_rng(rows)
+    actual = np.round(generator.gamma(2.0, size=rows), 1)
+    predicted = np.abs(actual + generator.normal(size=rows))
+    actual[0] = 0.0
+    weight = generator.integers(0, 4, rows).astype(float) + (np.arange(rows) == 1) if weighted else None
+    some, one = actual != 0, {"sample_weight": weight}
+    expected = {
+        "rmse": m.root_mean_squared_error(actual, predicted, **one),
+        "mae": m.mean_absolute_error(actual, predicted, **one),
+        "r2": m.r2_score(actual, predicted, force_finite=False, **one),
+        "medae": m.median_absolute_error(actual, predicted, **one),
+        "mape": m.mean_absolute_percentage_error(
+            actual[some], predicted[some], sample_weight=None if weight is None else weight[some]
+        ),
+        "explained_variance": m.explained_variance_score(actual, predicted, force_finite=False, **one),
+        "mse": m.mean_squared_error(actual, predicted, **one),
+        "msle": m.mean_squared_log_error(actual, predicted, **one),
+    }
+    assert regression_metrics(actual, predicted, weight) == pytest.approx(expected, rel=1e-9)
+
+
+def test_scores_that_are_no_numbers_have_no_figures() -> None:
+    raw = np.array([[0.9, 0.1], [np.nan, np.nan], [0.1, 0.9]])
+    figures = classification_metrics(np.array([0, 1, 1]), raw)
+    assert {figures[name] for name in ("roc_auc", "pr_auc", "log_loss", "brier")} == {None}
+    assert set(regression_metrics(np.array([1.0, 2.0]), np.array([1.0, np.inf])).values()) == {None}
+    assert classification_metrics(np.array([0, 1]), np.eye(2), np.zeros(2))["accuracy"] is None

@@ -41,9 +41,13 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(figure: Figure, bare: Callable[[], object], road: Callable[[], object], runs: int) -> Figure:
-    """The bare time over the road's for each pair of runs, after a warm-up; and the road's seconds, the median."""
-    seconds(bare), seconds(road)
+def compare(figure: Figure, bare: Callable[[], object], road: Callable[[], object], runs: int, *, warm: bool = False) -> Figure:
+    """The bare time over the road's for each pair of runs, after a warm-up; and the road's seconds, the median.
+
+    ``warm``: both have run before.
+    """
+    if not warm:
+        seconds(bare), seconds(road)
     pairs = [(_times(bare), _times(road)) for _ in range(runs)]
     figure.ratios = [first[0] / second[0] for first, second in pairs]
     figure.work = [first[1] / second[1] for first, second in pairs]

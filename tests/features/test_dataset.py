@@ -87,3 +87,12 @@ def test_split_of_few_rows(n: int, held: int) -> None:
     kept, taken = split_rows(np.arange(n), 0.2, 0)
     assert (len(kept), len(taken)) == (n - held, held)
     assert len(split_rows(np.arange(n), 0.99, 0)[0]) >= min(n, 1)
+
+
+def test_threads_do_not_change_the_order(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    table = pa.table({"n": generator.integers(0, 50_000, 250_000), "w": pa.array(generator.integers(0, 9, 250_000).astype(str))})
+    write_arrow(tmp_path / "rows.arrow", table, False)
+    one, three = (read_dataset(tmp_path / "rows.arrow", {"n": None, "w": None}, threads) for threads in (1, 3))
+    assert one.fingerprint == three.fingerprint
+    assert (one.order == three.order).all()

@@ -42,3 +42,19 @@ def test_feature_info() -> None:
     assert found["none"]["min"] is found["d"]["mean"] is found["t"]["min"] is None
     chunked = {name: pa.chunked_array([v.slice(0, 2), v.slice(2)]) for name, v in arrays.items()}
     assert feature_info(inputs, chunked.__getitem__, np.arange(6)) == rows
+
+
+@pytest.mark.parametrize("n", [100_001, 250_000])
+@pytest.mark.parametrize("shape", ["smooth", "few values", "sorted", "two heaps"])
+def test_the_median_of_many_numbers_is_exact(n: int, shape: str) -> None:
+    generator = np.random.default_rng(n)
+    values = generator.lognormal(sigma=3, size=n)
+    if shape == "few values":
+        values = np.floor(values) % 3
+    elif shape == "sorted":
+        values.sort()
+    elif shape == "two heaps":  # with nothing where the median of an even number lies
+        values = np.concatenate([values[: n // 2], 1e6 + values[n // 2 :]])
+    input_ = InputColumn("x", "DOUBLE", Kind.NUMBER)
+    (row,) = feature_info([input_], lambda _: pa.array(values), np.arange(n))
+    assert row["median"] == np.median(values)

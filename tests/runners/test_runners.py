@@ -105,6 +105,17 @@ def test_a_worker_ends_with_its_owner(make: Make) -> None:
     assert worker.wait(5) == OWNER_DIED
 
 
+def test_a_job_takes_settings_from_the_environment_of_its_session(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's own settings stand behind them."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    handle = ProcessRunner().submit(make(1, Limits()))
+    assert handle.pid is not None
+    given = psutil.Process(handle.pid).environ()
+    handle.wait(lambda _: None)
+    assert (given["GOMP_SPINCOUNT"], given["ARROW_DEFAULT_MEMORY_POOL"]) == ("7", "system")
+
+
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

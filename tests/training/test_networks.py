@@ -105,8 +105,10 @@ def test_folds(tmp_path: Path) -> None:
 # --- matrices in files ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("how", ["plain", "validated", "transform"])
-def test_rows_in_files_give_the_same_bundle(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_in_files_give_the_same_bundle(tmp_path: Path, how: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the file is filled in any order, or from its beginning to its end."""
     more: dict[str, Any] = {"validation": people(100, seed=5)} if how == "validated" else {}
     if how == "transform":
         more = {"transform": ["ML.STANDARD_SCALER(x) OVER () AS s", "町"]}
@@ -115,6 +117,7 @@ def test_rows_in_files_give_the_same_bundle(tmp_path: Path, how: str, monkeypatc
     monkeypatch.setattr(fit, "FILE_BYTES", 0)
     monkeypatch.setattr(MlpClassifier, "streams", 0.0)
     monkeypatch.setattr(fit, "BATCH", 4_000)
+    monkeypatch.setattr(fit, "IN_MEMORY", share)
     learn = fit._data
 
     def spy(*given: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +405,11 @@ def test_a_second_run_in_the_same_folder_replaces_the_first(tmp_path: Path) -> N
     first = run_training(spec, Recorder())
     assert run_training(spec, Recorder()).bundle_sha256 == first.bundle_sha256
     Model.open(tmp_path / "bundle", first.bundle_sha256)
+
+
+def test_the_peak_of_memory_is_of_the_process_itself() -> None:
+    """Not of the one that started it, which may have held more: a system hands that on."""
+    held = np.ones(60_000_000)  # 480 MB
+    code = "from sqlml.training.machine import peak_memory; print(peak_memory())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 5e6 < int(told) < held.nbytes / 2
