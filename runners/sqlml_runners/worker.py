@@ -173,9 +173,11 @@ def _import_little(algorithm: str) -> None:
 def _import_xgboost() -> None:
     without = _Absent("sklearn")
     sys.meta_path.insert(0, without)
-    with suppress(ImportError):  # whoever needs it imports it again, and tells
-        import xgboost  # noqa: F401
-    sys.meta_path.remove(without)
+    try:
+        with suppress(ImportError):  # whoever needs it imports it again, and tells
+            import xgboost  # noqa: F401
+    finally:
+        sys.meta_path.remove(without)
 
 
 def main() -> int:
