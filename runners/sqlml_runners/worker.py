@@ -149,13 +149,14 @@ def _end_with_owner() -> None:
 
 
 class _Absent:
-    """A finder of modules by which some are not installed."""
+    """A finder of modules by which some are not installed, for every thread or for one."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, thread: int | None = None) -> None:
         self._names = names
+        self._thread = thread
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in self._names:
+        if name in self._names and self._thread in (None, threading.get_ident()):
             raise ModuleNotFoundError(f"No module named {name!r} in a job", name=name)
 
 
@@ -171,7 +172,7 @@ def _import_little(algorithm: str) -> None:
 
 
 def _import_xgboost() -> None:
-    without = _Absent("sklearn")
+    without = _Absent("sklearn", thread=threading.get_ident())  # the job itself may be importing it
     sys.meta_path.insert(0, without)
     try:
         with suppress(ImportError):  # whoever needs it imports it again, and tells

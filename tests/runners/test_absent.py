@@ -1,0 +1,35 @@
+"""A job's process keeps XGBoost from importing scikit-learn, and nobody else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import importlib, sys, threading
+from sqlml_runners.worker import _Absent
+
+first, second = threading.Event(), threading.Event()
+
+def other():
+    sys.meta_path.insert(0, _Absent("sklearn", thread=threading.get_ident()))
+    try:
+        importlib.import_module("sklearn")
+    except ModuleNotFoundError:
+        print("not there")
+    first.set()
+    second.wait(60)
+
+thread = threading.Thread(target=other)
+thread.start()
+first.wait(60)
+import sklearn.metrics
+print("there")
+second.set()
+thread.join()
+"""
+
+
+def test_a_library_is_absent_for_one_thread_and_there_for_the_fits_of_transform() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split("\n")[:2] == ["not there", "there"], done.stderr
