@@ -17,7 +17,7 @@ from sqlml.contracts import OptionSpec
 from sqlml.errors import BindError, listing
 from sqlml.statements.deploy import Serving
 from sqlml.statements.endpoint_changes import find_endpoint
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, no_columns
 from sqlml.statements.result import Result, rows_result
 
 OWNER = "an API key"
@@ -45,7 +45,7 @@ def key_handlers(serving: Serving) -> Handlers:
             lambda n, p: known(lambda: run_create_key(n, p, serving)), writes=always, lasts=lambda node: "have API keys"
         ),
         RotateApiKey: Handler(lambda n, p: known(lambda: run_rotate_key(n, p, catalog)), writes=always),
-        DropApiKey: Handler(lambda n, p: known(lambda: run_drop_key(n, p.source, catalog)), writes=always),
+        DropApiKey: Handler(lambda n, p: known(lambda: run_drop_key(n, p.source, catalog)), writes=always, columns=no_columns),
     }
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sqlml_dialect import Statement, quote_identifier
 from sqlml_dialect.tokens import name_value, scan
 
-from sqlml.errors import Error
 from sqlml.session import Session
 from sqlml.statements.door import find_door
 from sqlml.types import Column
@@ -20,7 +19,7 @@ from sqlml.wire.explain import plan_json, wants_json
 from sqlml.wire.messages import Field
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
-from sqlml.wire.tags import parsed, tag_of, verb_of
+from sqlml.wire.tags import is_own, parsed, tag_of, verb_of
 from sqlml.wire.types import FLOAT8, INT8, JSON, TEXT, wire_type
 
 if TYPE_CHECKING:
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 
     from sqlml.statements.result import Result
 
-_READ_ONLY = ("show", "describe", "explain_plan")
-"""Kinds of ours that may be run to be described."""
-_NO_ROWS = (
-    "undeploy", "drop_api_key", "alter_model", "drop_model", "create_runner",
-    "create_connection", "drop_runner", "drop_connection",
-)  # fmt: skip
 TRAINED = (
     Field("model", TEXT), Field("version", INT8), Field("algorithm", TEXT), Field("rows", INT8), Field("metrics", JSON),
     Field("seconds", FLOAT8),
@@ -61,7 +54,7 @@ class Runner:
         batches = result.batches or iter_nothing()
         if wants_json(text) and len(fields) == 2:
             fields, batches = PLAN, _plans(batches)
-        elif described in (TRAINED, RESULT):
+        elif described is not None and is_own(text) and _names(described) != _names(fields):
             fields, batches = described, _told(batches, described)
         elif described is not None and len(described) == len(fields):
             fields = described
@@ -91,9 +84,12 @@ class Runner:
             return self._describe_own(statement)
         if wants_json(text):
             return PLAN
-        if find_door(text, (0, len(text))) is not None or verb_of(text) == "PRAGMA" or _analyzes(text):
+        if verb_of(text) == "PRAGMA" or _analyzes(text):
             return RESULT
         plain = typed_nulls(text, oids) if oids else text
+        if find_door(text, (0, len(text))) is not None:
+            behind = self.session.describe(plain)
+            return RESULT if behind is None else _fields(behind, text)
         columns = self.session.describe(plain) or self._described_otherwise(plain)
         return None if columns is None else _fields(columns, text)
 
@@ -110,19 +106,12 @@ class Runner:
         return None
 
     def _describe_own(self, statement: Statement) -> tuple[Field, ...] | None:
-        kind = statement.kind
         if _analyzes(statement.text):
             return RESULT
-        if kind in _READ_ONLY and not statement.params:
-            try:
-                _, result = self.session.execute(statement.text)
-            except Error:
-                return RESULT  # with values it may be well
-            columns = _columns_of(result)
-            return None if columns is None else _fields(columns, statement.text)
-        if kind in _NO_ROWS or (kind == "predict" and getattr(statement.node, "into", None) is not None):
-            return None
-        return TRAINED if kind == "train" else RESULT
+        columns = self.session.answer_columns(statement.text)
+        if columns is None:
+            return TRAINED if statement.kind == "train" else RESULT
+        return _fields(columns, statement.text) if columns else None
 
 
 _CALL = re.compile(r'(?:\w+\.)*"?([a-zA-Z_]\w*)"?\(.*\)', re.DOTALL)
@@ -160,6 +149,10 @@ SELECT s.schema_name, s.sequence_name FROM duckdb_columns() AS c JOIN duckdb_seq
 WHERE lower(c.table_name) = lower($1) AND contains(c.column_default, 'nextval')
     AND c.database_name = current_database() AND lower(c.schema_name) = lower(coalesce($2, current_schema()))
 """
+
+
+def _names(fields: tuple[Field, ...]) -> list[str]:
+    return [field.name for field in fields]
 
 
 def pa_rows(batches: Generator[pa.RecordBatch, None, None] | None) -> list[tuple[str, ...]]:
