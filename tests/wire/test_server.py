@@ -296,16 +296,6 @@ def test_the_door_says_what_it_takes(served: Place) -> None:
         assert connection.execute("SELECT * FROM sqlml('SHOW MODELS') WHERE model = 'nothing'").fetchall() == []
 
 
-def test_no_way_back_to_a_savepoint_after_a_write(served: Place) -> None:
-    with psycopg.connect(served.conninfo) as connection:
-        connection.execute("SAVEPOINT one")
-        connection.execute("CREATE TABLE undone (a int)")
-        with pytest.raises(psycopg.errors.FeatureNotSupported, match="not supported after a write"):
-            connection.execute("ROLLBACK TO one")
-        connection.rollback()
-        assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'undone'").fetchone() == (0,)
-
-
 def test_the_server_keeps_schedules_that_clients_have_made(tmp_path: Path) -> None:
     with serving(tmp_path / "shop.duckdb") as (place, _):
         with connect(place) as client:
