@@ -237,6 +237,8 @@ class Session:
             return
         if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
             raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
+        for row in rows:
+            self._queries.check_labels(text, statement.span, row)
         sql = self._queries.bind(text, (0, len(text)))
         self._engine.run_many(sql.text, rows)
 

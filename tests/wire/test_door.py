@@ -144,6 +144,16 @@ def test_a_target_whose_values_decide_is_one_column_of_json(place: Place) -> Non
     asyncio.run(run())
 
 
+def test_a_parameter_that_is_no_class(place: Place) -> None:
+    with connect(place) as client:
+        text = b"SELECT PREDICT_PROBA(known, %s) FROM rows WHERE id = %s"
+        assert client.execute(text, ("true", 1)).fetchone() is not None
+        with pytest.raises(psycopg.ProgrammingError, match="has no class 'perhaps'") as raised:
+            client.execute(text, ("perhaps", 1))
+        assert raised.value.diag.message_hint == "its classes: false, true"
+        assert raised.value.diag.statement_position == "29"
+
+
 def test_the_embedded_session_trains_nothing_for_columns(tmp_path: Path) -> None:
     import sqlml
 
