@@ -389,7 +389,7 @@ class Session:
                 f"{source[slice(*_first_word(source, span))].upper()} cannot run inside an open transaction",
                 source=source,
                 span=_first_word(source, span),
-                hint="COMMIT or ROLLBACK first",
+                hint="COMMIT or ROLLBACK first, in Python commit() or rollback() of the connection",
             )
 
     def _check_schema(self, text: str) -> None:
