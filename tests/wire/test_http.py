@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -320,6 +322,37 @@ def test_users_and_tls(guarded: tuple[Place, Path, Path]) -> None:
     status, found = post(url, body, _basic("ann:sécret"), context=context)
     assert (status, found["rows"]) == (200, [{"a": 42}])
     assert post(url, body, _basic("ann:sécret") | {"Origin": "https://evil.example"}, context=context)[0] == 403
+
+
+def test_no_password_in_clear_where_there_is_a_certificate(tmp_path: Path) -> None:
+    """On this machine too; PostgreSQL's clients, which never send the password, need no TLS here."""
+    certificate, key = make_certificate(tmp_path)
+    write_user(tmp_path / "users", "ann", "secret")
+    arguments = ["--users", str(tmp_path / "users"), "--tls-cert", str(certificate), "--tls-key", str(key)]
+    with serving(tmp_path / "bank.duckdb", *arguments) as (place, _):
+        url, body = f"http://localhost:{place.port}/sql", {"statement": "SELECT 42 AS a"}
+        for headers in ({}, _basic("ann:secret")):
+            status, _, asked = _challenge(url, body, headers)
+            assert (status, asked) == (403, None)  # nobody is asked for it either
+        context = ssl.create_default_context(cafile=str(certificate))
+        assert post(url.replace("http", "https"), body, _basic("ann:secret"), context=context)[0] == 200
+        for mode in ("disable", "require"):
+            info = (
+                f"host=127.0.0.1 port={place.port} dbname=bank user=ann password=secret sslmode={mode} require_auth=scram-sha-256"
+            )
+            with psycopg.connect(info) as client:
+                assert client.pgconn.used_password
+
+
+def _challenge(url: str, body: object, headers: dict[str, str]) -> tuple[int, bytes, str | None]:
+    """The status, the body, and how the server asks who one is."""
+    address = urlsplit(url)
+    client = http.client.HTTPConnection(address.hostname or "", address.port)
+    client.request("POST", address.path, json.dumps(body), JSON | headers)
+    found = client.getresponse()
+    read = found.read()
+    client.close()
+    return found.status, read, found.getheader("WWW-Authenticate")
 
 
 def _basic(login: str) -> dict[str, str]:
