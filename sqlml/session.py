@@ -46,6 +46,7 @@ from sqlml.home import IN_DATABASE
 from sqlml.registry import SERVER, get, load, missing_extra
 from sqlml.statements.answer_columns import UNKNOWN, empty_table, empty_table_sql, statement_columns, table_columns
 from sqlml.statements.areas import Areas
+from sqlml.statements.changes import CHANGES
 from sqlml.statements.door import Door, door_error, door_table, find_door, wants_no_rows, without_door
 from sqlml.statements.named_connections import known_connections, open_connection
 from sqlml.statements.own_database import MEMORY, Place, calls_functions, catalog_in, check_catalog, open_database, place_of
@@ -284,7 +285,11 @@ class Session:
         authorise(user(), statement)
         parameters = Parameters(source, statement.span, values)
         if statement.node is None:
-            return self._run_query(statement.span, source, parameters)
+            try:
+                return self._run_query(statement.span, source, parameters)
+            finally:
+                CHANGES.note(statement.text)
+        CHANGES.note()
         parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
@@ -446,10 +451,12 @@ class Session:
     def commit(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("COMMIT")
+            CHANGES.note()
 
     def rollback(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("ROLLBACK")
+            CHANGES.note()
 
     def interrupt(self) -> None:
         """Cancel what runs, from any thread."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlml_dialect import Statement, quote_identifier
 from sqlml_dialect.tokens import name_value, scan
 
+from sqlml.errors import Error
 from sqlml.session import Session
+from sqlml.statements.changes import CHANGES
 from sqlml.statements.door import find_door
 from sqlml.types import Column
 from sqlml.wire.catalog.install import DATABASE, OID
 from sqlml.wire.errors import Refused
 from sqlml.wire.explain import plan_json, wants_json
 from sqlml.wire.messages import Field
+from sqlml.wire.origins import Tables, find_origins, may_have_origins
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
 from sqlml.wire.tags import is_own, parsed, tag_of, verb_of
@@ -43,14 +47,18 @@ class Runner:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self._tables: Tables = {}
+        self._schema = "main"
+        self._known_at = -1
 
     def run(self, text: str, values: Sequence[Any] = (), described: tuple[Field, ...] | None = None) -> Outcome:
         """Run one statement.  ``described``: the columns that the client was told, which the result then has."""
+        plain = self._look_up(text)
         _, result = self.session.execute(text, list(values))
         verb = verb_of(text)
         if result.columns is None or result.schema is None:
             return Outcome(None, None, lambda _: tag_of(text, verb, result.rowcount))
-        fields = _fields(result.columns, text)
+        fields = self._placed(_fields(result.columns, text), text) if plain else _fields(result.columns, text)
         batches = result.batches or iter_nothing()
         if wants_json(text) and len(fields) == 2:
             fields, batches = PLAN, _plans(batches)
@@ -91,7 +99,35 @@ class Runner:
             behind = self.session.describe(plain)
             return RESULT if behind is None else _fields(behind, text)
         columns = self.session.describe(plain) or self._described_otherwise(plain)
-        return None if columns is None else _fields(columns, text)
+        if columns is None:
+            return None
+        return self._placed(_fields(columns, text), text) if self._look_up(text) else _fields(columns, text)
+
+    def _look_up(self, text: str) -> bool:
+        """Whether columns of a query may come straight from tables; then what tables there are is known."""
+        if f"{DATABASE}." in text or not may_have_origins(text):
+            return False
+        if self._known_at != CHANGES.count:
+            known_at = CHANGES.count
+            try:
+                _, result = self.session.execute(_TABLES)
+                rows = pa_rows(result.batches)
+            except Error:  # the transaction has failed, or is about to
+                return False
+            self._schema = str(rows[0][4]) if rows else "main"
+            found: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
+            for schema, table, oid, columns, _ in rows:
+                found[str(schema), str(table)] = (int(oid), tuple(columns))
+            self._tables, self._known_at = found, known_at
+        return True
+
+    def _placed(self, fields: tuple[Field, ...], text: str) -> tuple[Field, ...]:
+        """Columns with the tables that they come straight from."""
+        origins = find_origins(text, [field.name for field in fields], self._tables, self._schema)
+        return tuple(
+            replace(field, table=table, column=column) if table else field
+            for field, (table, column) in zip(fields, origins, strict=True)
+        )
 
     def _described_otherwise(self, text: str) -> tuple[Column, ...] | None:
         verb = verb_of(text)
@@ -143,6 +179,10 @@ def _column_name(name: str, type_name: str) -> str:
     return _CALLED.get(call[1], call[1].lower()) if call else name
 
 
+_TABLES = """
+SELECT lower(schema_name), lower(table_name), table_oid, list(lower(column_name) ORDER BY column_index), lower(current_schema())
+FROM duckdb_columns() WHERE NOT internal AND database_name = current_database() GROUP BY ALL
+"""
 _OWNED = """
 SELECT s.schema_name, s.sequence_name FROM duckdb_columns() AS c JOIN duckdb_sequences() AS s
     ON s.schema_oid = c.schema_oid AND s.sequence_name = c.table_name || '_' || c.column_name || '_seq'
@@ -155,7 +195,7 @@ def _names(fields: tuple[Field, ...]) -> list[str]:
     return [field.name for field in fields]
 
 
-def pa_rows(batches: Generator[pa.RecordBatch, None, None] | None) -> list[tuple[str, ...]]:
+def pa_rows(batches: Generator[pa.RecordBatch, None, None] | None) -> list[tuple[Any, ...]]:
     """The few rows of a question of ours."""
     return [tuple(row.values()) for batch in batches or () for row in batch.to_pylist()]
 
