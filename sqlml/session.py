@@ -259,7 +259,10 @@ class Session:
         try:
             return self._queries.describe(sql)
         except EngineError as error:
-            raise door_error(error, text, statement.span) from None
+            called = door_error(error, text, statement.span)
+            if called is error:
+                self._hint(error, text, statement.span)
+            raise called from None
 
     def answer_columns(self, text: str) -> tuple[Column, ...] | None:
         """The columns of one statement's answer, found without carrying it out.
@@ -316,12 +319,18 @@ class Session:
             called = door_error(error, source, span)
             if called is not error:
                 raise called from None
-            from sqlml.statements.show import misplaced_function, misspelt_show
-
-            hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
-            changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
-            error.hint = hint or (changes_hint(changed) if changed else error.hint)
+            self._hint(error, source, span)
             raise
+
+    def _hint(self, error: EngineError, source: str, span: Span) -> None:
+        """What the database cannot know of."""
+        from sqlml.statements.show import misplaced_function, misspelt_name, misspelt_show
+
+        text = source[slice(*span)]
+        hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
+        hint = hint or misspelt_name(text, error, self._catalog.model_names(), self.schema)
+        changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
+        error.hint = hint or (changes_hint(changed) if changed else error.hint)
 
     def _run_feedback(self, feedback: FeedbackInsert, runs: Sequence[Parameters]) -> Result:
         from sqlml.statements.feedback import run_feedback
