@@ -201,6 +201,10 @@ def not_yet(what: str, source: str, span: tuple[int, int]) -> NotSupportedError:
     return NotSupportedError(f"{what}: understood, but this version cannot carry it out yet", source=source, span=span)
 
 
+_BEGINNING = 3
+"""So many letters of a name are enough to tell which one was meant."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """``did you mean xgboost_classifier?``, or None where nothing is near."""
     near = nearest(word, known)
@@ -208,10 +212,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like a word, whatever the case of letters; None where nothing is near."""
+    """The known name that is most like a word, else the shortest that begins with it, whatever the case of letters; None where
+    nothing is near.
+    """
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[near[0]] if near else None
+    longer = sorted((name for name in lowered if name.startswith(word.lower())), key=len) if len(word) >= _BEGINNING else []
+    found = next(iter([*near, *longer]), None)
+    return None if found is None else lowered[found]
 
 
 def count_of(count: int, one: str, many: str | None = None) -> str:

@@ -44,8 +44,10 @@ from sqlml.contracts import EndpointServer, Event, JobHandle, OnEvent
 from sqlml.errors import BindError, Cancelled, EngineError, Error, NotSupportedError, ProgrammingError, not_yet, parse_error
 from sqlml.home import IN_DATABASE
 from sqlml.registry import SERVER, get, load, missing_extra
+from sqlml.statements.answer_columns import UNKNOWN, empty_table, empty_table_sql, statement_columns, table_columns
 from sqlml.statements.areas import Areas
-from sqlml.statements.door import Door, door_error, door_table, find_door
+from sqlml.statements.changes import CHANGES
+from sqlml.statements.door import Door, door_error, door_table, find_door, wants_no_rows, without_door
 from sqlml.statements.named_connections import known_connections, open_connection
 from sqlml.statements.own_database import MEMORY, Place, calls_functions, catalog_in, check_catalog, open_database, place_of
 from sqlml.statements.places import Places, changes_hint
@@ -236,6 +238,8 @@ class Session:
             return
         if any(call.function in TABLE_FUNCTIONS for call in self._queries.find(text, (0, len(text))).calls):
             raise NotSupportedError("a table function of ML cannot be run for many rows of values", hint="run it once for each")
+        for row in rows:
+            self._queries.check_labels(text, statement.span, row)
         sql = self._queries.bind(text, (0, len(text)))
         self._engine.run_many(sql.text, rows)
 
@@ -248,11 +252,31 @@ class Session:
         authorise(user(), statement)
         if not is_query(text, statement.span):
             return None
+        door = find_door(text, statement.span)
+        if door is not None:
+            return self._describe_door(door, text, statement.span)
         sql = self._queries.bind_there(text, statement.span) or self._queries.bind(text, statement.span)
         try:
             return self._queries.describe(sql)
         except EngineError as error:
-            raise door_error(error, text, statement.span) from None
+            called = door_error(error, text, statement.span)
+            if called is error:
+                self._hint(error, text, statement.span)
+            raise called from None
+
+    def answer_columns(self, text: str) -> tuple[Column, ...] | None:
+        """The columns of one statement's answer, found without carrying it out.
+
+        () where it answers nothing, None where nobody knows them before it runs.
+        """
+        statements = _parse(text)
+        if len(statements) != 1:
+            return None
+        [statement] = statements
+        if statement.node is None:
+            return self.describe(text)
+        authorise(user(), statement)
+        return statement_columns(statement, text, self._areas, self._run_node)
 
     def _run(self, statement: Statement, source: str, values: Sequence[Any] | Mapping[str, Any]) -> Result:
         try:
@@ -264,7 +288,11 @@ class Session:
         authorise(user(), statement)
         parameters = Parameters(source, statement.span, values)
         if statement.node is None:
-            return self._run_query(statement.span, source, parameters)
+            try:
+                return self._run_query(statement.span, source, parameters)
+            finally:
+                CHANGES.note(statement.text)
+        CHANGES.note()
         parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
@@ -291,12 +319,18 @@ class Session:
             called = door_error(error, source, span)
             if called is not error:
                 raise called from None
-            from sqlml.statements.show import misplaced_function, misspelt_show
-
-            hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
-            changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
-            error.hint = hint or (changes_hint(changed) if changed else error.hint)
+            self._hint(error, source, span)
             raise
+
+    def _hint(self, error: EngineError, source: str, span: Span) -> None:
+        """What the database cannot know of."""
+        from sqlml.statements.show import misplaced_function, misspelt_name, misspelt_show
+
+        text = source[slice(*span)]
+        hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
+        hint = hint or misspelt_name(text, error, self._catalog.model_names(), self.schema)
+        changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
+        error.hint = hint or (changes_hint(changed) if changed else error.hint)
 
     def _run_feedback(self, feedback: FeedbackInsert, runs: Sequence[Parameters]) -> Result:
         from sqlml.statements.feedback import run_feedback
@@ -308,11 +342,39 @@ class Session:
         inner = _parse(door.statement)
         if len(inner) != 1:
             raise BindError("sqlml('…') takes one statement", source=source, span=door.place)
+        if is_query(source, span) and wants_no_rows(source, span, door.place):
+            return self._run_empty_door(door, source, span, parameters)
         try:
             answer = door_table(self._run(inner[0], door.statement, ()), inner[0].kind)
         except Error as error:
             raise error.pointed(source, door.place) from None
         return stream_result(self._queries.run_with(answer, source, span, door.place, parameters.values))
+
+    def _run_empty_door(self, door: Door, source: str, span: Span, parameters: Parameters) -> Result:
+        """The query over the columns of the statement's answer: as it wants no rows, the statement is not carried out."""
+        columns = self._door_columns(door, source) or UNKNOWN
+        if not calls_functions(self._engine):
+            table = empty_table(columns)
+            return stream_result(self._queries.run_with(table, source, span, door.place, parameters.values))
+        text = without_door(source, span, door.place, empty_table_sql(columns))
+        return stream_result(self._queries.run_bound(text, (0, len(text)), parameters.values))
+
+    def _describe_door(self, door: Door, source: str, span: Span) -> tuple[Column, ...] | None:
+        columns = self._door_columns(door, source)
+        if columns is None or not calls_functions(self._engine):
+            return None
+        text = without_door(source, span, door.place, empty_table_sql(columns))
+        try:
+            return self._queries.describe(self._queries.bind(text, (0, len(text))))
+        except Error as error:
+            error.source = error.span = None  # they are of a text that nobody wrote
+            raise
+
+    def _door_columns(self, door: Door, source: str) -> tuple[Column, ...] | None:
+        try:
+            return table_columns(self.answer_columns(door.statement))
+        except Error as error:
+            raise error.pointed(source, door.place) from None
 
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
         handler = self._areas.get(type(node))
@@ -341,7 +403,7 @@ class Session:
                 f"{source[slice(*_first_word(source, span))].upper()} cannot run inside an open transaction",
                 source=source,
                 span=_first_word(source, span),
-                hint="COMMIT or ROLLBACK first",
+                hint="COMMIT or ROLLBACK first, in Python commit() or rollback() of the connection",
             )
 
     def _check_schema(self, text: str) -> None:
@@ -398,10 +460,12 @@ class Session:
     def commit(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("COMMIT")
+            CHANGES.note()
 
     def rollback(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("ROLLBACK")
+            CHANGES.note()
 
     def interrupt(self) -> None:
         """Cancel what runs, from any thread."""

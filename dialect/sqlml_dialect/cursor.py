@@ -257,8 +257,10 @@ def whole_number(digits: str) -> int | None:
 
 
 def nearest(word: str, words: Iterable[str], similarity: float = 0.6) -> str | None:
-    """The one of some keywords that a word was probably meant to be."""
-    return next(iter(get_close_matches(word.upper(), list(words), 1, similarity)), None)
+    """The one of some keywords that a word was probably meant to be: one like it, else the shortest that begins with it."""
+    known = list(words)
+    longer = sorted((name for name in known if name.startswith(f"{word.upper()}_")), key=len)
+    return next(iter([*get_close_matches(word.upper(), known, 1, similarity), *longer]), None)
 
 
 def is_star(tokens: Sequence[Token]) -> bool:

@@ -15,11 +15,13 @@ from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
 from sqlalchemy.engine import default, reflection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import NoSuchTableError
-from sqlml_dialect import parse
+from sqlml_dialect import Predict, parse
 
 from sqlml.alchemy.compilers import Identifiers, Statements, Tables, Types
 from sqlml.alchemy.types import sqlalchemy_type
+from sqlml.binder.remote_tables import is_query
 from sqlml.errors import ConnectionLost
+from sqlml.statements.door import find_door
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -27,6 +29,18 @@ if TYPE_CHECKING:
 
 _OWN = ("information_schema", "pg_catalog")
 _AUTOCOMMIT = "AUTOCOMMIT"
+_NONE, _WAITS, _READS, _WRITES = "none", "waits", "reads", "writes"
+"""Where a connection stands: in no transaction; in one that the database does not know of; that has read; that has written."""
+
+
+def _is_outside(text: str) -> bool:
+    """Whether a text is of statements of ours that belong to no transaction; PREDICT … INTO writes a table, so it does."""
+    found = parse(text)
+    if find_door(text, (0, len(text))) is not None:
+        return True
+    return all(
+        one.node is not None and not (isinstance(one.node, Predict) and one.node.into and not one.node.runner) for one in found
+    )
 
 
 class Context(PGExecutionContext):
@@ -91,12 +105,13 @@ class SqlmlDialect(PGDialect):
         return str(connection.exec_driver_sql("SELECT current_schema()").scalar())
 
     # --- transactions: a connection of ours commits each statement until it is told to begin -----------------------------
-    # It is told so before the first statement of the database: TRAIN, DEPLOY and their like run outside of transactions, and
-    # shall not need a commit() before them only because SQLAlchemy has begun one in which nothing was done.
+    # It is told so before the first statement of the database.  TRAIN, DEPLOY and their like run outside of transactions, and
+    # shall not need a commit() before them only because SQLAlchemy, or pandas, has begun one in which nothing was written: such a
+    # transaction ends before them, and begins again after them.
 
     def do_begin(self, dbapi_connection: Any) -> None:
         connection = _own(dbapi_connection)
-        connection._is_to_begin = not getattr(connection, "_autocommit", False)
+        connection._stands = _NONE if getattr(connection, "_autocommit", False) else _WAITS
 
     def do_commit(self, dbapi_connection: Any) -> None:
         if self._has_begun(dbapi_connection):
@@ -120,15 +135,23 @@ class SqlmlDialect(PGDialect):
 
     def _begin(self, cursor: Any, statement: str) -> None:
         connection = cursor.connection
-        if getattr(connection, "_is_to_begin", False) and not all(found.node is not None for found in parse(statement)):
-            connection._is_to_begin = False
+        stands = getattr(connection, "_stands", _NONE)
+        if stands in (_NONE, _WRITES):
+            return
+        if _is_outside(statement):
+            if stands == _READS:
+                connection.commit()
+                connection._stands = _WAITS
+            return
+        if stands == _WAITS:
             connection.begin()
+        connection._stands = _READS if is_query(statement, (0, len(statement))) else _WRITES
 
     @staticmethod
     def _has_begun(connection: Any) -> bool:
         connection = _own(connection)
-        waits, connection._is_to_begin = getattr(connection, "_is_to_begin", False), False
-        return not waits and not getattr(connection, "_autocommit", False)
+        stands, connection._stands = getattr(connection, "_stands", _NONE), _NONE
+        return stands != _WAITS and not getattr(connection, "_autocommit", False)
 
     def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
         return [_AUTOCOMMIT, "SERIALIZABLE"]

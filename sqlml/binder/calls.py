@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlml_dialect import Argument, Calls, Ident, ModelCall, ModelRef, Span, quote_identifier, quote_string
 
+from sqlml.binder.labels import class_index
 from sqlml.binder.options import bind_options, check_literals
 from sqlml.binder.parameters import Parameters
 from sqlml.binder.table_calls import ROW_FUNCTIONS, TablePiece, row_table
@@ -172,7 +173,7 @@ def _proba(source: str, call: ModelCall, version: Version) -> str | None:
         )
     if call.extra is None:
         return "probs"
-    index = _class_index(source, call, version)
+    index = class_index(source, call, version)
     return None if index is None else f"proba:{index}"
 
 
@@ -288,24 +289,6 @@ def _count(source: str, call: ModelCall) -> int:
             hint=f"as in PREDICT_REASONS({call.model.text}, 3)",
         )  # fmt: skip
     return int(text)
-
-
-def _class_index(source: str, call: ModelCall, version: Version) -> int | None:
-    """The class that a literal names; None where it is an expression, looked up row by row."""
-    text = call.extra.text.strip() if call.extra else ""
-    if not re.fullmatch(r"'(?:[^']|'')*'|[-+]?\d+(\.\d+)?|true|false", text, re.IGNORECASE):
-        return None
-    wanted = text[1:-1].replace("''", "'") if text.startswith("'") else text
-    labels = [label_text(value) for value in version.classes]
-    for index, (label, value) in enumerate(zip(labels, version.classes, strict=True)):
-        if label == wanted or (isinstance(value, bool) and BOOLEAN_WORDS.get(wanted.lower()) is value):
-            return index
-    raise BindError(
-        f"model {version.name} has no class {text}",
-        source=source,
-        span=call.extra.span if call.extra else call.span,
-        hint=f"its classes: {listing(labels, 20)}",
-    )
 
 
 def view_call_sql(schema: str, ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:

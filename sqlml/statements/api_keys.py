@@ -17,7 +17,7 @@ from sqlml.contracts import OptionSpec
 from sqlml.errors import BindError, listing
 from sqlml.statements.deploy import Serving
 from sqlml.statements.endpoint_changes import find_endpoint
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, no_columns, same_columns
 from sqlml.statements.result import Result, rows_result
 
 OWNER = "an API key"
@@ -28,13 +28,15 @@ KEY_OPTIONS = (
 )
 ROTATE_OPTIONS = (OptionSpec("grace", "duration", 0.0, "how long the secrets of before go on", low=0), _EXPIRES)
 _NAMES = frozenset(spec.name for spec in KEY_OPTIONS)
+_COLUMNS = [("api_key", "string"), ("endpoints", "string"), ("rate_limit", "double"), ("expires_at", "timestamp[us]")]
+_SECRET_COLUMNS = [("api_key", "string"), ("secret", "string"), ("endpoints", "string"), ("expires_at", "timestamp[us]")]
 LONGEST = 100 * 366 * 86_400.0
 """Seconds: what lasts longer has no end that a calendar could name."""
 
 
 def key_handlers(serving: Serving) -> Handlers:
     """CREATE, ALTER and DROP of API keys.  A server that runs knows them when the statement is over."""
-    catalog = serving.catalog
+    catalog, secrets = serving.catalog, same_columns(_SECRET_COLUMNS)
 
     def known(run: Callable[[], Result]) -> Result:
         result = run()
@@ -43,11 +45,16 @@ def key_handlers(serving: Serving) -> Handlers:
 
     return {
         CreateApiKey: Handler(
-            lambda n, p: known(lambda: run_create_key(n, p, serving)), writes=always, lasts=lambda node: "have API keys"
+            lambda n, p: known(lambda: run_create_key(n, p, serving)),
+            writes=always,
+            lasts=lambda node: "have API keys",
+            columns=secrets,
         ),
-        RotateApiKey: Handler(lambda n, p: known(lambda: run_rotate_key(n, p, catalog)), writes=always),
-        AlterApiKey: Handler(lambda n, p: known(lambda: run_alter_key(n, p, catalog)), writes=always),
-        DropApiKey: Handler(lambda n, p: known(lambda: run_drop_key(n, p.source, catalog)), writes=always),
+        RotateApiKey: Handler(lambda n, p: known(lambda: run_rotate_key(n, p, catalog)), writes=always, columns=secrets),
+        AlterApiKey: Handler(
+            lambda n, p: known(lambda: run_alter_key(n, p, catalog)), writes=always, columns=same_columns(_COLUMNS)
+        ),
+        DropApiKey: Handler(lambda n, p: known(lambda: run_drop_key(n, p.source, catalog)), writes=always, columns=no_columns),
     }
 
 
@@ -114,8 +121,7 @@ def run_alter_key(node: AlterApiKey, parameters: Parameters, catalog: Catalog) -
         "rate_limit": key.rate_limit,
         "expires_at": key.expires_at,
     }
-    columns = [("api_key", "string"), ("endpoints", "string"), ("rate_limit", "double"), ("expires_at", "timestamp[us]")]
-    return rows_result([row], columns)
+    return rows_result([row], _COLUMNS)
 
 
 def bind_alter_key(node: AlterApiKey, parameters: Parameters, catalog: Catalog) -> dict[str, Any]:
@@ -170,6 +176,5 @@ def _length(seconds: float | None) -> timedelta | None:
 
 def _shown(key: ApiKey, secret: str) -> Result:
     row = {"api_key": key.name, "secret": secret, "endpoints": endpoints_text(key.endpoints), "expires_at": key.expires_at}
-    columns = [("api_key", "string"), ("secret", "string"), ("endpoints", "string"), ("expires_at", "timestamp[us]")]
     footer = f"the secret is shown this once: keep it now; send it as  authorization: Bearer {secret[:10]}…"
-    return rows_result([row], columns, footer=footer)
+    return rows_result([row], _SECRET_COLUMNS, footer=footer)

@@ -18,12 +18,13 @@ from sqlml.errors import BindError, listing
 from sqlml.home import generate_url, rows_url
 from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_copies import copies_of, remove_copies
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, no_columns, same_columns
 from sqlml.statements.refresh_schedule import forget_failure
 from sqlml.statements.result import Result, rows_result
-from sqlml.statements.server_changes import run_alter_endpoints
+from sqlml.statements.server_changes import describe_alter_endpoints, run_alter_endpoints
 from sqlml.types import Task
 
+_COLUMNS = [("endpoint", "string"), ("version", "string"), ("traffic", "int64"), ("url", "string"), ("state", "string")]
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0
 
@@ -41,12 +42,21 @@ class Serving:
 
 def endpoint_handlers(serving: Serving) -> Handlers:
     """DEPLOY, UNDEPLOY, ALTER and ROLLBACK of endpoints."""
+    versions = same_columns(_COLUMNS)
     return {
-        Deploy: Handler(lambda n, p: run_deploy(n, p, serving), writes=always, lasts=lambda node: "be deployed from"),
-        Undeploy: Handler(lambda n, p: run_undeploy(n, p.source, serving.catalog, serving.server), writes=always),
-        AlterEndpoint: Handler(lambda n, p: run_alter_endpoint(n, p, serving), writes=always),
-        AlterEndpoints: Handler(lambda n, p: run_alter_endpoints(n, p, serving.catalog, serving.server), writes=always),
-        RollbackEndpoint: Handler(lambda n, p: run_rollback(n, p.source, serving), writes=always),
+        Deploy: Handler(
+            lambda n, p: run_deploy(n, p, serving), writes=always, lasts=lambda node: "be deployed from", columns=versions
+        ),
+        Undeploy: Handler(
+            lambda n, p: run_undeploy(n, p.source, serving.catalog, serving.server), writes=always, columns=no_columns
+        ),
+        AlterEndpoint: Handler(lambda n, p: run_alter_endpoint(n, p, serving), writes=always, columns=versions),
+        AlterEndpoints: Handler(
+            lambda n, p: run_alter_endpoints(n, p, serving.catalog, serving.server),
+            writes=always,
+            columns=describe_alter_endpoints,
+        ),
+        RollbackEndpoint: Handler(lambda n, p: run_rollback(n, p.source, serving), writes=always, columns=versions),
     }
 
 
@@ -160,8 +170,7 @@ def _result(catalog: Catalog, endpoint: str, url: str | None, footer: str | None
         shared | {"version": arm.name, "traffic": arm.weight if arm.role == SERVES else None}
         for arm in (found.arms if found else ())
     ]
-    columns = [("endpoint", "string"), ("version", "string"), ("traffic", "int64"), ("url", "string"), ("state", "string")]
-    return rows_result(rows, columns, footer=footer)
+    return rows_result(rows, _COLUMNS, footer=footer)
 
 
 def _try_it(url: str, endpoint: str, version: Version) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ from sqlml.statements.result import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from sqlglot import exp
 
 DOOR = "SQLML"
 _BEFORE = ("FROM", "JOIN", ",")
@@ -42,6 +44,49 @@ def _calls(tokens: Sequence[Token]) -> Iterator[int]:
     for index, token in enumerate(tokens):
         if token.key == DOOR and token.kind is Kind.WORD and index and tokens[index - 1].key in _BEFORE:
             yield index
+
+
+def without_door(source: str, span: Span, place: Span, instead: str) -> str:
+    """The query with SQL in place of the call."""
+    return f"{source[span[0] : place[0]]}{instead}{source[place[1] : span[1]]}"
+
+
+def wants_no_rows(source: str, span: Span, place: Span) -> bool:
+    """Whether a query takes no row of the call, as tools ask that only want to know its columns: ``LIMIT 0``, ``WHERE 1 = 0``,
+    of the query itself or of one around it.
+    """
+    text = source[slice(*span)]
+    if not _MAY_BE_EMPTY.search(text):
+        return False
+    import sqlglot
+    from sqlglot import exp
+
+    name = "__sqlml_door"
+    try:
+        tree = sqlglot.parse_one(without_door(source, span, place, name), read="duckdb")
+        node: exp.Expr | None = next((table for table in tree.find_all(exp.Table) if table.name == name), None)
+        while node is not None:
+            if _is_empty(node):
+                return True
+            node = node.parent
+    except (sqlglot.errors.SqlglotError, RecursionError, ValueError):
+        return False
+    return False
+
+
+_MAY_BE_EMPTY = re.compile(r"(?i)\bwhere\b|\blimit\s*\(?\s*0|\bfetch\b")
+
+
+def _is_empty(node: exp.Expr) -> bool:
+    from sqlglot import exp
+    from sqlglot.optimizer.simplify import simplify
+
+    limit = node.args.get("limit")
+    count = limit and (limit.args.get("count") if isinstance(limit, exp.Fetch) else limit.expression)
+    if isinstance(count, exp.Expr) and count.unnest().name == "0":
+        return True
+    where = node.args.get("where")
+    return isinstance(where, exp.Where) and simplify(where.this.copy()) in (exp.false(), exp.null())
 
 
 def door_error(error: Error, source: str, span: Span) -> Error:

@@ -22,7 +22,7 @@ from sqlml.evaluation.subject import Subject
 from sqlml.statements.folds import run_folds
 from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.queries import Queries
-from sqlml.statements.result import Result
+from sqlml.statements.result import Result, own_columns
 from sqlml.statements.scoring import (
     check_threshold,
     measured_heldout,
@@ -30,7 +30,7 @@ from sqlml.statements.scoring import (
     subject_of,
     table_result,
 )
-from sqlml.types import UNMEASURED, Task
+from sqlml.types import UNMEASURED, Column, Task
 
 OPTIONS = (
     THRESHOLD,
@@ -46,6 +46,7 @@ def evaluate_handlers(queries: Queries, catalog: Catalog, on_event: OnEvent, fol
         Evaluate: Handler(
             lambda n, p: run_evaluate(n, p, queries, catalog, on_event, follow),
             writes=lambda node: any(option.name.name.lower() == "folds" for option in node.options),
+            columns=lambda n, p: evaluated_columns(n, p, queries, catalog),
         ),
     }
 
@@ -76,6 +77,22 @@ def run_evaluate(
         return _result(version, rows, _heldout_note(version, measured.rows), measured.kept.schema)
     weighted = f", weighted by {subject.weight}" if any(head.weight is not None for head in measured.heads) else ""
     return _result(version, rows, f"{version.name} on {count_of(measured.rows, 'row')}{weighted}", measured.kept.schema)
+
+
+def evaluated_columns(node: Evaluate, parameters: Parameters, queries: Queries, catalog: Catalog) -> tuple[Column, ...] | None:
+    """The columns of an EVALUATE's answer; None for folds, and for slices of the held-out rows.  Nothing is measured."""
+    version = resolve_model(catalog, node.model, parameters.source)
+    options = _options(node, parameters, version)
+    _check_task(node, version, parameters.source)
+    figures = catalog.metrics(version.uid, "heldout") or catalog.metrics(version.uid, "train")
+    if options["folds"] is not None or (node.by and node.query is None) or not figures or len(version.targets) > 1:
+        return None
+    head = own_columns([("model", "string"), ("version", "int64")])
+    if node.query is not None:
+        have = queries.describe(queries.bind(parameters.source, node.query.span), parameters.within(node.query.span))
+        names = [_query_column(by, [column.name for column in have], parameters.source) for by in node.by]
+        head = tuple(column for name in names for column in have if column.name == name) or head
+    return (*head, *own_columns([("rows", "int64"), *((name, "double") for name in figures)]))
 
 
 def _check_task(node: Evaluate, version: Version, source: str) -> None:

@@ -21,9 +21,9 @@ from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.predict import check_added, check_into, run_into, stream_into, used_inputs
 from sqlml.statements.queries import Queries
-from sqlml.statements.result import Result, rows_result
+from sqlml.statements.result import Result, own_columns, rows_result
 from sqlml.statements.scored import fast_model, scored
-from sqlml.types import Task
+from sqlml.types import Column, Task
 
 DEFAULT_TOP = 5
 REASONS = "reasons"
@@ -31,7 +31,11 @@ REASONS = "reasons"
 
 def explain_handlers(queries: Queries, catalog: Catalog) -> Handlers:
     """EXPLAIN MODEL."""
-    return {ExplainModel: Handler(lambda n, p: run_explain_model(n, p, queries, catalog))}
+
+    def columns(node: ExplainModel, parameters: Parameters) -> tuple[Column, ...] | None:
+        return explained_columns(node, parameters, queries, catalog)
+
+    return {ExplainModel: Handler(lambda n, p: run_explain_model(n, p, queries, catalog), columns=columns)}
 
 
 def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog) -> Result:
@@ -45,6 +49,23 @@ def run_explain_model(node: ExplainModel, parameters: Parameters, queries: Queri
     stream = queries.run(inner, parameters.within(node.query.span), used_inputs(node.into, version, inner, queries))
     rows = scored(stream, fast_model(version), version.inputs, partial(_reasons, node.top or DEFAULT_TOP))
     return stream_into(rows, node.into, queries, parameters.source, inner.at)
+
+
+def explained_columns(
+    node: ExplainModel, parameters: Parameters, queries: Queries, catalog: Catalog
+) -> tuple[Column, ...] | None:
+    """The columns of an EXPLAIN MODEL's answer; None where rows are scored outside of their database.  Nothing runs."""
+    version = bind_explain_model(node, parameters, queries, catalog)
+    if node.into is not None:
+        return ()
+    if node.query is None:
+        return own_columns(_global_columns(several=len(version.targets) > 1))
+    sql = explain_sql(node, version, parameters, queries)
+    return queries.describe(sql, parameters.within(node.query.span)) if queries.scores_inside(sql) else None
+
+
+def _global_columns(*, several: bool) -> list[tuple[str, str]]:
+    return [*([("target", "string")] if several else []), ("feature", "string"), ("importance", "double")]
 
 
 def _reasons(top: int, model: Any, rows: pa.StructArray) -> pa.RecordBatch:
@@ -110,8 +131,7 @@ def _explain_globally(node: ExplainModel, version: Version, parameters: Paramete
         for head in model.heads
         for name, share in head.importance()[: node.top]
     ]
-    columns = [("feature", "string"), ("importance", "double")]
-    result = rows_result(rows, [("target", "string"), *columns] if several else columns, _importance_note(version.task))
+    result = rows_result(rows, _global_columns(several=several), _importance_note(version.task))
     if node.into is None or result.columns is None or result.batches is None:
         return result
     return stream_into(Stream(result.columns, result.schema, result.batches), node.into, queries, parameters.source)

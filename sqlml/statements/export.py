@@ -29,7 +29,7 @@ from sqlml.exports.place import check_place, draft, size_of
 from sqlml.exports.reading import read_apart
 from sqlml.registry import missing_extra
 from sqlml.statements.export_endpoint import run_export_endpoint
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, same_columns
 from sqlml.statements.job_run import job_run
 from sqlml.statements.result import Result, rows_result
 
@@ -37,6 +37,11 @@ FORMATS = ("bundle", "onnx", "native", "sql")
 
 _LISTS = ("inputs", "classes", "keep", "ends")
 _OVERWRITE = OptionSpec("overwrite", "bool", False, "replace what is there")
+_EXPORTED = (
+    ("model", "string"), ("version", "int64"), ("format", "string"), ("path", "string"), ("files", "int64"), ("bytes", "int64"),
+    ("note", "string"),
+)  # fmt: skip
+_IMPORTED = (("model", "string"), ("version", "int64"), ("algorithm", "string"), ("inputs", "string"), ("predicts", "string"))
 _EXPORT: Mapping[str, tuple[OptionSpec, ...]] = {
     "bundle": (_OVERWRITE,),
     "native": (_OVERWRITE,),
@@ -81,9 +86,9 @@ _ENDINGS = {
 def file_handlers(catalog: Catalog, on_event: OnEvent) -> Handlers:
     """EXPORT and IMPORT MODEL, EXPORT ENDPOINT."""
     return {
-        Export: Handler(lambda n, p: run_export(n, p, catalog)),
+        Export: Handler(lambda n, p: run_export(n, p, catalog), columns=same_columns(_EXPORTED)),
         ExportEndpoint: Handler(lambda n, p: run_export_endpoint(n, p, catalog)),
-        Import: Handler(lambda n, p: run_import(n, p, catalog, on_event), writes=always),
+        Import: Handler(lambda n, p: run_import(n, p, catalog, on_event), writes=always, columns=same_columns(_IMPORTED)),
     }
 
 
@@ -106,8 +111,7 @@ def run_export(node: Export, parameters: Parameters, catalog: Catalog) -> Result
         "model": version.model, "version": version.version, "format": form, "path": str(path), "files": files, "bytes": size,
         "note": note,
     }  # fmt: skip
-    columns = [("model", "string"), ("version", "int64"), ("format", "string"), ("path", "string")]
-    return rows_result([row], [*columns, ("files", "int64"), ("bytes", "int64"), ("note", "string")])
+    return rows_result([row], _EXPORTED)
 
 
 def _place(error: Error, node: Export | Import, source: str) -> Span:
@@ -238,12 +242,11 @@ def run_import(node: Import, parameters: Parameters, catalog: Catalog, on_event:
             version = catalog.publish(renamed(card.plan, name, statement), card.outcome, job, origin=origin)
     except Error as error:
         raise error.located(source, _place(error, node, source)) from None
-    columns = [("model", "string"), ("version", "int64"), ("algorithm", "string"), ("inputs", "string"), ("predicts", "string")]
     row = {
         "model": version.model, "version": version.version, "algorithm": version.algorithm,
         "inputs": listing(i.name for i in version.inputs), "predicts": listing(_predicts(version)),
     }  # fmt: skip
-    return rows_result([row], columns, footer=f"imported from {origin}")
+    return rows_result([row], _IMPORTED, footer=f"imported from {origin}")
 
 
 def _predicts(version: Version) -> list[str]:

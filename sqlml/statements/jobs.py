@@ -23,12 +23,13 @@ from sqlml.contracts import Follow, OnEvent, SessionRunner
 from sqlml.errors import BindError, Cancelled, Error, NotSupportedError, OperationalError
 from sqlml.home import CATALOG_VARIABLE
 from sqlml.job_folder import DOCUMENT, EVENTS, LOG
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, same_columns
 from sqlml.statements.job_run import job_run
 from sqlml.statements.queries import Queries
-from sqlml.statements.result import Result, rows_result
+from sqlml.statements.result import Result, own_columns, rows_result
 from sqlml.statements.runners import open_runner
 from sqlml.statements.train import located, plan_train, prepare_job, run_train
+from sqlml.types import Column
 
 FOLLOWER = "sqlml.follower"
 WORKER = "sqlml_runners.worker"
@@ -48,9 +49,18 @@ def train_handlers(
             return run_train_async(node, parameters, queries, catalog, on_event)
         return run_train(node, parameters, queries, catalog, on_event, follow)
 
+    def columns(node: Train, parameters: Parameters) -> tuple[Column, ...] | None:
+        if node.asynchronous:
+            return own_columns(COLUMNS)
+        from sqlml.statements.train_plan import train_columns
+
+        return train_columns(node, parameters, queries, catalog)
+
     return {
-        Train: Handler(train, writes=always, lasts=lambda node: "train ASYNC" if node.asynchronous else None),
-        CancelJob: Handler(lambda n, p: run_cancel_job(n, p.source, catalog, interrupted), writes=always),
+        Train: Handler(train, writes=always, lasts=lambda node: "train ASYNC" if node.asynchronous else None, columns=columns),
+        CancelJob: Handler(
+            lambda n, p: run_cancel_job(n, p.source, catalog, interrupted), writes=always, columns=same_columns(COLUMNS)
+        ),
     }
 
 

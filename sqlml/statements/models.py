@@ -16,7 +16,7 @@ from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, DatabaseFunction
 from sqlml.contracts import HomeEngine, Notice
 from sqlml.errors import BindError, Error, UnknownModel, UnknownVersion, listing
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, no_columns
 from sqlml.statements.own_database import calls_functions
 from sqlml.statements.result import Result
 from sqlml.types import label_text
@@ -30,8 +30,10 @@ def model_handlers(
 ) -> Handlers:
     """ALTER and DROP MODEL."""
     return {
-        AlterModel: Handler(lambda n, p: run_alter_model(n, p, catalog, views_calling, notice), writes=always),
-        DropModel: Handler(lambda n, p: run_drop_model(n, p.source, catalog, remove), writes=always),
+        AlterModel: Handler(
+            lambda n, p: run_alter_model(n, p, catalog, views_calling, notice), writes=always, columns=no_columns
+        ),
+        DropModel: Handler(lambda n, p: run_drop_model(n, p.source, catalog, remove), writes=always, columns=no_columns),
     }
 
 

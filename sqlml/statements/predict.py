@@ -18,6 +18,7 @@ from sqlml.statements.progress import counted, following
 from sqlml.statements.queries import Queries, noting
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.scored import fast_model, scored
+from sqlml.types import Column
 
 PREDICTING = "predicting"
 """What progress is told of."""
@@ -39,6 +40,19 @@ def run_predict(node: Predict, parameters: Parameters, queries: Queries, catalog
     if node.into is not None:
         found = replace(found, batches=counted(found.batches, PREDICTING, rows, on_event))
     return stream_into(found, node.into, queries, parameters.source, inner.at)
+
+
+def predicted_columns(node: Predict, parameters: Parameters, queries: Queries, catalog: Catalog) -> tuple[Column, ...] | None:
+    """The columns of a PREDICT MODEL's answer, none where a table takes them; None where rows are scored outside of their
+    database.  Nothing runs.
+    """
+    if node.into is not None:
+        return ()
+    version, inner = bind_predict(node, parameters, queries, catalog)
+    if not queries.scores_inside(inner):
+        return None
+    sql = queries.predict_table(parameters.source, node.model, version, node.query).wrapped("SELECT * FROM ", "")
+    return queries.describe(sql, parameters.within(node.query.span))
 
 
 def _rows_of(node: Predict, inner: Sql, parameters: Parameters, queries: Queries) -> int | None:

@@ -23,7 +23,7 @@ from sqlml.job_folder import PREDICT_ROWS, PREDICTIONS
 from sqlml.plan import JobSpec, Limits, PredictOutcome, PredictPlan
 from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.job_run import job_run, own_query, read_result, run_job, write_rows
-from sqlml.statements.predict import bind_predict, check_clauses, check_into, run_predict, stream_into
+from sqlml.statements.predict import bind_predict, check_clauses, check_into, predicted_columns, run_predict, stream_into
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
 from sqlml.statements.runners import check_job, check_runner, open_runner, runs_where
@@ -40,7 +40,7 @@ def predict_handlers(queries: Queries, catalog: Catalog, on_event: OnEvent, foll
         runner = open_runner(catalog, node.runner.name)
         return run_predict_job(node, parameters, queries, catalog, runner, on_event, follow)
 
-    return {Predict: Handler(predict, writes=_is_job)}
+    return {Predict: Handler(predict, writes=_is_job, columns=lambda n, p: predicted_columns(n, p, queries, catalog))}
 
 
 def _is_job(node: Predict) -> bool:

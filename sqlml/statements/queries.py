@@ -18,7 +18,10 @@ from sqlml_dialect import (
 from sqlml_dialect.tokens import name_value, scan
 
 from sqlml import errors
+from sqlml.binder.labels import check_label_values
+from sqlml.binder.models import resolve_model
 from sqlml.binder.named_columns import named_columns
+from sqlml.binder.parameters import Parameters
 from sqlml.binder.pushed import pushed_filters
 from sqlml.binder.select_items import items_of
 from sqlml.binder.table_calls import TablePiece, check_values, only_looks, tables_of, values_in
@@ -28,7 +31,7 @@ from sqlml.errors import BindError, EngineError, Error, InternalError, nearest
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
 from sqlml.statements.connection_table import ConnectionTable
-from sqlml.statements.missing import explain_missing
+from sqlml.statements.missing import all_calls, explain_missing
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -139,6 +142,7 @@ class Queries(Binding):
     def run_bound(self, source: str, span: Span, parameters: Any = ()) -> Stream:
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
         try:
+            self.check_labels(source, span, parameters)
             sql = self.bind_there(source, span, parameters) or self.bind(source, span)
             if tables_of(sql):
                 check_values(sql, parameters)
@@ -152,6 +156,12 @@ class Queries(Binding):
 
             found, scope = self.find(source, span), partial(self._scope, source, span, parameters)
             raise explain_missing(error, source, found, self._engine, self._catalog, bind_error, scope) from None
+
+    def check_labels(self, source: str, span: Span, parameters: Any) -> None:
+        """``BindError`` where a parameter of a query is to be a class and has the value of none."""
+        if parameters and "predict_proba" in source[slice(*span)].lower():
+            calls = all_calls(self.find(source, span))
+            check_label_values(Parameters(source, span, parameters), calls, lambda ref: resolve_model(self._catalog, ref, source))
 
     def run_with(self, table: pa.Table, source: str, span: Span, place: Span, parameters: Any = ()) -> Stream:
         """Bind and run a stretch of the source with a table in one place of it."""

@@ -54,7 +54,7 @@ _RELATIONS = (
     _Listed(
         "versions",
         "model VARCHAR, version BIGINT, aliases VARCHAR[], algorithm VARCHAR, task VARCHAR, target VARCHAR, "
-        "targets VARCHAR[], key_columns VARCHAR[], rows BIGINT, heldout_rows BIGINT, split VARCHAR, seed BIGINT, "
+        "targets VARCHAR[], result VARCHAR, key_columns VARCHAR[], rows BIGINT, heldout_rows BIGINT, split VARCHAR, seed BIGINT, "
         "options VARCHAR, statement VARCHAR, parameters VARCHAR, query VARCHAR, fingerprint VARCHAR, duration DOUBLE, "
         "peak_memory BIGINT, peak_gpu_memory BIGINT, libraries VARCHAR, host VARCHAR, origin VARCHAR, comment VARCHAR, "
         f"tags {TAGS}, job BIGINT, "

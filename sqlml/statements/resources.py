@@ -18,7 +18,7 @@ from sqlml.connections import PASSWORD_FILE, OptionFault, connection_fault, reso
 from sqlml.contracts import HomeEngine, Notice, OptionSpec
 from sqlml.errors import BindError, Error, OperationalError, did_you_mean
 from sqlml.registry import get, names
-from sqlml.statements.handler import Handler, Handlers, always
+from sqlml.statements.handler import Handler, Handlers, always, no_columns
 from sqlml.statements.named_connections import connection_options, connection_types, reads_itself
 from sqlml.statements.result import Result
 
@@ -36,8 +36,12 @@ def resource_handlers(
 ) -> Handlers:
     """CREATE and DROP of connections and runners; ``schema`` is that of our relations."""
     return {
-        CreateResource: Handler(lambda n, p: run_create_resource(n, p, catalog, home, schema, notice, forget), writes=always),
-        DropResource: Handler(lambda n, p: run_drop_resource(n, p.source, catalog, forget, remove), writes=always),
+        CreateResource: Handler(
+            lambda n, p: run_create_resource(n, p, catalog, home, schema, notice, forget), writes=always, columns=no_columns
+        ),
+        DropResource: Handler(
+            lambda n, p: run_drop_resource(n, p.source, catalog, forget, remove), writes=always, columns=no_columns
+        ),
     }
 
 

@@ -44,5 +44,12 @@ def rows_result(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, 
 
     schema = pa.schema([pa.field(name, pa.type_for_alias(alias)) for name, alias in columns])
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    described = tuple(Column(f.name, _SQL_NAMES.get(str(f.type), str(f.type).upper()), kind_of_arrow(f.type)) for f in schema)
-    return Result(described, schema, (batch for batch in table.to_batches()), footer=footer)
+    return Result(own_columns(columns), schema, (batch for batch in table.to_batches()), footer=footer)
+
+
+def own_columns(columns: Sequence[tuple[str, str]]) -> tuple[Column, ...]:
+    """The columns of such a result."""
+    import pyarrow as pa
+
+    types = ((name, pa.type_for_alias(alias)) for name, alias in columns)
+    return tuple(Column(name, _SQL_NAMES.get(str(kind), str(kind).upper()), kind_of_arrow(kind)) for name, kind in types)

@@ -5,7 +5,7 @@ options → ServerChange (all checked, nothing written) → applied, or shown by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from sqlml.endpoint_options import SERVER_OPTIONS
 from sqlml.errors import BindError, listing
 from sqlml.server_settings import origins_of, read_settings, write_settings
 from sqlml.statements.endpoint_changes import bind_given, option_names
-from sqlml.statements.result import Result, rows_result
+from sqlml.statements.result import Result, own_columns, rows_result
+from sqlml.types import Column
 
 _NUMBER_COLUMNS = [("option", "string"), ("value", "int64"), ("before", "int64")]
 _TEXT_COLUMNS = [("option", "string"), ("value", "string"), ("before", "string")]
@@ -86,11 +87,18 @@ def run_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: C
         catalog.set_endpoints_memory(change.given["memory"])
     waits = change.at_start and server.url() is not None
     rows = [{"option": name, "value": value, "before": change.before[name]} for name, value in change.given.items()]
-    if all(isinstance(value, int | None) for row in rows for value in (row["value"], row["before"])):
-        columns = _NUMBER_COLUMNS
-    else:
-        columns, rows = (
-            _TEXT_COLUMNS,
-            [{name: None if value is None else str(value) for name, value in row.items()} for row in rows],
-        )
+    columns = _columns(change.given)
+    if columns is _TEXT_COLUMNS:
+        rows = [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]
     return rows_result(rows, columns, _AT_START.format(listing(change.at_start)) if waits else None)
+
+
+def describe_alter_endpoints(node: AlterEndpoints, parameters: Parameters) -> tuple[Column, ...]:
+    """The columns of the statement's answer."""
+    return own_columns(_columns([option.name.name.lower() for option in node.options]))
+
+
+def _columns(options: Iterable[str]) -> list[tuple[str, str]]:
+    """Numbers, unless an option is a text."""
+    texts = {spec.name for spec in SERVER_OPTIONS if spec.type == "str"}
+    return _NUMBER_COLUMNS if texts.isdisjoint(options) else _TEXT_COLUMNS

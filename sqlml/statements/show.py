@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import reduce
 
 from sqlml_dialect import DescribeModel, DialectError, Show, ShowCreateModel, ShowLogs, quote_identifier, quote_string
+from sqlml_dialect.calls import BUILTINS
 from sqlml_dialect.fitted import FittedCall, find_fitted
 from sqlml_dialect.generator import SHOWN
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
-from sqlml.errors import did_you_mean
+from sqlml.errors import Error, did_you_mean, nearest
 from sqlml.features.fitted import FUNCTIONS
 from sqlml.job_folder import LOG
 from sqlml.statements.describe import run_describe
+from sqlml.statements.door import DOOR
 from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.jobs import find_job
 from sqlml.statements.log_relations import FileRelation
@@ -103,6 +106,32 @@ def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | N
     subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS if subject not in SHOWN)
     near = did_you_mean(words[1], [*subjects, "LOGS FOR JOB n"])
     return near.replace("mean ", "mean SHOW ") if near else None
+
+
+def misspelt_name(text: str, error: Error, models: Sequence[str], schema: str) -> str | None:
+    """``did you mean PREDICT?`` where the database, which knows nothing of models, has no such function, table or schema.
+
+    What the database itself proposes is told where it is nearer.
+    """
+    message = error.message
+    words = text.split()
+    table = re.search(r"Table with name \"?(\w+)\"? does not exist", message)
+    if table is not None and words[0].upper() in ("DESCRIBE", "DESC") and table[1].lower() in {m.lower() for m in models}:
+        return f"did you mean DESCRIBE MODEL {table[1]}?"
+    missing = re.search(r'schema "(\w+)" does not exist', message)
+    if missing is not None:
+        return did_you_mean(missing[1], [schema])
+    function = re.search(r"(Scalar|Table) Function with name \"?(\w+)\"? does not exist", message)
+    if function is None:
+        return None
+    word = function[2]
+    if function[1] == "Table":
+        return f"did you mean {DOOR.lower()}('…')?" if nearest(word, [DOOR]) else None
+    ours = nearest(word, [*(name.upper() for name in BUILTINS), *models])
+    theirs = re.findall(r'"(\w+)"', error.hint or "")
+    if ours is None or (not ours.lower().startswith(word.lower()) and nearest(word, [ours, *theirs]) != ours):
+        return None
+    return f"did you mean {ours}?"
 
 
 def misplaced_function(text: str, message: str) -> str | None:

@@ -24,6 +24,7 @@ from sqlml.statements.model_calls import call_nodes
 from sqlml.statements.queries import Queries
 from sqlml.statements.runners import runner_type
 from sqlml.statements.train import plan_train
+from sqlml.statements.train_result import trained_columns
 from sqlml.statements.tree import PlanNode
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
 
@@ -65,6 +66,13 @@ def train_node(node: Train, parameters: Parameters, queries: Queries, catalog: C
     children += [_data(plan, columns), *_features(plan, chosen), _learning(node, plan, chosen), *_tuning(plan)]
     children.append(_job(node, plan, runner_type(catalog, plan.runner)))
     return PlanNode("train", {"model": plan.model}, tuple(children), f"TRAIN MODEL {plan.model}: a new version", ())
+
+
+def train_columns(node: Train, parameters: Parameters, queries: Queries, catalog: Catalog) -> tuple[Column, ...] | None:
+    """The columns of a TRAIN's answer; None where the target's values decide what is learnt.  Nothing runs."""
+    plan = plan_train(node, parameters, queries, catalog)
+    tasks = {algorithm.task for algorithm in _candidates(plan, _columns(node.query, parameters, queries))}
+    return trained_columns(tasks.pop(), several=len(plan.targets) > 1) if len(tasks) == 1 else None
 
 
 def _columns(query: Query, parameters: Parameters, queries: Queries) -> tuple[Column, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlml.algorithms.metrics import HEADLINES
@@ -10,8 +10,8 @@ from sqlml.bundles.manifest import Manifest
 from sqlml.catalog import Version
 from sqlml.errors import count_of
 from sqlml.plan import TrainOutcome, TrainPlan
-from sqlml.statements.result import Result, rows_result
-from sqlml.types import Task
+from sqlml.statements.result import Result, own_columns, rows_result
+from sqlml.types import Column, Task
 
 _SHOWN = 3
 """So many figures of a task."""
@@ -19,35 +19,38 @@ _SHOWN = 3
 
 def train_result(plan: TrainPlan, outcome: TrainOutcome, version: Version) -> Result:
     """The new version with its main figures; for a mere transform the columns that it makes."""
-    base: list[tuple[str, str]] = [("model", "string"), ("version", "int64")]
     row = {"model": version.model, "version": version.version, "algorithm": version.algorithm}
     row |= {"rows": outcome.rows, "seconds": outcome.duration}
     if version.task is Task.TRANSFORM:
-        columns = [*base, ("algorithm", "string"), ("rows", "int64"), ("columns", "string"), ("seconds", "double")]
         made = ", ".join(name for name, _ in version.added)
-        return rows_result([row | {"columns": made}], columns, footer=f"fitted on {count_of(outcome.rows, 'row')}")
+        footer = f"fitted on {count_of(outcome.rows, 'row')}"
+        return rows_result([row | {"columns": made}], _columns(version.task), footer=footer)
     part = "heldout" if outcome.metrics.get("heldout") else "train"
     metrics = outcome.metrics.get(part) or {}
     footer = _footer(plan, outcome, part)
     if len(version.targets) < 2:
         shown = _shown(version.task, metrics)
-        columns = [
-            *base,
-            ("algorithm", "string"),
-            ("rows", "int64"),
-            *((name, "double") for name in shown),
-            ("seconds", "double"),
-        ]
-        return rows_result([row | shown], columns, footer=footer)
+        return rows_result([row | shown], _columns(version.task, shown), footer=footer)
     rows = []
     for head in Manifest.read(version.bundle).heads:
         target = head.target.name if head.target else ""
         own = {name.removeprefix(f"{target}."): value for name, value in metrics.items() if name.startswith(f"{target}.")}
         rows.append(row | {"target": target, "algorithm": head.algorithm} | _shown(head.task, own))
     names = dict.fromkeys(name for one in rows for name in one if name not in row and name != "target")
-    columns = [*base, ("target", "string"), ("algorithm", "string"), ("rows", "int64")]
-    columns += [(name, "double") for name in (*names, "seconds")]
+    columns = _columns(version.task, names, several=True)
     return rows_result([{name: one.get(name) for name, _ in columns} for one in rows], columns, footer=footer)
+
+
+def trained_columns(task: Task, *, several: bool) -> tuple[Column, ...]:
+    """The columns of the answer to a TRAIN of a task, before anybody has trained; ``several`` targets."""
+    return own_columns(_columns(task, HEADLINES[task], several=several))
+
+
+def _columns(task: Task, figures: Iterable[str] = (), *, several: bool = False) -> list[tuple[str, str]]:
+    columns = [("model", "string"), ("version", "int64"), *([("target", "string")] if several else [])]
+    columns += [("algorithm", "string"), ("rows", "int64")]
+    made = [("columns", "string")] if task is Task.TRANSFORM else [(name, "double") for name in figures]
+    return [*columns, *made, ("seconds", "double")]
 
 
 def _shown(task: Task, metrics: Mapping[str, float | None]) -> dict[str, Any]:

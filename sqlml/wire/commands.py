@@ -25,6 +25,9 @@ _TWO_WORDS = {
     "TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation",
     "SESSION AUTHORIZATION": "session_authorization",
 }  # fmt: skip
+_NO_SAVEPOINTS = (
+    "the database has no savepoints: ROLLBACK undoes the whole transaction; a transaction for each part can be undone alone"
+)
 _QUIET = {"LISTEN": "LISTEN", "UNLISTEN": "UNLISTEN", "NOTIFY": "NOTIFY", "LOCK": "LOCK TABLE"}
 
 
@@ -98,19 +101,20 @@ class Commands:
         return self._end(self._backend.transaction.rollback)
 
     def _rollback_to(self, name: str) -> Outcome:
-        """As long as nothing was written there is nothing to undo: drivers do so after a query that failed."""
         transaction = self._backend.transaction
         if transaction.status == "I":
             raise Refused("ROLLBACK TO SAVEPOINT can only be used in transaction blocks", "25P01")
+        self._backend.settle()
         try:
             done = transaction.rollback_to(name)
         except KeyError:
             raise Refused(f'savepoint "{name}" does not exist', "3B001") from None
         if not done:
             raise Refused(
-                "ROLLBACK TO SAVEPOINT is not supported after a write: the database has no savepoints", "0A000",
-                hint="ROLLBACK undoes the whole transaction",
-            )  # fmt: skip
+                "ROLLBACK TO SAVEPOINT is not supported where something was written before the savepoint",
+                "0A000",
+                hint=_NO_SAVEPOINTS,
+            )
         return nothing("ROLLBACK")
 
     def _end(self, end: Callable[[], str]) -> Outcome:
@@ -125,11 +129,11 @@ class Commands:
         return nothing(end())
 
     def _savepoint(self, tokens: Tokens, portal: Portal) -> Outcome:
-        """Accepted, since drivers set them before statements that mostly go well."""
         transaction = self._backend.transaction
         if transaction.status == "I":
             raise Refused("SAVEPOINT can only be used in transaction blocks", "25P01")
-        transaction.savepoints.append(_name_at(tokens, 1))
+        if not transaction.set_savepoint(_name_at(tokens, 1)):
+            raise Refused("SAVEPOINT is not supported once a transaction has written", "0A000", hint=_NO_SAVEPOINTS)
         return nothing("SAVEPOINT")
 
     def _release(self, tokens: Tokens, portal: Portal) -> Outcome:
@@ -137,9 +141,10 @@ class Commands:
         name = _name_at(tokens, 2 if len(tokens) > 2 and tokens[1].key == "SAVEPOINT" else 1)
         if transaction.status == "I":
             raise Refused("RELEASE SAVEPOINT can only be used in transaction blocks", "25P01")
-        if name not in transaction.savepoints:
-            raise Refused(f'savepoint "{name}" does not exist', "3B001")
-        del transaction.savepoints[transaction.savepoints.index(name) :]
+        try:
+            transaction.release(name)
+        except KeyError:
+            raise Refused(f'savepoint "{name}" does not exist', "3B001") from None
         return nothing("RELEASE")
 
     # --- settings -----------------------------------------------------------------------------------------------------------

@@ -22,14 +22,17 @@ def insert_text(target: str, columns: Sequence[Column], form: Format, path: str)
     names = [f"c{index}" for index in range(len(columns))]
     typed = ", ".join(f"{name}: 'VARCHAR'" for name in names)
     csv = form.name == "csv"
+    lone = not csv and len(columns) == 1  # a line without anything is a text without anything
+    null = "" if lone else form.null
     options = [
         "auto_detect = false", f"columns = {{{typed}}}", f"delim = {quote_string(form.delimiter)}",
         f"quote = {quote_string(form.quote if csv else '')}", f"escape = {quote_string(form.escape if csv else '')}",
-        f"nullstr = {quote_string(form.null)}", f"header = {str(form.header).lower()}", "allow_quoted_nulls = false",
+        f"nullstr = {quote_string(null)}", f"header = {str(form.header).lower()}", "allow_quoted_nulls = false",
         f"max_line_size = {_LINE_BYTES}", "parallel = false", "strict_mode = true",
     ]  # fmt: skip
     values = ", ".join(
-        _value(name if csv else _unescaped(name), column.sql_type) for name, column in zip(names, columns, strict=True)
+        _value(name if csv else _lone(form.null) if lone else _unescaped(name), column.sql_type)
+        for name, column in zip(names, columns, strict=True)
     )
     head = target if "(" in target else f"{target} ({', '.join(quote_identifier(c.name) for c in columns)})"
     rows = f"read_csv({quote_string(path)}, {', '.join(options)})"
@@ -43,6 +46,10 @@ def _unescaped(name: str) -> str:
         found = f"replace({found}, '\\{letter}', chr({code}))"
     plain = f"replace(replace({found}, '\\', ''), '{_MARK}', '\\')"
     return f"CASE WHEN contains({name}, '\\') THEN {plain} ELSE {name} END"
+
+
+def _lone(null: str) -> str:
+    return f"CASE WHEN c0 IS NULL THEN '' WHEN c0 = {quote_string(null)} THEN NULL ELSE {_unescaped('c0')} END"
 
 
 def _value(text: str, sql_type: str) -> str:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from sqlml_dialect import quote_identifier
 from sqlml_dialect.tokens import Kind, Token, name_value, string_value
 
-from sqlml.errors import Error
+from sqlml.errors import Error, NotSupportedError, OperationalError
 from sqlml.statements.queries import noting
 from sqlml.wire import messages as m
 from sqlml.wire.copy_rows import SIGNATURE, TRAILER, copy_binary, copy_text, header_line
@@ -40,6 +40,8 @@ class Format:
     null: str = "\\N"
     quote: str = '"'
     escape: str = '"'
+    match: bool = False
+    """Whether the header must have the columns' names."""
 
     @property
     def is_binary(self) -> bool:
@@ -104,12 +106,18 @@ class CopyIn:
         self._columns = columns
         self._form = form
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="sqlml-copy-", suffix=".csv")  # noqa: SIM115 - closed by close
+        self._quotes, self._odd, self._last = 0, False, b""  # quotes, whether a line is empty, the last byte
 
     def response(self) -> bytes:
         """Send me data."""
         return m.copy_response(b"G", len(self._columns), binary=self._form.is_binary)
 
     def feed(self, data: bytes) -> None:
+        if not self._form.is_binary:
+            quote = self._form.quote.encode() if self._form.name == "csv" else b"\0"
+            self._quotes += data.count(quote)
+            self._odd = self._odd or b"\n\n" in data or (data[:1] == b"\n" and self._last in (b"", b"\n"))
+            self._last = data[-1:] or self._last
         self._file.write(data)
 
     def close(self) -> None:
@@ -130,19 +138,33 @@ class CopyIn:
 
     def finish(self, backend: Backend) -> int:
         """Insert everything, or nothing; how many rows there were."""
-        from sqlml.wire.copy_in import insert_text
-
         try:
             size = self._without_end_mark()
             if size == 0:
                 return 0
             if self._form.is_binary:
                 return self._insert_tuples(backend)
-            sql = insert_text(self._target, self._columns, self._form, self._file.name)
-            outcome = backend.run_sql(sql, "INSERT")
-            return int(outcome.tag(0).split()[-1])
+            return self._insert_text(backend)
         finally:
             self.close()
+
+    def _insert_text(self, backend: Backend) -> int:
+        """One INSERT, which reads the file; what is wrong with it is told as PostgreSQL tells it."""
+        from sqlml.wire.copy_faults import check_header, check_shape, explain_fault
+        from sqlml.wire.copy_in import insert_text
+
+        what = (self._file, self._target, self._columns, self._form)
+        if self._form.match:
+            check_header(*what)
+        if self._quotes % 2 or (self._odd and len(self._columns) > 1):
+            check_shape(*what)
+        try:
+            sql = insert_text(self._target, self._columns, self._form, self._file.name)
+            return int(backend.run_sql(sql, "INSERT").tag(0).split()[-1])
+        except (OperationalError, NotSupportedError):
+            raise
+        except Error as error:
+            raise explain_fault(error, *what) from None
 
     def _insert_tuples(self, backend: Backend) -> int:
         """One INSERT, which reads the file's tuples as they are decoded; an error of theirs is told, not what comes of it."""
@@ -216,4 +238,6 @@ def _checked(given: dict[str, str]) -> Format:
     for letter in ("FORCE_QUOTE", "FORCE_NULL", "FORCE_NOT_NULL"):
         if letter in given:
             raise Refused(f"COPY option {letter} is not supported", "0A000")
-    return Format(name, header, delimiter, given.get("NULL", "" if csv else "\\N"), quote, given.get("ESCAPE", quote))
+    match = given.get("HEADER", "").lower() == "match"
+    null = given.get("NULL", "" if csv else "\\N")
+    return Format(name, header, delimiter, null, quote, given.get("ESCAPE", quote), match)

@@ -39,6 +39,7 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
         r"^Catalog Error: (?:Scalar|Aggregate|Table|Copy|Pragma|Macro|Window|Scalar or Aggregate).{0,20}Function with name",
         "42883",
     ),
+    (r'^(?:Invalid Input Error: )?function "\S+" does not exist$', "42883"),
     (r"^Catalog Error: Type with name", "42704"),
     (r"^Catalog Error: .*(?:configuration parameter|unrecognized)", "42704"),
     (r"^Catalog Error: (?:Table|View|Sequence|Index|Relation)?.* does not exist", "42P01"),

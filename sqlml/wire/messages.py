@@ -26,6 +26,9 @@ class Field:
 
     name: str
     type: WireType
+    table: int = 0
+    column: int = 0
+    """The table that it comes straight from, and its number there; 0 where it does not."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,9 @@ def row_description(fields: Sequence[Field], formats: Sequence[int]) -> bytes:
     parts = [struct.pack(">H", len(fields))]
     for field, form in zip(fields, formats, strict=True):
         kind = field.type
-        parts.append(_text(field.name) + struct.pack(">IhIhih", 0, 0, kind.oid, kind.size, kind.modifier, form))
+        parts.append(
+            _text(field.name) + struct.pack(">IhIhih", field.table, field.column, kind.oid, kind.size, kind.modifier, form)
+        )
     return message(b"T", b"".join(parts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,17 @@ from sqlml_dialect.tokens import name_value, scan
 
 from sqlml.errors import Error
 from sqlml.session import Session
+from sqlml.statements.changes import CHANGES
 from sqlml.statements.door import find_door
 from sqlml.types import Column
 from sqlml.wire.catalog.install import DATABASE, OID
 from sqlml.wire.errors import Refused
 from sqlml.wire.explain import plan_json, wants_json
 from sqlml.wire.messages import Field
+from sqlml.wire.origins import Tables, find_origins, may_have_origins
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
-from sqlml.wire.tags import parsed, tag_of, verb_of
+from sqlml.wire.tags import is_own, parsed, tag_of, verb_of
 from sqlml.wire.types import FLOAT8, INT8, JSON, TEXT, wire_type
 
 if TYPE_CHECKING:
@@ -28,12 +31,6 @@ if TYPE_CHECKING:
 
     from sqlml.statements.result import Result
 
-_READ_ONLY = ("show", "describe", "explain_plan")
-"""Kinds of ours that may be run to be described."""
-_NO_ROWS = (
-    "undeploy", "drop_api_key", "alter_model", "drop_model", "create_runner",
-    "create_connection", "drop_runner", "drop_connection",
-)  # fmt: skip
 TRAINED = (
     Field("model", TEXT), Field("version", INT8), Field("algorithm", TEXT), Field("rows", INT8), Field("metrics", JSON),
     Field("seconds", FLOAT8),
@@ -50,18 +47,22 @@ class Runner:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self._tables: Tables = {}
+        self._schema = "main"
+        self._known_at = -1
 
     def run(self, text: str, values: Sequence[Any] = (), described: tuple[Field, ...] | None = None) -> Outcome:
         """Run one statement.  ``described``: the columns that the client was told, which the result then has."""
+        plain = self._look_up(text)
         _, result = self.session.execute(text, list(values))
         verb = verb_of(text)
         if result.columns is None or result.schema is None:
             return Outcome(None, None, lambda _: tag_of(text, verb, result.rowcount))
-        fields = _fields(result.columns, text)
+        fields = self._placed(_fields(result.columns, text), text) if plain else _fields(result.columns, text)
         batches = result.batches or iter_nothing()
         if wants_json(text) and len(fields) == 2:
             fields, batches = PLAN, _plans(batches)
-        elif described in (TRAINED, RESULT):
+        elif described is not None and is_own(text) and _names(described) != _names(fields):
             fields, batches = described, _told(batches, described)
         elif described is not None and len(described) == len(fields):
             fields = described
@@ -91,11 +92,42 @@ class Runner:
             return self._describe_own(statement)
         if wants_json(text):
             return PLAN
-        if find_door(text, (0, len(text))) is not None or verb_of(text) == "PRAGMA" or _analyzes(text):
+        if verb_of(text) == "PRAGMA" or _analyzes(text):
             return RESULT
         plain = typed_nulls(text, oids) if oids else text
+        if find_door(text, (0, len(text))) is not None:
+            behind = self.session.describe(plain)
+            return RESULT if behind is None else _fields(behind, text)
         columns = self.session.describe(plain) or self._described_otherwise(plain)
-        return None if columns is None else _fields(columns, text)
+        if columns is None:
+            return None
+        return self._placed(_fields(columns, text), text) if self._look_up(text) else _fields(columns, text)
+
+    def _look_up(self, text: str) -> bool:
+        """Whether columns of a query may come straight from tables; then what tables there are is known."""
+        if f"{DATABASE}." in text or not may_have_origins(text):
+            return False
+        if self._known_at != CHANGES.count:
+            known_at = CHANGES.count
+            try:
+                _, result = self.session.execute(_TABLES)
+                rows = pa_rows(result.batches)
+            except Error:  # the transaction has failed, or is about to
+                return False
+            self._schema = str(rows[0][4]) if rows else "main"
+            found: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
+            for schema, table, oid, columns, _ in rows:
+                found[str(schema), str(table)] = (int(oid), tuple(columns))
+            self._tables, self._known_at = found, known_at
+        return True
+
+    def _placed(self, fields: tuple[Field, ...], text: str) -> tuple[Field, ...]:
+        """Columns with the tables that they come straight from."""
+        origins = find_origins(text, [field.name for field in fields], self._tables, self._schema)
+        return tuple(
+            replace(field, table=table, column=column) if table else field
+            for field, (table, column) in zip(fields, origins, strict=True)
+        )
 
     def _described_otherwise(self, text: str) -> tuple[Column, ...] | None:
         verb = verb_of(text)
@@ -110,19 +142,12 @@ class Runner:
         return None
 
     def _describe_own(self, statement: Statement) -> tuple[Field, ...] | None:
-        kind = statement.kind
         if _analyzes(statement.text):
             return RESULT
-        if kind in _READ_ONLY and not statement.params:
-            try:
-                _, result = self.session.execute(statement.text)
-            except Error:
-                return RESULT  # with values it may be well
-            columns = _columns_of(result)
-            return None if columns is None else _fields(columns, statement.text)
-        if kind in _NO_ROWS or (kind == "predict" and getattr(statement.node, "into", None) is not None):
-            return None
-        return TRAINED if kind == "train" else RESULT
+        columns = self.session.answer_columns(statement.text)
+        if columns is None:
+            return TRAINED if statement.kind == "train" else RESULT
+        return _fields(columns, statement.text) if columns else None
 
 
 _CALL = re.compile(r'(?:\w+\.)*"?([a-zA-Z_]\w*)"?\(.*\)', re.DOTALL)
@@ -154,6 +179,10 @@ def _column_name(name: str, type_name: str) -> str:
     return _CALLED.get(call[1], call[1].lower()) if call else name
 
 
+_TABLES = """
+SELECT lower(schema_name), lower(table_name), table_oid, list(lower(column_name) ORDER BY column_index), lower(current_schema())
+FROM duckdb_columns() WHERE NOT internal AND database_name = current_database() GROUP BY ALL
+"""
 _OWNED = """
 SELECT s.schema_name, s.sequence_name FROM duckdb_columns() AS c JOIN duckdb_sequences() AS s
     ON s.schema_oid = c.schema_oid AND s.sequence_name = c.table_name || '_' || c.column_name || '_seq'
@@ -162,7 +191,11 @@ WHERE lower(c.table_name) = lower($1) AND contains(c.column_default, 'nextval')
 """
 
 
-def pa_rows(batches: Generator[pa.RecordBatch, None, None] | None) -> list[tuple[str, ...]]:
+def _names(fields: tuple[Field, ...]) -> list[str]:
+    return [field.name for field in fields]
+
+
+def pa_rows(batches: Generator[pa.RecordBatch, None, None] | None) -> list[tuple[Any, ...]]:
     """The few rows of a question of ours."""
     return [tuple(row.values()) for batch in batches or () for row in batch.to_pylist()]
 

@@ -162,7 +162,23 @@ class WireServer:
     def close(self) -> None:
         """Close the database."""
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self._checkpoint()
         self._root.close()
+
+    def _checkpoint(self) -> None:
+        """Write what was committed into the file itself.  Closing does so too, but only where nobody else in this process has it
+        open any more, a refresh of an endpoint for example; transactions that are open are of no use to anybody now.
+        """
+        if not self.database.with_name(f"{self.database.name}.wal").exists():
+            return
+        for statement in ("CHECKPOINT", "FORCE CHECKPOINT"):
+            try:
+                self._root.execute(statement)
+            except Error as error:
+                log.info("%s: %s", statement, error.message)
+            else:
+                return
+        log.warning("what was written last stays in %s.wal, from which the next one who opens the file takes it", self.database)
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
         kind = HttpConnection if first[:1].isalpha() else Connection

@@ -3,6 +3,9 @@
 BEGIN only begins: the database's own transaction starts with the first statement that writes.  Until then each statement reads
 what is committed, as PostgreSQL's default, READ COMMITTED, has it; and a driver that begins a transaction before everything can
 still TRAIN, which no ROLLBACK undoes (a warning says so).  With REPEATABLE READ or SERIALIZABLE the first statement starts it.
+
+DuckDB has no savepoints.  Before the first write there is a way back all the same: the database's transaction is begun anew.  So
+SAVEPOINT is accepted until then, and refused afterwards, where nothing could be undone without all that came before it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from sqlml.session import Session
 from sqlml.wire.errors import Refused
 from sqlml.wire.tags import keys_of, only_reads, parsed
 
+_AROUND_A_STATEMENT = ("_EXEC_SVP_", "_PER_QUERY_SVP_", "PGJDBC_AUTOSAVE", "PG_PSQL_TEMPORARY_SAVEPOINT")
+"""Savepoints that psqlodbc, pgjdbc and psql set by themselves before each statement, by the beginnings of their names: they are
+for the case that it fails, and without them a transaction could write no more than once."""
 _ENDS = ("ROLLBACK", "COMMIT", "END", "ABORT")
 _OUTSIDE = words("CHECKPOINT VACUUM ATTACH DETACH SET RESET USE LOAD INSTALL FORCE PRAGMA ANALYZE") | {""}
 _TELLS = ("show", "describe", "evaluate", "explain_model", "compare", "explain_plan")
@@ -30,7 +36,9 @@ class Transaction:
         self._began = False  # the database's own
         self._implicit = False  # several statements of one query, until its end
         self._from_start = False
-        self.savepoints: list[str] = []
+        self._wrote = False
+        self.savepoints: list[tuple[str, bool]] = []
+        """Their names, and whether something had been written before."""
 
     def check(self, verb: str) -> None:
         """``Refused`` in a failed transaction, but for what ends it."""
@@ -65,18 +73,39 @@ class Transaction:
         self._end(self._session.rollback)
         return "ROLLBACK"
 
-    def rollback_to(self, name: str) -> bool:
-        """Back to a savepoint; False where the database would have to undo something.  ``KeyError`` without the savepoint."""
-        if name not in self.savepoints:
-            raise KeyError(name)
-        if self._began:
+    def set_savepoint(self, name: str) -> bool:
+        """False where there would be no way back to it."""
+        if (self._wrote or self._from_start) and not name.upper().startswith(_AROUND_A_STATEMENT):
             return False
-        del self.savepoints[self.savepoints.index(name) + 1 :]
+        self.savepoints.append((name, self._wrote))
+        return True
+
+    def release(self, name: str) -> None:
+        """Forget a savepoint, and those set after it.  ``KeyError`` without it."""
+        del self.savepoints[self._place(name) :]
+
+    def rollback_to(self, name: str) -> bool:
+        """Back to a savepoint; False where there is no way.  ``KeyError`` without the savepoint."""
+        place = self._place(name)
+        after_a_write = self.savepoints[place][1]
+        if self._began:
+            if self._from_start or after_a_write:
+                return False
+            self._session.rollback()
+            self._began = self._wrote = False
+        del self.savepoints[place + 1 :]
         self.status = "T"
         return True
 
+    def _place(self, name: str) -> int:
+        """Of the newest savepoint of a name."""
+        for place in reversed(range(len(self.savepoints))):
+            if self.savepoints[place][0] == name:
+                return place
+        raise KeyError(name)
+
     def _end(self, how: Callable[[], None]) -> None:
-        began, self._began, self._implicit = self._began, False, False
+        began, self._began, self._wrote, self._implicit = self._began, False, False, False
         self.savepoints.clear()
         if began:
             how()
@@ -99,9 +128,9 @@ class Transaction:
 
     def enter(self, text: str, verb: str, notice: Callable[[str, str], None]) -> None:
         """A statement is about to run: start the database's transaction where it has to be in it."""
-        if (self.status != "T" and not self._implicit) or self._began:
+        if (self.status != "T" and not self._implicit) or self._wrote:
             return
-        if only_reads(verb) and not self._from_start:
+        if only_reads(verb) and (self._began or not self._from_start):
             return
         try:
             [statement] = parsed(text)
@@ -113,5 +142,8 @@ class Transaction:
             return
         if verb in _OUTSIDE:
             return
-        self._session.begin()
-        self._began = True
+        if statement.node is not None and getattr(statement.node, "into", None) is None and not self._from_start:
+            return  # PREDICT MODEL as a query
+        if not self._began:
+            self._session.begin()
+        self._began, self._wrote = True, not only_reads(verb)

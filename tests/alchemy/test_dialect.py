@@ -103,6 +103,39 @@ def test_our_statements_need_no_transaction(engine: Engine) -> None:
         assert connection.execute(text("SELECT count(*) FROM t")).scalar_one() == 101
 
 
+TRAIN = "TRAIN MODEL m USING linear_regression TARGET y SPLIT NONE ON inline AS SELECT range AS x, 2 * range AS y FROM range(9)"
+
+
+@pytest.mark.parametrize("statement", [TRAIN, "SELECT * FROM sqlml('" + TRAIN + "')"])
+def test_pandas_trains(engine: Engine, statement: str) -> None:
+    """``read_sql`` begins a transaction, and asks whether there is a table of that name, before it runs a text."""
+    assert pd.read_sql(statement, engine)["model"].tolist() == ["m"]
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        assert pd.read_sql(statement, connection)["version"].tolist() == [2]
+        connection.execute(text("CREATE TABLE undone (a INTEGER)"))
+        connection.rollback()
+        assert not inspect(connection).has_table("undone")
+    assert pd.read_sql("SELECT PREDICT(m USING 3 AS x) AS p", engine)["p"].tolist() == pytest.approx([6])
+
+
+def test_after_a_write_the_message_says_what_to_do(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE kept (a INTEGER)"))
+        with pytest.raises(NotSupportedError, match=r"commit\(\) or rollback\(\) of the connection"):
+            connection.execute(text(TRAIN))
+    assert inspect(engine).has_table("kept")
+
+
+def test_predictions_into_a_table_are_part_of_the_transaction(engine: Engine) -> None:
+    pd.read_sql(TRAIN, engine)
+    for keeps in (False, True):
+        with engine.connect() as connection:
+            connection.execute(text("PREDICT MODEL m INTO scores AS SELECT 1 AS x"))
+            (connection.commit if keeps else connection.rollback)()
+        assert inspect(engine).has_table("scores") is keeps
+
+
 def test_errors_are_sqlalchemys_with_our_words(engine: Engine) -> None:
     with engine.connect() as connection, pytest.raises(ProgrammingError, match="does not exist"):
         connection.execute(text("SELECT * FROM nothing"))

@@ -277,7 +277,27 @@ def test_the_label_of_a_boolean_class_by_a_parameter_or_a_row(connection: sqlml.
     assert asked("lower('YES')") == expected
     assert connection.execute("SELECT PREDICT_PROBA(rich, balance > 5) FROM people").fetchone() is not None
     assert one(connection, "SELECT PREDICT_PROBA(rich, ?) FROM people", [None]) is None
-    assert one(connection, "SELECT PREDICT_PROBA(rich, ?) FROM people", ["perhaps"]) is None
+    assert one(connection, "SELECT PREDICT_PROBA(rich, lower('PERHAPS')) FROM people", []) is None
+
+
+def test_a_label_of_a_parameter_that_is_no_class(connection: sqlml.Connection) -> None:
+    """As the literal: an error that names the classes, wherever the call stands; what each row names may be unknown."""
+    for text, values in (
+        ("SELECT PREDICT_PROBA(buys, ?) FROM people", ["perhaps"]),
+        ("SELECT id FROM people WHERE ? < age AND PREDICT_PROBA(buys, ?) > 0.5", [1, "perhaps"]),
+        ("WITH p AS (SELECT PREDICT_PROBA(buys, $2::VARCHAR) AS p FROM people WHERE id > $1) SELECT * FROM p", [1, "perhaps"]),
+        ("SELECT PREDICT_PROBA(buys, $label) FROM people", {"label": "perhaps"}),
+    ):
+        with pytest.raises(sqlml.ProgrammingError, match="has no class 'perhaps'") as caught:
+            connection.execute(text, values)
+        assert "its classes: no, yes" in str(caught.value)
+    assert one(connection, "SELECT PREDICT_PROBA(buys, job) FROM people", []) is None
+    connection.execute("CREATE TABLE chances (id INTEGER, p DOUBLE)")
+    with pytest.raises(sqlml.ProgrammingError, match="has no class 'perhaps'"):
+        connection.cursor().executemany(
+            "INSERT INTO chances SELECT id, PREDICT_PROBA(buys, ?) FROM people WHERE id = ?", [["yes", 1], ["perhaps", 2]]
+        )
+    assert connection.execute("SELECT count(*) FROM chances").fetchone() == (0,)
 
 
 def test_a_statement_that_runs_nothing_runs_no_door(connection: sqlml.Connection) -> None:

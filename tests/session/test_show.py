@@ -162,3 +162,23 @@ def test_a_version_of_an_older_catalog(tmp_path: Path) -> None:
         assert {row[2] for row in rows if row[0] == "option"} == {""}  # nobody kept which were given
         assert connection.execute("COMPARE MODELS buys@1, buys@2").fetchall()
         assert connection.execute("EXPLAIN MODEL buys").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("SELECT PREDCIT(buys) FROM people", "did you mean PREDICT?"),
+        ("SELECT PREDICT_PROB(buys, 'yes') FROM people", "did you mean PREDICT_PROBA?"),
+        ("SELECT bus(age, job, balance) FROM people", "did you mean buys?"),
+        ("SELECT lenght(job) FROM people", 'Did you mean "length", '),  # the database's own is nearer
+        ("DESCRIBE buys", "did you mean DESCRIBE MODEL buys?"),
+        ("SELECT * FROM sqlm.models", "did you mean sqlml?"),
+        ("SELECT * FROM sqml('SHOW MODELS')", "did you mean sqlml('…')?"),
+        ("SELECT * FROM ML.ROC(MODEL buys)", "did you mean ML.ROC_CURVE?"),
+        ("TRAIN MODEL m USING logistic TARGET bought AS FROM people", "did you mean logistic_regression?"),
+    ],
+)
+def test_words_that_the_database_cannot_guess(connection: sqlml.Connection, text: str, hint: str) -> None:
+    with pytest.raises(sqlml.Error) as caught:
+        connection.execute(text)
+    assert hint.rstrip(", ") in (caught.value.hint or "")

@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -81,7 +83,8 @@ def test_arrow(served: Served) -> None:
 
 def test_statements_without_rows(served: Served) -> None:
     script = "CREATE OR REPLACE TABLE counted AS FROM range(5); UPDATE counted SET range = 1"
-    assert post(served.url, {"statement": script}) == (200, {"kind": "sql", "rowcount": 5})
+    counted = {"kind": "sql", "rowcount": 5}
+    assert post(served.url, {"statement": script}) == (200, {"earlier": [counted], **counted})
     assert post(served.url, {"statement": "DROP TABLE counted"}) == (200, {"kind": "sql", "rowcount": None})
     train = "TRAIN MODEL posted USING linear_regression TARGET y ON inline AS SELECT range AS x, 2 * range AS y FROM range(500)"
     status, found = post(served.url, {"statement": train})
@@ -321,6 +324,37 @@ def test_users_and_tls(guarded: tuple[Place, Path, Path]) -> None:
     assert post(url, body, _basic("ann:sécret") | {"Origin": "https://evil.example"}, context=context)[0] == 403
 
 
+def test_no_password_in_clear_where_there_is_a_certificate(tmp_path: Path) -> None:
+    """On this machine too; PostgreSQL's clients, which never send the password, need no TLS here."""
+    certificate, key = make_certificate(tmp_path)
+    write_user(tmp_path / "users", "ann", "secret")
+    arguments = ["--users", str(tmp_path / "users"), "--tls-cert", str(certificate), "--tls-key", str(key)]
+    with serving(tmp_path / "bank.duckdb", *arguments) as (place, _):
+        url, body = f"http://localhost:{place.port}/sql", {"statement": "SELECT 42 AS a"}
+        for headers in ({}, _basic("ann:secret")):
+            status, _, asked = _challenge(url, body, headers)
+            assert (status, asked) == (403, None)  # nobody is asked for it either
+        context = ssl.create_default_context(cafile=str(certificate))
+        assert post(url.replace("http", "https"), body, _basic("ann:secret"), context=context)[0] == 200
+        for mode in ("disable", "require"):
+            info = (
+                f"host=127.0.0.1 port={place.port} dbname=bank user=ann password=secret sslmode={mode} require_auth=scram-sha-256"
+            )
+            with psycopg.connect(info) as client:
+                assert client.pgconn.used_password
+
+
+def _challenge(url: str, body: object, headers: dict[str, str]) -> tuple[int, bytes, str | None]:
+    """The status, the body, and how the server asks who one is."""
+    address = urlsplit(url)
+    client = http.client.HTTPConnection(address.hostname or "", address.port)
+    client.request("POST", address.path, json.dumps(body), JSON | headers)
+    found = client.getresponse()
+    read = found.read()
+    client.close()
+    return found.status, read, found.getheader("WWW-Authenticate")
+
+
 def _basic(login: str) -> dict[str, str]:
     import base64
 
@@ -335,3 +369,33 @@ def test_a_guest_of_a_server_for_other_machines(guarded: tuple[Place, Path, Path
         assert connection.through is not None
         assert connection.through.endswith(f"port {place.port}")
         assert connection.execute("SELECT count(*) FROM range(300000)").fetchall() == [(300_000,)]
+
+
+def test_several_statements_have_several_results(served: Served) -> None:
+    made = "CREATE TABLE several AS SELECT range AS a FROM range(3)"
+    text = f"{made}; SELECT sum(a) AS s FROM several; DROP TABLE several; SELECT 7 AS n"
+    status, found = post(served.url, {"statement": text})
+    assert status == 200
+    assert found["rows"] == [{"n": 7}]
+    assert [(one.get("rows"), one["rowcount"]) for one in found["earlier"]] == [(None, 3), ([{"s": 3}], 1), (None, None)]
+    assert found["earlier"][1]["columns"] == [{"name": "s", "type": "HUGEINT"}]
+    assert "earlier" not in post(served.url, {"statement": "SELECT 7 AS n;"})[1]
+
+
+def test_several_arrow_streams_stand_one_behind_the_other(served: Served) -> None:
+    text = "SET threads = 2; SELECT 1 AS a; SELECT range AS b FROM range(200000); SELECT 'x' AS c"
+    status, found = raw(served.url, json.dumps({"statement": text}).encode(), JSON | {"Accept": ARROW})
+    assert status == 200
+    source = io.BytesIO(found)
+    tables = [pa.ipc.open_stream(source).read_all() for _ in range(3)]
+    assert [(table.column_names, table.num_rows) for table in tables] == [(["a"], 1), (["b"], 200000), (["c"], 1)]
+    assert source.read() == b""
+
+
+def test_an_error_of_one_of_several_statements_has_its_place(served: Served) -> None:
+    status, found = post(served.url, {"statement": "SELECT 1;\nSELECT nope;\nSELECT 2"})
+    assert status == 400
+    assert found["error"]["position"] == {"line": 2, "column": 8}
+    status, found = post(served.url, {"statement": "CREATE TABLE never (a INTEGER); TRAIN MODEL"})
+    assert status == 400
+    assert post(served.url, {"statement": "SELECT * FROM never"})[0] == 400  # nothing of a text runs that cannot be read

@@ -62,3 +62,42 @@ def test_a_model_is_a_function_and_its_training_tells_how_it_goes(places: tuple[
     assert psql(ours, "SELECT round(doubles(21), 3) AS y")[0].splitlines()[2].strip() == "42"
     assert psql(ours, "SELECT * FROM sqlml('SHOW MODELS') AS m WHERE model = 'doubles'")[0].count("doubles") == 1
     assert psql(ours, "DROP MODEL doubles")[0] == "DROP MODEL\n"
+
+
+@pytest.mark.skipif(PSQL is None, reason="there is no psql on this machine")
+@pytest.mark.parametrize(
+    ("label", "algorithm", "result"),
+    [
+        ("range % 2 = 0", "logistic_regression", "boolean"),
+        ("(range % 3)::INTEGER", "logistic_regression", "bigint"),
+        ("range % 3", "logistic_regression", "bigint"),
+        ("range % 3 + 0.5::DOUBLE", "logistic_regression", "double precision"),
+        ("'l' || range % 3", "logistic_regression", "text"),
+        ("range * 2", "linear_regression", "double precision"),
+    ],
+)
+def test_a_function_has_the_type_of_what_the_model_answers(
+    label: str, algorithm: str, result: str, places: tuple[Place, Place]
+) -> None:
+    ours = places[0]
+    train = f"TRAIN MODEL told USING {algorithm} TARGET y SPLIT NONE ON inline AS SELECT range AS x, {label} AS y FROM range(60);"
+    assert psql(ours, train)[2] == 0
+    try:
+        assert f"public | told | {result} " in " ".join(psql(ours, "\\df told")[0].split())
+        given = psql(ours, "SELECT pg_typeof(told(1)) \\g (format=unaligned tuples_only)")[0].strip().lower()
+        assert {"double": "double precision", "varchar": "text"}.get(given, given) == result
+        assert psql(ours, "\\sf told")[0] == (
+            f"CREATE OR REPLACE FUNCTION public.told(x bigint)\n RETURNS {result}\n LANGUAGE internal\n"
+            "AS $function$PREDICT(told)$function$\n"
+        )
+    finally:
+        psql(ours, "DROP MODEL told")
+
+
+@pytest.mark.skipif(PSQL is None, reason="there is no psql on this machine")
+def test_the_text_of_a_function_that_is_none_of_ours(places: tuple[Place, Place]) -> None:
+    ours, theirs = places
+    psql(ours, "CREATE MACRO one_more(a) AS a + 1")
+    assert psql(ours, "\\sf one_more")[0] == "CREATE OR REPLACE MACRO public.one_more(a) AS (a + 1)\n"
+    psql(ours, "DROP MACRO one_more")
+    assert psql(ours, "\\sf nothing") == psql(theirs, "\\sf nothing")

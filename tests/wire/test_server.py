@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import socket
@@ -15,6 +16,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sqlml import connect as sqlml_connect
+from sqlml.wire.server import WireOptions, WireServer
 from tests.shell.test_command import sqlml
 from tests.wire.certificates import make_certificate
 from tests.wire.places import USER, Place, serving
@@ -296,16 +299,6 @@ def test_the_door_says_what_it_takes(served: Place) -> None:
         assert connection.execute("SELECT * FROM sqlml('SHOW MODELS') WHERE model = 'nothing'").fetchall() == []
 
 
-def test_no_way_back_to_a_savepoint_after_a_write(served: Place) -> None:
-    with psycopg.connect(served.conninfo) as connection:
-        connection.execute("SAVEPOINT one")
-        connection.execute("CREATE TABLE undone (a int)")
-        with pytest.raises(psycopg.errors.FeatureNotSupported, match="not supported after a write"):
-            connection.execute("ROLLBACK TO one")
-        connection.rollback()
-        assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'undone'").fetchone() == (0,)
-
-
 def test_the_server_keeps_schedules_that_clients_have_made(tmp_path: Path) -> None:
     with serving(tmp_path / "shop.duckdb") as (place, _):
         with connect(place) as client:
@@ -320,3 +313,42 @@ def test_the_server_keeps_schedules_that_clients_have_made(tmp_path: Path) -> No
         while copy.stat().st_mtime_ns == made:  # no client is there
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+def test_a_clean_stop_leaves_no_wal(tmp_path: Path) -> None:
+    """Also while other sessions are open, in the middle of a transaction, with a cursor, or training."""
+    file = tmp_path / "bank.duckdb"
+    with serving(file) as (place, child), contextlib.ExitStack() as clients:
+        busy, reading, idle = (clients.enter_context(contextlib.closing(psycopg.connect(place.conninfo))) for _ in range(3))
+        idle.execute("CREATE TABLE kept AS SELECT range AS a FROM range(1000)")
+        idle.commit()
+        reading.execute("DECLARE c CURSOR FOR SELECT * FROM kept")
+        reading.execute("FETCH 10 FROM c")
+        busy.execute("INSERT INTO kept VALUES (5000)")
+        guest = clients.enter_context(contextlib.closing(sqlml_connect(file)))
+        guest.execute("BEGIN")
+        guest.execute("CREATE TABLE never (a INTEGER)")
+        assert file.with_name("bank.duckdb.wal").exists()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+        assert not file.with_name("bank.duckdb.wal").exists()
+    assert sqlml(str(file), "-c", "SELECT count(*) AS n, max(a) AS m FROM kept", "--format", "csv").stdout == "n,m\n1000,999\n"
+
+
+def test_what_was_written_is_in_the_file_though_a_session_was_never_closed(tmp_path: Path) -> None:
+    """As of a refresh that is under way when the server ends."""
+    file = tmp_path / "bank.duckdb"
+    server = WireServer(WireOptions(str(file)))
+    session = server.open_session(None)
+    try:
+        session.execute("CREATE TABLE kept AS SELECT range AS a FROM range(1000)")
+        session.begin()
+        session.execute("INSERT INTO kept VALUES (5000)")
+        assert file.with_name("bank.duckdb.wal").exists()
+        server.close()
+        wal = file.with_name("bank.duckdb.wal")
+        assert not wal.exists() or wal.stat().st_size == 0
+    finally:
+        session.close()
+    with contextlib.closing(sqlml_connect(file)) as connection:
+        assert connection.execute("SELECT count(*), max(a) FROM kept").fetchall() == [(1000, 999)]

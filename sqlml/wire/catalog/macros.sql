@@ -61,7 +61,11 @@ CREATE MACRO __pg.cat.pg_get_constraintdef(o) AS __pg.cat.key_texts()[o::BIGINT]
 CREATE MACRO __pg.cat.pg_get_function_result(o) AS (SELECT map(list(oid), list(__pg.cat.format_type(result_type, NULL))) FROM __pg.cat.functions)[o::BIGINT]
 CREATE MACRO __pg.cat.pg_get_function_arguments(o) AS (SELECT map(list(oid), list(arguments)) FROM __pg.cat.functions)[o::BIGINT]
 CREATE MACRO __pg.cat.pg_get_function_identity_arguments(o) AS (SELECT map(list(oid), list(arguments)) FROM __pg.cat.functions)[o::BIGINT]
-CREATE MACRO __pg.cat.pg_get_functiondef(o) AS (SELECT map(list(oid), list(source)) FROM __pg.cat.functions)[o::BIGINT]
+CREATE MACRO __pg.cat.pg_get_functiondef(o) AS (SELECT map(list(f.oid), list(CASE WHEN f.is_model
+    THEN 'CREATE OR REPLACE FUNCTION ' || n.nspname || '.' || __pg.cat.quoted(f.name) || '(' || f.arguments || E')\n RETURNS '
+        || __pg.cat.format_type(f.result_type, NULL) || E'\n LANGUAGE internal\nAS $function$' || f.source || E'$function$\n'
+    ELSE 'CREATE OR REPLACE MACRO ' || n.nspname || '.' || __pg.cat.quoted(f.name) || '(' || f.arguments || ') AS ' || f.source || E'\n'
+    END)) FROM __pg.cat.functions AS f JOIN __pg.cat.namespaces AS n ON n.oid = f.namespace)[o::BIGINT]
 CREATE MACRO __pg.cat.pg_get_function_sqlbody(o) AS NULL::VARCHAR
 CREATE MACRO __pg.cat.pg_get_triggerdef(o) AS NULL::VARCHAR, (o, p) AS NULL::VARCHAR
 CREATE MACRO __pg.cat.pg_get_ruledef(o) AS NULL::VARCHAR, (o, p) AS NULL::VARCHAR
@@ -153,7 +157,9 @@ CREATE MACRO __pg.cat.regclass_name(o) AS coalesce((SELECT map(list(__c.oid::BIG
     JOIN __pg.cat.pg_namespace AS __n ON __n.oid = __c.relnamespace)[o::BIGINT], CASE o WHEN 0 THEN '-' ELSE o::VARCHAR END)
 CREATE MACRO __pg.cat.to_regtype(n) AS (SELECT min(y.oid) FROM __pg.cat.types AS y WHERE y.typname = lower(n) OR y.sql_name = lower(n))
 CREATE MACRO __pg.cat.regtype_name(o) AS coalesce(__pg.cat.format_type(o, NULL), o::VARCHAR)
-CREATE MACRO __pg.cat.to_regproc(n) AS coalesce((SELECT min(oid) FROM __pg.cat.functions WHERE name = lower(n)), 0)
+CREATE MACRO __pg.cat.to_regproc(n) AS coalesce((SELECT min(oid) FROM __pg.cat.functions
+    WHERE lower(name) = lower(trim(regexp_replace(regexp_extract(n, '^[^(]*'), '^.*[.]', ''), '"'))),
+    error('function "' || n || '" does not exist'))
 CREATE MACRO __pg.cat.regproc_name(o) AS o::VARCHAR
 CREATE MACRO __pg.cat.to_regnamespace(n) AS (SELECT s.oid FROM __pg.cat.pg_namespace AS s WHERE s.nspname = trim(n, '"'))
 CREATE MACRO __pg.cat.regnamespace_name(o) AS coalesce((SELECT map(list(oid::BIGINT), list(nspname)) FROM __pg.cat.pg_namespace)[o::BIGINT], o::VARCHAR)

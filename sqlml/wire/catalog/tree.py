@@ -270,6 +270,8 @@ class _Changes:
         what = "proc" if what == "procedure" else what
         value = node.this
         inner = value.this if isinstance(value, exp.Cast) else value
+        if what == "proc" and isinstance(node.parent, exp.Cast) and isinstance(inner, exp.Literal) and inner.is_string:
+            return self._lookup("to_regproc", inner)  # ``'f'::regproc::oid``
         if what == "proc":  # functions are told by their names here
             return exp.Literal.string(inner.name.rpartition(".")[2]) if isinstance(inner, exp.Literal) else value.copy()
         if isinstance(inner, exp.Literal) and inner.is_string:

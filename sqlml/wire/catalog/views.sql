@@ -148,18 +148,20 @@ FROM __pg.cat.types
 --: cat.functions
 SELECT 40_000_000 + hash(m.model) % 9_000_000 AS oid, m.model AS name,
     (SELECT n.oid FROM __pg.cat.namespaces AS n WHERE n.duckdb_name = 'main' AND n.nspname <> 'sqlml') AS namespace,
-    CASE m.task WHEN 'regression' THEN 701 WHEN 'clustering' THEN 20 WHEN 'anomaly' THEN 16 ELSE 25 END::BIGINT AS result_type,
+    coalesce(any_value(r.oid), 114)::BIGINT AS result_type,
     list(y.oid ORDER BY i.position) AS argument_types, list(i.name ORDER BY i.position) AS argument_names,
     string_agg(__pg.cat.quoted(i.name) || ' ' || y.sql_name, ', ' ORDER BY i.position) AS arguments,
     'model ' || m.model || '@' || coalesce(m.champion, m.newest) || coalesce(': ' || m.comment, '') AS description,
-    'PREDICT(' || m.model || ')' AS source
+    'PREDICT(' || __pg.cat.quoted(m.model) || ')' AS source, true AS is_model
 FROM {schema}.main.models AS m JOIN {schema}.main.inputs AS i ON i.model = m.model AND i.version = coalesce(m.champion, m.newest)
+    JOIN {schema}.main.versions AS v ON v.model = i.model AND v.version = i.version
+    LEFT JOIN __pg.cat.duckdb_types AS r ON r.name = __pg.cat.type_key(v.result)
     LEFT JOIN __pg.cat.duckdb_types AS k ON k.name = __pg.cat.type_key(i.type)
     JOIN __pg.cat.types AS y ON y.oid = coalesce(k.oid, 114)
 GROUP BY m.model, m.task, m.champion, m.newest, m.comment
 UNION ALL
 SELECT f.function_oid, f.function_name, n.oid, 25, [], any_value(f.parameters), array_to_string(any_value(f.parameters), ', '),
-    any_value(f.comment), any_value(f.macro_definition)
+    any_value(f.comment), any_value(f.macro_definition), false
 FROM duckdb_functions() AS f JOIN __pg.cat.namespaces AS n ON n.duckdb_name = f.schema_name AND n.duckdb_database = f.database_name
 WHERE NOT f.internal AND f.function_type = 'macro' AND n.nspname <> 'sqlml' GROUP BY f.function_oid, f.function_name, n.oid
 

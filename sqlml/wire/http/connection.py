@@ -147,6 +147,8 @@ class HttpConnection:
         r.check_origin(headers, trusts=users is None)
         if users is None:
             return
+        if self._server.tls is not None and not self._encrypted:  # nobody is asked for a password in clear where it need not be
+            raise Rejected("passwords are not taken in clear: this server has a certificate", "28000", 403, hint="https://")
         login = r.read_login(headers)
         if login is not None and await self._in_pool(users.knows, *login):
             return
