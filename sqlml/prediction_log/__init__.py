@@ -6,7 +6,7 @@ worker → requests, folded → raw: a stream of batches → settle → files: P
 from sqlml.prediction_log.columns import FEEDBACK, PREDICTIONS, feedback_schema, predictions_schema, relation_schema
 from sqlml.prediction_log.files import drop_oldest, merge_parts, write_part
 from sqlml.prediction_log.folders import feedback_files, feedback_folder, folder_name, prediction_files, predictions_folder
-from sqlml.prediction_log.raw import RawFile, raw_bytes, settle, settle_one
+from sqlml.prediction_log.raw import RawFile, merge_settled, raw_bytes, settle, settle_one
 from sqlml.prediction_log.requests import NumberRows, Requests, fold
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "fold",
     "folder_name",
     "merge_parts",
+    "merge_settled",
     "prediction_files",
     "predictions_folder",
     "predictions_schema",

@@ -164,16 +164,17 @@ def _numbers_in(fields: Iterable[pa.Field], above: str = "") -> list[str]:
 # --- tidying ----------------------------------------------------------------------------------------------------------
 
 
-def merge_parts(folder: Path, most: int, small: int = 4_000_000, grace: float = 60.0) -> Path | None:
-    """Make one file of this process' small ones (in bytes) where more than ``most`` follow each other; that file.
+def merge_parts(folder: Path, most: int, small: int = 4_000_000, grace: float = 60.0, *, anybody: bool = False) -> Path | None:
+    """Make one file of a process' small ones (in bytes) where more than ``most`` follow each other; that file.
 
-    What it covers stays for ``grace`` seconds: somebody may be about to read it.
+    The process is this one, or ``anybody``, for who alone writes Parquet there.  What the new file covers stays for ``grace``
+    seconds: somebody may be about to read it.
     """
     with _writing:
-        return _merge(folder, most, small, grace)
+        return _merge(folder, most, small, grace, anybody)
 
 
-def _merge(folder: Path, most: int, small: int, grace: float) -> Path | None:
+def _merge(folder: Path, most: int, small: int, grace: float, anybody: bool) -> Path | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -188,8 +189,9 @@ def _merge(folder: Path, most: int, small: int, grace: float) -> Path | None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_ctime > max(grace, _NEW_SECONDS):
                 path.unlink()
-    for run in runs_of(listed, lambda path: path.stat().st_size < small):
-        if covers(run[0]).mark == own_mark() and len(run) > most:
+    waiting = [path for suffix in (RAW, PART) for path in with_suffix(folder, suffix)]  # to be Parquet later, and covered by none
+    for run in runs_of([*listed, *waiting], lambda path: path.suffix == SUFFIX and path.stat().st_size < small):
+        if (anybody or covers(run[0]).mark == own_mark()) and len(run) > most:
             merged = folder / f"{merged_name(run)}{SUFFIX}"
             table = pa.concat_tables([pq.read_table(path) for path in run], promote_options="default")
             write_parquet(merged, table.schema, [table])

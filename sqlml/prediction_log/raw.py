@@ -2,8 +2,8 @@
 
     churn/1f3c…/1767225600000000-47x1f3c-3.arrows   an Arrow stream of ``requests``
 
-Parquet takes longer to write.  It is made by ``settle``: by whoever is about to read the log, by a worker with time to spare,
-else by a process of the lowest priority.  One at a time does it in a folder, and each file's rows go into one Parquet file.
+Parquet takes longer to write, and more memory.  It is made by ``settle``: by who is about to read the log, else by a process of
+the lowest priority.  One at a time does it in a folder, and each file's rows go into one Parquet file.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlml.prediction_log.files import (
     SUFFIX,
     covers,
     is_covered,
+    merge_parts,
     merged_name,
     new_name,
     runs_of,
@@ -113,6 +114,12 @@ def settle_one(folder: Path) -> bool:
         if run is not None:
             _settle_run(folder, run)
     return run is not None
+
+
+def merge_settled(folder: Path, most: int) -> bool:
+    """Make one of many small Parquet files, whoever wrote what is in them; whether there was something to do."""
+    with _alone(folder, WAIT_SECONDS) as alone:
+        return alone and merge_parts(folder, most, anybody=True) is not None
 
 
 def raw_bytes(folder: Path) -> int:

@@ -28,6 +28,7 @@ from sqlml.prediction_log import (
     drop_oldest,
     fold,
     merge_parts,
+    merge_settled,
     prediction_files,
     predictions_folder,
     raw_bytes,
@@ -192,6 +193,33 @@ def test_a_large_file_between_small_ones_stays_when_they_are_merged(home: Home, 
     files = prediction_files(home)[folder]
     assert len(files) == 3
     assert len(requests_in(files)) == 96
+
+
+def test_whoever_settles_merges_what_others_wrote_and_never_over_a_file_that_is_still_open(home: Home, folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.serving.test_raw_log import batch, write\n"
+        "from sqlml.prediction_log import settle\n"
+        "folder = Path(sys.argv[1])\n"
+        "for number in range(10):\n"
+        "    if number == 4: still = write(folder, batch(3 * number))\n"
+        "    else: write(folder, batch(3 * number)).close(); settle(folder)\n"
+        "print(flush=True); sys.stdin.readline(); still.close()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        while merge_settled(folder, 2):
+            continue
+        assert requests_in(prediction_files(home)[folder]) == [f"r{n}" for n in range(30) if not 12 <= n < 15]
+        assert len(prediction_files(home)[folder]) == 2
+        other.stdin.write(b"\n")
+        other.stdin.flush()
+        assert other.wait(30) == 0
+    assert requests_in(prediction_files(home)[folder]) == [f"r{n}" for n in range(30)]
+    assert merge_settled(folder, 2)
+    [whole] = prediction_files(home)[folder]
+    assert len(requests_in([whole])) == 30
 
 
 def write_each(file: RawFile, messages: list[pa.Buffer]) -> None:

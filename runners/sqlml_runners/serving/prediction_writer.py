@@ -1,8 +1,8 @@
 """The prediction log as a worker writes it: what was asked and answered, in batches, to raw files; and feedback to Parquet.
 
-    record → values in memory → some hundred requests, an Arrow batch → a thread → a raw file every two seconds → Parquet, merged
+    record → values in memory → some hundred requests, an Arrow batch → a thread → a raw file every two seconds
 
-The thread does next to nothing while there is much to answer: then raw files wait for a process of their own (``settling``).
+The thread does next to nothing: raw files become Parquet in a process of their own (``settling``), or by who reads them.
 
 Nothing here waits or fails for a request: what finds no room, in memory or on the disk, is dropped and counted.
 """
@@ -26,7 +26,7 @@ from random import random
 import pyarrow as pa
 
 from sqlml.home import Home
-from sqlml.prediction_log import RawFile, drop_oldest, feedback_folder, merge_parts, predictions_folder, settle, write_part
+from sqlml.prediction_log import RawFile, drop_oldest, feedback_folder, merge_parts, predictions_folder, write_part
 from sqlml_runners.serving.job import Job
 from sqlml_runners.serving.logged import Answered, Packed
 from sqlml_runners.serving.outputs import Predictions, part_of
@@ -36,8 +36,6 @@ log = logging.getLogger("sqlml.serving")
 
 FILE_ROWS = 65_536
 FILE_SECONDS = 2.0
-LIGHT_ROWS = 4_096
-"""A file of fewer rows becomes Parquet at once: that takes a few milliseconds."""
 NICE = 10
 """How much less urgent the thread is than requests, on a processor that is busy with them: it still gets a tenth of it."""
 MOST_ROWS = 500_000
@@ -45,7 +43,7 @@ MOST_ROWS = 500_000
 AGAIN_SECONDS = 5.0
 """So long after a fault feedback is refused, rather than taken and lost."""
 MERGED = 24
-"""So many small files of one version become one."""
+"""So many small files of an endpoint's feedback become one."""
 
 
 @dataclass(frozen=True)
@@ -233,11 +231,7 @@ class PredictionLog:
                 self._attempt(parts[0].endpoint, partial(merge_parts, folder, MERGED))
 
     def _close(self, file: RawFile, part: _Part) -> None:
-        def settled() -> None:
-            if file.rows < LIGHT_ROWS and settle(part.folder, seconds=0.0):
-                merge_parts(part.folder, MERGED)
-
-        for step in (file.close, settled, lambda: drop_oldest(part.folder.parent, part.limit)):
+        for step in (file.close, lambda: drop_oldest(part.folder.parent, part.limit)):
             self._attempt(part.endpoint, step)
 
     def _attempt(self, endpoint: str, step: Callable[[], object]) -> None:

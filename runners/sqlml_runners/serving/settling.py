@@ -14,12 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from sqlml.home import Home
-from sqlml.prediction_log import raw_bytes, settle_one
+from sqlml.prediction_log import merge_settled, raw_bytes, settle_one
 
 WAIT_BYTES = 64_000_000
 """So many bytes of raw files are worth a process."""
 WAIT_SECONDS = 60.0
 """A smaller number waits so long."""
+MERGED = 24
+"""So many small files of one version become one."""
 _BEGIN = """
 import os, sys
 try:
@@ -78,6 +80,8 @@ def main(home: str) -> None:
     for folder in _folders(Home(Path(home))):
         try:
             while settle_one(folder):
+                continue
+            while merge_settled(folder, MERGED):
                 continue
         except Exception as error:  # of one folder: the others have their turn
             log.warning("the raw files of the prediction log in %s stay: %s", folder, error)
