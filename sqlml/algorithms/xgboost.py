@@ -68,6 +68,8 @@ _OBJECTIVES = (
 _METRIC_NAMES = {"mlogloss": "logloss", "merror": "error", "auc": "roc_auc", "aucpr": "pr_auc"}
 _RANKED_ROWS = 200_000
 """With more held-out rows than this the area under the curve is not followed round by round: it sorts them all each time."""
+_FOLLOWED_ROWS = 250_000
+"""Of twice as many training rows the loss is followed every second round, and so on: it takes a fifth of a round."""
 
 
 class XgboostClassifier:
@@ -298,15 +300,18 @@ def boost(
     settings = options | dict(params) | {"seed": spec.seed, "nthread": spec.threads, "eval_metric": metrics, "verbosity": 0}
     settings["device"] = device
     rounds = spec.options["n_estimators"]
-    follow = _follow(rounds, report)
-    callbacks: list[Any] = [follow]
+    callbacks: list[Any] = []
     patience = spec.options["early_stopping_rounds"]
     if patience and data.valid_x is not None:
         callbacks.append(xgboost.callback.EarlyStopping(rounds=patience, metric_name=metric, data_name="valid"))
     try:
         # the trees so far answer exactly for plain rows only, not for binned ones
         train, evals = training_matrices(data, spec, binned=options["tree_method"] == "hist" and start is None)
-        booster = xgboost.train(settings, train, rounds, evals=evals, verbose_eval=False, callbacks=callbacks, xgb_model=start)
+        every = -(-len(data.y) // _FOLLOWED_ROWS) if data.y is not None else 1
+        last = rounds + (start.num_boosted_rounds() if start is not None else 0)
+        callbacks.insert(0, _follow(rounds, report, train, every, last))
+        followed = evals if every <= 1 else evals[1:]
+        booster = xgboost.train(settings, train, rounds, evals=followed, verbose_eval=False, callbacks=callbacks, xgb_model=start)
     except xgboost.core.XGBoostError as error:
         raise TrainingDataError(f"xgboost: {_reason(error)}") from error
     memory = used_memory(device_number(device)) - before if device != "cpu" else 0
@@ -329,21 +334,27 @@ def _device(options: Mapping[str, Any]) -> str:
     return "cpu" if wanted == "auto" and options["tree_method"] == "exact" else xgboost_device(wanted)
 
 
-def _follow(rounds: int, report: Report) -> Any:
-    """A callback that reports each round."""
+def _follow(rounds: int, report: Report, train: Any, every: int, last: int) -> Any:
+    """A callback that reports each round; of ``train`` only each so many, where that is more than one, and the last."""
     import xgboost
 
     class Follow(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[Any]]]) -> bool:
-            figures = {
-                f"{part}_{_METRIC_NAMES.get(name, name)}": float(values[-1])
-                for part, log in evals_log.items()
-                for name, values in log.items()
-            }
-            report.step(epoch + 1, rounds, figures)
+            found = {(part, name): float(values[-1]) for part, log in evals_log.items() for name, values in log.items()}
+            if every > 1 and ((epoch + 1) % every == 0 or epoch + 1 == last):
+                found = _figures(model.eval_set([(train, "train")], epoch)) | found
+            report.step(
+                epoch + 1, rounds, {f"{part}_{_METRIC_NAMES.get(name, name)}": value for (part, name), value in found.items()}
+            )
             return False
 
     return Follow()
+
+
+def _figures(told: str) -> dict[tuple[str, str], float]:
+    """``[3]\ttrain-logloss:0.48`` by part and name."""
+    pairs = (figure.rsplit(":", 1) for figure in told.split("\t")[1:])
+    return {(name.partition("-")[0], name.partition("-")[2]): float(value) for name, value in pairs}
 
 
 def _reason(error: Exception) -> str:

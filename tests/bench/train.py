@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench train")
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--trees", type=int, default=50)
+    parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--road", action="append", choices=ROADS, help="only these")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     options = parser.parse_args(arguments)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         options.json.write_text(as_json(figures), encoding="utf-8")
 
 
-def measure(rows: int, runs: int, *, trees: int = 50, quick: bool = False, roads: Sequence[str] | None = None) -> list[Figure]:
+def measure(rows: int, runs: int, *, trees: int = 100, quick: bool = False, roads: Sequence[str] | None = None) -> list[Figure]:
     """Every road."""
     found = []
     with tempfile.TemporaryDirectory(prefix="sqlml-bench-") as folder:

@@ -167,6 +167,22 @@ def start_of(folder: Path, sha256: str) -> StartPlan:
     return StartPlan("m@1", str(folder / "bundle"), sha256)
 
 
+def test_of_many_training_rows_the_loss_is_followed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how: dict[str, Any] = {"options": {"n_estimators": 10}, **HOW}
+    whole, outcome, _ = train(tmp_path / "1", people(), "y", "xgboost_classifier", **how)
+    monkeypatch.setattr("sqlml.algorithms.xgboost._FOLLOWED_ROWS", 150)  # of some 320
+    some, others, report = train(tmp_path / "2", people(), "y", "xgboost_classifier", **how)
+    assert [step for step, *_ in report.steps] == list(range(1, 11))
+
+    def curve(found: Any, part: str) -> dict[int, float]:
+        return {step: value for step, own, metric, value in found.curves if (own, metric) == (part, "logloss")}
+
+    assert list(curve(others, "train")) == [3, 6, 9, 10]
+    assert curve(others, "train") == {step: curve(outcome, "train")[step] for step in (3, 6, 9, 10)}
+    assert curve(others, "heldout") == curve(outcome, "heldout")
+    assert np.array_equal(whole.raw(people()), some.raw(people()))
+
+
 def test_boosting_goes_on(tmp_path: Path) -> None:
     how: dict[str, Any] = {"options": {"n_estimators": 10}, **HOW}
     first, outcome, _ = train(tmp_path / "1", people(), "y", "xgboost_classifier", **how)
