@@ -6,18 +6,18 @@ Nothing is told of what is not a name, nor where the text has more than that; no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from sqlml_dialect.tokens import Kind, Token, name_value, scan, words
 
+from sqlml.wire.known_tables import Tables
+
 Origin = tuple[int, int]
 """A table's number and the column's within it; (0, 0): none."""
 NONE: Origin = (0, 0)
-Tables = Mapping[tuple[str, str], tuple[int, tuple[str, ...]]]
-"""By schema and name in small letters: the number, and the columns in their order."""
 
 _ENDS = words("WHERE GROUP HAVING ORDER LIMIT OFFSET FETCH WINDOW QUALIFY FOR")
 _SETS = words("UNION INTERSECT EXCEPT")

@@ -13,14 +13,14 @@ from sqlml_dialect.tokens import name_value, scan
 
 from sqlml.errors import Error
 from sqlml.session import Session
-from sqlml.statements.changes import CHANGES
 from sqlml.statements.door import find_door
 from sqlml.types import Column
 from sqlml.wire.catalog.install import DATABASE, OID
 from sqlml.wire.errors import Refused
 from sqlml.wire.explain import plan_json, wants_json
+from sqlml.wire.known_tables import KnownTables, Tables
 from sqlml.wire.messages import Field
-from sqlml.wire.origins import Tables, find_origins, may_have_origins
+from sqlml.wire.origins import find_origins, may_have_origins
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
 from sqlml.wire.tags import is_own, parsed, tag_of, verb_of
@@ -45,20 +45,21 @@ PLAN = (Field("QUERY PLAN", JSON),)
 class Runner:
     """Runs and describes the statements of one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, known: KnownTables) -> None:
         self.session = session
-        self._tables: Tables = {}
-        self._schema = "main"
-        self._known_at = -1
+        self._known = known
+        self._schema: str | None = "main"
+        self._shadows = False  # temporary tables stand before those that are known
 
     def run(self, text: str, values: Sequence[Any] = (), described: tuple[Field, ...] | None = None) -> Outcome:
         """Run one statement.  ``described``: the columns that the client was told, which the result then has."""
-        plain = self._look_up(text)
+        known = self._look_up(text)
         _, result = self.session.execute(text, list(values))
         verb = verb_of(text)
+        self._note(verb, text)
         if result.columns is None or result.schema is None:
             return Outcome(None, None, lambda _: tag_of(text, verb, result.rowcount))
-        fields = self._placed(_fields(result.columns, text), text) if plain else _fields(result.columns, text)
+        fields = self._placed(_fields(result.columns, text), text, known)
         batches = result.batches or iter_nothing()
         if wants_json(text) and len(fields) == 2:
             fields, batches = PLAN, _plans(batches)
@@ -101,33 +102,41 @@ class Runner:
         columns = self.session.describe(plain) or self._described_otherwise(plain)
         if columns is None:
             return None
-        return self._placed(_fields(columns, text), text) if self._look_up(text) else _fields(columns, text)
+        return self._placed(_fields(columns, text), text, self._look_up(text))
 
-    def _look_up(self, text: str) -> bool:
-        """Whether columns of a query may come straight from tables; then what tables there are is known."""
-        if f"{DATABASE}." in text or not may_have_origins(text):
-            return False
-        if self._known_at != CHANGES.count:
-            known_at = CHANGES.count
-            try:
-                _, result = self.session.execute(_TABLES)
-                rows = pa_rows(result.batches)
-            except Error:  # the transaction has failed, or is about to
-                return False
-            self._schema = str(rows[0][4]) if rows else "main"
-            found: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
-            for schema, table, oid, columns, _ in rows:
-                found[str(schema), str(table)] = (int(oid), tuple(columns))
-            self._tables, self._known_at = found, known_at
-        return True
+    def _look_up(self, text: str) -> tuple[Tables, str] | None:
+        """The tables that columns of a query may come straight from, and the current schema; to be asked before it runs."""
+        if self._shadows or f"{DATABASE}." in text or not may_have_origins(text):
+            return None
+        tables, schema = self._known.look(), self._current_schema()
+        return None if tables is None or schema is None else (tables, schema)
 
-    def _placed(self, fields: tuple[Field, ...], text: str) -> tuple[Field, ...]:
+    def _placed(self, fields: tuple[Field, ...], text: str, known: tuple[Tables, str] | None) -> tuple[Field, ...]:
         """Columns with the tables that they come straight from."""
-        origins = find_origins(text, [field.name for field in fields], self._tables, self._schema)
+        if known is None:
+            return fields
+        origins = find_origins(text, [field.name for field in fields], *known)
         return tuple(
             replace(field, table=table, column=column) if table else field
             for field, (table, column) in zip(fields, origins, strict=True)
         )
+
+    def _current_schema(self) -> str | None:
+        """Where tables without a schema are looked for; None where the transaction has failed."""
+        if self._schema is None:
+            try:
+                _, result = self.session.execute("SELECT lower(current_schema())")
+                [(self._schema,)] = pa_rows(result.batches)
+            except Error:
+                return None
+        return self._schema
+
+    def _note(self, verb: str, text: str) -> None:
+        """What a statement means for the names of tables: SET moves the schema, a temporary table stands before others."""
+        if verb in ("SET", "RESET", "USE"):
+            self._schema = None
+        elif verb == "CREATE" and "TEMP" in text[:40].upper():
+            self._shadows = True
 
     def _described_otherwise(self, text: str) -> tuple[Column, ...] | None:
         verb = verb_of(text)
@@ -179,10 +188,6 @@ def _column_name(name: str, type_name: str) -> str:
     return _CALLED.get(call[1], call[1].lower()) if call else name
 
 
-_TABLES = """
-SELECT lower(schema_name), lower(table_name), table_oid, list(lower(column_name) ORDER BY column_index), lower(current_schema())
-FROM duckdb_columns() WHERE NOT internal AND database_name = current_database() GROUP BY ALL
-"""
 _OWNED = """
 SELECT s.schema_name, s.sequence_name FROM duckdb_columns() AS c JOIN duckdb_sequences() AS s
     ON s.schema_oid = c.schema_oid AND s.sequence_name = c.table_name || '_' || c.column_name || '_seq'

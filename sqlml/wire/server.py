@@ -31,6 +31,7 @@ from sqlml.wire.connection import Connection
 from sqlml.wire.errors import TOO_MANY, Refused
 from sqlml.wire.front import Front
 from sqlml.wire.http.connection import HttpConnection
+from sqlml.wire.known_tables import KnownTables
 from sqlml.wire.rewrite import Rewriter
 from sqlml.wire.runner import Runner
 from sqlml.wire.settings import Settings
@@ -91,6 +92,7 @@ class WireServer:
         self.pool = Threads(options.max_connections + 4, "sqlml-wire")
         self.opening = asyncio.Semaphore(OPENING)
         self._root = Session(options.database, catalog=options.catalog)  # what is shared lasts as long as this one
+        self._known = KnownTables(self._root.another)
         try:
             self._system = SystemCatalog(self._root, self.name)
         except BaseException:
@@ -162,6 +164,7 @@ class WireServer:
     def close(self) -> None:
         """Close the database."""
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self._known.close()
         self._checkpoint()
         self._root.close()
 
@@ -255,7 +258,7 @@ class WireServer:
                 parameters["user"], timezone=zone, ssl=self.tls is not None, max_connections=self.options.max_connections
             )
             session.execute(f"SET VARIABLE __pg_user = {quote_string(parameters['user'])}")
-            backend = Backend(Runner(session), settings, self._rewriter, tell)
+            backend = Backend(Runner(session, self._known), settings, self._rewriter, tell)
             backend.start_with(parameters)
         except BaseException:
             session.close()
