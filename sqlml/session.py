@@ -102,6 +102,7 @@ class Session:
         self._watch: OnEvent | None = None
         self._interrupted = threading.Event()
         self._closed = False
+        self._changed = False  # tables, since the transaction began that is open
         self.process = os.getpid()
         self._database = database
         self._beside = beside
@@ -291,13 +292,15 @@ class Session:
             try:
                 return self._run_query(statement.span, source, parameters)
             finally:
-                CHANGES.note(statement.text)
-        CHANGES.note()
+                self._changed |= CHANGES.note(statement.text)
         parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
         self._check_transaction(node, source, statement.span)
-        return self._run_node(node, parameters)
+        try:
+            return self._run_node(node, parameters)
+        finally:
+            self._changed |= CHANGES.note()
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         text = source[slice(*span)]
@@ -460,12 +463,14 @@ class Session:
     def commit(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("COMMIT")
-            CHANGES.note()
+            if self._changed:
+                CHANGES.note()
+            self._changed = False
 
     def rollback(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("ROLLBACK")
-            CHANGES.note()
+            self._changed = False
 
     def interrupt(self) -> None:
         """Cancel what runs, from any thread."""

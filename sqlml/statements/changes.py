@@ -14,11 +14,12 @@ class Changes:
     def __init__(self) -> None:
         self.count = 0
 
-    def note(self, text: str = "") -> None:
-        """A statement is over, or a transaction."""
+    def note(self, text: str = "") -> bool:
+        """A statement is over, or a transaction that changed something; whether it may have changed tables."""
         word = text.split(None, 1)[0].upper() if text.strip() else ""
-        if word not in _LEAVES:
-            self.count += 1
+        changes = word not in _LEAVES
+        self.count += changes
+        return changes
 
 
 CHANGES = Changes()

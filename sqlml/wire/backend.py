@@ -48,6 +48,7 @@ class Backend:
         self.settings = settings
         self.rewriter = rewriter
         self.transaction = Transaction(runner.session)
+        runner.sees_more = lambda: self.transaction.wrote
         self.prepared: dict[str, Prepared] = {}
         self.portals: dict[str, Portal] = {}
         self.copying: CopyIn | None = None

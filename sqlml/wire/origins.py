@@ -23,6 +23,7 @@ _ENDS = words("WHERE GROUP HAVING ORDER LIMIT OFFSET FETCH WINDOW QUALIFY FOR")
 _SETS = words("UNION INTERSECT EXCEPT")
 _JOINS = words("JOIN INNER LEFT RIGHT FULL OUTER CROSS ON")
 _NO_PLAIN = words("NATURAL USING POSITIONAL ASOF LATERAL PIVOT UNPIVOT TABLESAMPLE VALUES SEMI ANTI")
+_TESTS = words("NOTNULL ISNULL")
 _LONGEST = 10_000
 
 
@@ -127,7 +128,7 @@ def _item(part: list[tuple[Token, bool]]) -> tuple[str, str] | None:
     tokens = [token for token, _ in part]
     if len(tokens) >= 2 and tokens[-2].key == "AS":
         tokens = tokens[:-2]
-    elif len(tokens) in (2, 4) and _is_name(tokens[-1]) and tokens[-2].text != ".":
+    elif len(tokens) in (2, 4) and _is_name(tokens[-1]) and tokens[-2].text != "." and tokens[-1].key not in _TESTS:
         tokens = tokens[:-1]
     if len(tokens) == 1 and (tokens[0].text == "*" or _is_name(tokens[0])):
         return "", _name(tokens[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class Runner:
         self._known = known
         self._schema: str | None = "main"
         self._shadows = False  # temporary tables stand before those that are known
+        self.sees_more: Callable[[], bool] = lambda: False  # than was committed
 
     def run(self, text: str, values: Sequence[Any] = (), described: tuple[Field, ...] | None = None) -> Outcome:
         """Run one statement.  ``described``: the columns that the client was told, which the result then has."""
@@ -106,7 +107,7 @@ class Runner:
 
     def _look_up(self, text: str) -> tuple[Tables, str] | None:
         """The tables that columns of a query may come straight from, and the current schema; to be asked before it runs."""
-        if self._shadows or f"{DATABASE}." in text or not may_have_origins(text):
+        if self._shadows or self.sees_more() or f"{DATABASE}." in text or not may_have_origins(text):
             return None
         tables, schema = self._known.look(), self._current_schema()
         return None if tables is None or schema is None else (tables, schema)

@@ -40,6 +40,11 @@ class Transaction:
         self.savepoints: list[tuple[str, bool]] = []
         """Their names, and whether something had been written before."""
 
+    @property
+    def wrote(self) -> bool:
+        """Whether something was written that others do not see yet."""
+        return self._wrote
+
     def check(self, verb: str) -> None:
         """``Refused`` in a failed transaction, but for what ends it."""
         if self.status == "E" and verb not in _ENDS:
