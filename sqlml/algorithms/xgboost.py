@@ -308,8 +308,7 @@ def boost(
         # the trees so far answer exactly for plain rows only, not for binned ones
         train, evals = training_matrices(data, spec, binned=options["tree_method"] == "hist" and start is None)
         every = -(-len(data.y) // _FOLLOWED_ROWS) if data.y is not None else 1
-        last = rounds + (start.num_boosted_rounds() if start is not None else 0)
-        callbacks.insert(0, _follow(rounds, report, train, every, last))
+        callbacks.insert(0, _follow(rounds, report, train, every))
         followed = evals if every <= 1 else evals[1:]
         booster = xgboost.train(settings, train, rounds, evals=followed, verbose_eval=False, callbacks=callbacks, xgb_model=start)
     except xgboost.core.XGBoostError as error:
@@ -334,14 +333,14 @@ def _device(options: Mapping[str, Any]) -> str:
     return "cpu" if wanted == "auto" and options["tree_method"] == "exact" else xgboost_device(wanted)
 
 
-def _follow(rounds: int, report: Report, train: Any, every: int, last: int) -> Any:
+def _follow(rounds: int, report: Report, train: Any, every: int) -> Any:
     """A callback that reports each round; of ``train`` only each so many, where that is more than one, and the last."""
     import xgboost
 
     class Follow(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[Any]]]) -> bool:
             found = {(part, name): float(values[-1]) for part, log in evals_log.items() for name, values in log.items()}
-            if every > 1 and ((epoch + 1) % every == 0 or epoch + 1 == last):
+            if every > 1 and ((epoch + 1) % every == 0 or epoch + 1 == rounds):
                 found = _figures(model.eval_set([(train, "train")], epoch)) | found
             report.step(
                 epoch + 1, rounds, {f"{part}_{_METRIC_NAMES.get(name, name)}": value for (part, name), value in found.items()}

@@ -4,7 +4,7 @@ worker → requests, folded → raw: a stream of batches → settle → files: P
 """
 
 from sqlml.prediction_log.columns import FEEDBACK, PREDICTIONS, feedback_schema, predictions_schema, relation_schema
-from sqlml.prediction_log.files import drop_oldest, merge_parts, write_part
+from sqlml.prediction_log.files import drop_oldest, may_merge, merge_parts, write_part
 from sqlml.prediction_log.folders import feedback_files, feedback_folder, folder_name, prediction_files, predictions_folder
 from sqlml.prediction_log.raw import RawFile, merge_settled, raw_bytes, settle, settle_one
 from sqlml.prediction_log.requests import NumberRows, Requests, fold
@@ -21,6 +21,7 @@ __all__ = [
     "feedback_schema",
     "fold",
     "folder_name",
+    "may_merge",
     "merge_parts",
     "merge_settled",
     "prediction_files",

@@ -28,9 +28,17 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 RAW = ".arrows"
-"""An Arrow stream, as a worker writes it while it has no time for Parquet: see ``raw``."""
+"""An Arrow stream, as a worker writes it: see ``raw``."""
 PART = ".part"
 """A raw file that is being written."""
+DAMAGED = ".damaged"
+"""A raw file that nobody could read."""
+SMALL = 4_000_000
+"""Parquet files of fewer bytes are merged …"""
+MERGED_BYTES = 64_000_000
+"""… to files of so many at most."""
+GRACE = 60.0
+"""Seconds that a covered file stays: somebody may be about to read it."""
 _NEW = ".new"
 """A Parquet file that is being written."""
 _NEW_SECONDS = 3600.0
@@ -164,34 +172,40 @@ def _numbers_in(fields: Iterable[pa.Field], above: str = "") -> list[str]:
 # --- tidying ----------------------------------------------------------------------------------------------------------
 
 
-def merge_parts(folder: Path, most: int, small: int = 4_000_000, grace: float = 60.0, *, anybody: bool = False) -> Path | None:
+def merge_parts(folder: Path, most: int, small: int = SMALL, grace: float = GRACE, *, anybody: bool = False) -> Path | None:
     """Make one file of a process' small ones (in bytes) where more than ``most`` follow each other; that file.
 
-    The process is this one, or ``anybody``, for who alone writes Parquet there.  What the new file covers stays for ``grace``
-    seconds: somebody may be about to read it.
+    The process is this one, or ``anybody``, for who alone writes Parquet there.  What it covers stays for ``grace`` seconds.
     """
     with _writing:
         return _merge(folder, most, small, grace, anybody)
+
+
+def may_merge(folder: Path, most: int, small: int = SMALL) -> bool:
+    """Whether more than ``most`` small files follow each other, whoever wrote them."""
+    return any(_mergeable(folder, most, small))
+
+
+def _mergeable(folder: Path, most: int, small: int) -> Iterator[list[Path]]:
+    """The runs of small files that can become one each, of a size that a process can hold."""
+    waiting = [path for suffix in (RAW, PART) for path in with_suffix(folder, suffix)]  # to be Parquet later, and covered by none
+    for run in runs_of([*files_of(folder), *waiting], lambda path: path.suffix == SUFFIX and size_of(path) < small):
+        if len(run) > most:
+            sizes = itertools.accumulate(size_of(path) for path in run)
+            yield [path for path, size in zip(run, sizes, strict=True) if size < MERGED_BYTES]
 
 
 def _merge(folder: Path, most: int, small: int, grace: float, anybody: bool) -> Path | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    listed = files_of(folder)
-    every = with_suffix(folder, SUFFIX)
-    for path in _covered_among(every):
-        with suppress(FileNotFoundError):
-            since = max(other.stat().st_ctime for other in every if other != path and is_covered(path, covers(other)))
-            if time.time() - since > grace:
-                path.unlink()
+    _remove_covered(folder, grace)
     for path in with_suffix(folder, _NEW):  # of processes that are no more
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_ctime > max(grace, _NEW_SECONDS):
                 path.unlink()
-    waiting = [path for suffix in (RAW, PART) for path in with_suffix(folder, suffix)]  # to be Parquet later, and covered by none
-    for run in runs_of([*listed, *waiting], lambda path: path.suffix == SUFFIX and path.stat().st_size < small):
-        if (anybody or covers(run[0]).mark == own_mark()) and len(run) > most:
+    for run in _mergeable(folder, most, small):
+        if anybody or covers(run[0]).mark == own_mark():
             merged = folder / f"{merged_name(run)}{SUFFIX}"
             table = pa.concat_tables([pq.read_table(path) for path in run], promote_options="default")
             write_parquet(merged, table.schema, [table])
@@ -199,15 +213,25 @@ def _merge(folder: Path, most: int, small: int, grace: float, anybody: bool) -> 
     return None
 
 
+def _remove_covered(folder: Path, grace: float) -> None:
+    """Remove files whose rows have been in a merged one for so many seconds."""
+    every = with_suffix(folder, SUFFIX)
+    for path in _covered_among(every):
+        with suppress(FileNotFoundError):
+            since = max(other.stat().st_ctime for other in every if other != path and is_covered(path, covers(other)))
+            if time.time() - since > grace:
+                path.unlink()
+
+
 def drop_oldest(folder: Path, limit: int) -> int:
     """Remove the oldest files of an endpoint's log, of whichever version, until the others are ``limit`` bytes at most; how
-    many bytes went.
+    many bytes went.  What a merged file covers does not count: it goes by itself.
     """
-    sizes: list[tuple[Path, int]] = []
-    files = (path for path in folder.rglob("*") if path.suffix in (SUFFIX, RAW))
-    for path in sorted(files, key=lambda path: path.name):
-        with suppress(FileNotFoundError):  # another writer was quicker
-            sizes.append((path, path.stat().st_size))
+    files: list[Path] = []
+    for own in {folder, *(path for path in folder.rglob("*") if path.is_dir())}:
+        _remove_covered(own, GRACE)
+        files += [*files_of(own), *with_suffix(own, RAW), *with_suffix(own, DAMAGED)]
+    sizes = [(path, size_of(path)) for path in sorted(files, key=lambda path: path.name)]
     over, gone = sum(size for _, size in sizes) - limit, 0
     for path, size in sizes:
         if gone >= over:
@@ -215,3 +239,10 @@ def drop_oldest(folder: Path, limit: int) -> int:
         path.unlink(missing_ok=True)
         gone += size
     return gone
+
+
+def size_of(path: Path) -> int:
+    """A file's bytes; 0 where another was quicker and it is gone."""
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0

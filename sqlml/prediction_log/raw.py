@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlml.prediction_log.files import (
+    DAMAGED,
     PART,
     RAW,
     SUFFIX,
@@ -26,6 +27,7 @@ from sqlml.prediction_log.files import (
     merged_name,
     new_name,
     runs_of,
+    size_of,
     with_suffix,
     write_parquet,
 )
@@ -124,7 +126,7 @@ def merge_settled(folder: Path, most: int) -> bool:
 
 def raw_bytes(folder: Path) -> int:
     """How large the raw files of a folder are."""
-    return sum(_size(path) for path in with_suffix(folder, RAW))
+    return sum(size_of(path) for path in with_suffix(folder, RAW))
 
 
 def _waiting(folder: Path) -> Iterator[Path]:
@@ -159,7 +161,7 @@ def _pieces(folder: Path) -> Iterator[list[Path]]:
         piece: list[Path] = []
         for path in run:
             piece.append(path)
-            if sum(map(_size, piece)) >= FILE_BYTES:
+            if sum(map(size_of, piece)) >= FILE_BYTES:
                 yield piece
                 piece = []
         if piece:
@@ -181,7 +183,7 @@ def _settle_run(folder: Path, run: Sequence[Path]) -> None:
                 _settle_run(folder, [path])
             return
         log.warning("%s is no part of the prediction log, it is left out: %s", run[0], error)
-        run[0].rename(run[0].with_suffix(".damaged"))
+        run[0].rename(run[0].with_suffix(DAMAGED))
         return
     for path in run:
         path.unlink(missing_ok=True)
@@ -229,9 +231,3 @@ def _alone(folder: Path, seconds: float) -> Iterator[bool]:
             else:
                 yield True
                 return
-
-
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_size
-    return 0

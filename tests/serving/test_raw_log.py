@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlml_runners.serving import settling
+from sqlml_runners.serving.logged import Packed
+from sqlml_runners.serving.prediction_writer import PredictionLog, _Part
 from sqlml_runners.serving.settling import Settler
 
 from sqlml.home import Home
@@ -27,6 +30,7 @@ from sqlml.prediction_log import (
     Requests,
     drop_oldest,
     fold,
+    may_merge,
     merge_parts,
     merge_settled,
     prediction_files,
@@ -220,6 +224,31 @@ def test_whoever_settles_merges_what_others_wrote_and_never_over_a_file_that_is_
     assert merge_settled(folder, 2)
     [whole] = prediction_files(home)[folder]
     assert len(requests_in([whole])) == 30
+
+
+def test_a_version_that_changed_its_role_is_logged_under_the_new_one(home: Home, folder: Path) -> None:
+    writer = PredictionLog(home)
+    for role in ("shadow", "serves"):
+        inputs = pa.StructArray.from_arrays([pa.array([1.0])], names=["age"])
+        rows = fold(replace(requests([role], [1], inputs), same={**SAME, "role": role}))
+        packed = Packed(rows.schema, rows.serialize(), 1)
+        writer._append(_Part(folder, packed, 1, "churn", 10**9), packed)
+    writer._finish(ending=True)
+    table = pa.concat_tables([pq.read_table(path) for path in prediction_files(home)[folder]])
+    assert table["request_id"].to_pylist() == table["role"].to_pylist() == ["shadow", "serves"]
+
+
+def test_what_a_merged_file_covers_does_not_count_for_the_bound(home: Home, folder: Path) -> None:
+    for number in range(4):
+        write(folder, batch(3 * number)).close()
+        settle(folder)
+    assert may_merge(folder, 2)
+    assert merge_settled(folder, 2)
+    assert not may_merge(folder, 2)
+    [merged] = prediction_files(home)[folder]
+    assert len(list(folder.glob("*.parquet"))) == 5
+    assert drop_oldest(folder.parent, merged.stat().st_size) == 0
+    assert len(requests_in([merged])) == 12
 
 
 def write_each(file: RawFile, messages: list[pa.Buffer]) -> None:

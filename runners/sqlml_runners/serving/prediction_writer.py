@@ -204,7 +204,7 @@ class PredictionLog:
 
     def _append(self, part: _Part, rows: Packed) -> None:
         file, _ = self._files.pop(part.folder, (None, part))
-        if file is not None and file.schema != rows.schema:
+        if file is not None and not file.schema.equals(rows.schema, check_metadata=True):  # which has the role
             file.close()
             file = None
         if file is None:

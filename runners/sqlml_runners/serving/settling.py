@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sqlml.home import Home
-from sqlml.prediction_log import merge_settled, raw_bytes, settle_one
+from sqlml.prediction_log import may_merge, merge_settled, raw_bytes, settle_one
 
 WAIT_BYTES = 64_000_000
 """So many bytes of raw files are worth a process."""
@@ -49,13 +49,12 @@ class Settler:
         if self._process is not None and self._process.poll() is None:
             return
         self._process = None
-        size = sum(raw_bytes(folder) for folder in _folders(self._home))
-        if not size:
-            self._since = None
-            return
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if size >= WAIT_BYTES or now >= self._since + WAIT_SECONDS:
+        folders = list(_folders(self._home))
+        size, now = sum(raw_bytes(folder) for folder in folders), time.monotonic()
+        self._since = None if not size else now if self._since is None else self._since
+        late = self._since is not None and now >= self._since + WAIT_SECONDS
+        many = any(may_merge(folder, 2 * MERGED) for folder in folders)  # made by those who read
+        if size >= WAIT_BYTES or late or many:
             self._since = None
             command = [sys.executable, "-c", _BEGIN, str(self._home.folder)]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
