@@ -37,6 +37,11 @@ ROWS = 20
 
 _TEXT_WIDTH = 120  # of a result where a viewer shows no HTML
 _ASSIGNMENT = re.compile(r"\s*([^\W\d]\w*)\s*<<\s*")
+_STATEMENT = re.compile(
+    r"\s*(SELECT|FROM|WITH|VALUES|SHOW|DESCRIBE|EXPLAIN|SUMMARIZE|TRAIN|PREDICT|EVALUATE|COMPARE|DEPLOY|UNDEPLOY|CREATE|DROP|ALTER|INSERT"
+    r"|UPDATE|DELETE|EXPORT|IMPORT|COPY|BEGIN|COMMIT|ROLLBACK|SET)\s+\S",
+    re.IGNORECASE,
+)
 _REFRESH = 0.2  # seconds between two looks of a progress line
 
 
@@ -175,11 +180,17 @@ class SqlMagics:
         self._variables = variables
         self._connection: Connection | None = None
 
-    def connect(self, line: str) -> None:
-        """``%sqlml bank.duckdb`` opens a database (and closes the one before); ``%sqlml`` says which one is open."""
+    def connect(self, line: str) -> CellResult | None:
+        """``%sqlml bank.duckdb`` opens a database (and closes the one before); ``%sqlml`` says which one is open.
+
+        ``%sqlml SHOW MODELS`` runs a statement, as a cell would.
+        """
+        if _STATEMENT.match(line):
+            return self.run("", line)
         if line.strip():
             self._open(line.strip().strip("'\""))
         _ui.display(Line(self._where()))
+        return None
 
     def run(self, line: str, cell: str) -> CellResult | None:
         """``%%sqlml`` runs the cell; ``%%sqlml name <<`` keeps the result as ``name`` and shows nothing."""

@@ -53,6 +53,7 @@ from sqlml.statements.own_database import MEMORY, Place, calls_functions, catalo
 from sqlml.statements.places import Places, changes_hint
 from sqlml.statements.queries import Queries
 from sqlml.statements.refresh_schedule import RefreshSchedule
+from sqlml.statements.refusals import check_statement
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
@@ -305,6 +306,8 @@ class Session:
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         text = source[slice(*span)]
         self._check_schema(text)
+        if calls_functions(self._engine):
+            check_statement(text, source, span, serves=self._engine.keeps_settings)
         door = find_door(source, span)
         if door is not None:
             if only_looks(text):

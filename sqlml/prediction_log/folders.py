@@ -12,10 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlml.home import Home
-from sqlml.prediction_log.files import files_of
+from sqlml.prediction_log.files import DAMAGED, files_of
 from sqlml.prediction_log.raw import settle
 
 log = logging.getLogger("sqlml")
+_MAGIC = b"PAR1"
 
 
 def predictions_folder(home: Home, endpoint: str, uid: str) -> Path:
@@ -37,7 +38,7 @@ def folder_name(endpoint: str) -> str:
 def feedback_files(home: Home, endpoint: str | None = None) -> list[Path]:
     """The files of feedback of one endpoint, or of all, the oldest first."""
     folders = [feedback_folder(home, endpoint)] if endpoint is not None else _folders(home.feedback)
-    return sorted((path for folder in folders for path in files_of(folder)), key=lambda path: path.name)
+    return sorted((path for folder in folders for path in files_of(folder) if _is_whole(path)), key=lambda path: path.name)
 
 
 def prediction_files(home: Home, endpoint: str | None = None) -> dict[Path, list[Path]]:
@@ -53,8 +54,27 @@ def prediction_files(home: Home, endpoint: str | None = None) -> dict[Path, list
                 log.warning("the newest rows of the prediction log in %s are being written: they come later", folder)
         except OSError as error:
             log.warning("the newest rows of the prediction log in %s cannot be read: %s", folder, error)
-    found = {folder: sorted(files_of(folder)) for folder in folders}
+    found = {folder: sorted(filter(_is_whole, files_of(folder))) for folder in folders}
     return {folder: files for folder, files in found.items() if files}
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file begins and ends as Parquet does; one that does not is put aside, so that it costs no other rows."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(4) == _MAGIC
+            file.seek(-4, 2)
+            whole = begins and file.read(4) == _MAGIC
+    except FileNotFoundError:  # dropped for the log's bound, or merged and gone
+        return False
+    except OSError as error:
+        log.warning("%s is no part of the prediction log now: %s", path, error)
+        return False
+    if not whole:
+        log.warning("%s is damaged, it is left out of the prediction log", path)
+        with suppress(OSError):
+            path.rename(path.with_suffix(DAMAGED))
+    return whole
 
 
 def _folders(root: Path) -> list[Path]:

@@ -205,8 +205,13 @@ def _format(tokens: list[Token], binary: bool) -> Format:
         if key not in _OPTIONS:
             if key in ("WHERE",):
                 raise Refused("COPY … WHERE is not supported", "0A000", hint="copy everything, then DELETE")
+            if key != "WITH" and tokens[index].kind in (Kind.WORD, Kind.QUOTED):
+                known = ", ".join(name.lower() for name in _OPTIONS[:7])
+                raise Refused(f'option "{name_value(tokens[index])}" not recognized', "42601", hint=f"there are: {known}")
             index += 1
             continue
+        if key.startswith("FORCE_"):
+            raise Refused(f"COPY option {key} is not supported", "0A000")
         value = tokens[index + 1] if index + 1 < len(tokens) else None
         if value is not None and value.key == "AS":
             index += 1
@@ -235,9 +240,8 @@ def _checked(given: dict[str, str]) -> Format:
     for what, letter in (("quote", quote), ("escape", given.get("ESCAPE", quote))):
         if len(letter.encode()) != 1:
             raise Refused(f"COPY {what} must be a single one-byte character", "0A000")
-    for letter in ("FORCE_QUOTE", "FORCE_NULL", "FORCE_NOT_NULL"):
-        if letter in given:
-            raise Refused(f"COPY option {letter} is not supported", "0A000")
+    if given.get("HEADER", "true").lower() not in ("true", "on", "1", "match", "false", "off", "0"):
+        raise Refused('HEADER requires a Boolean value or "match"', "42601")
     match = given.get("HEADER", "").lower() == "match"
     null = given.get("NULL", "" if csv else "\\N")
     return Format(name, header, delimiter, null, quote, given.get("ESCAPE", quote), match)

@@ -65,6 +65,8 @@ def tag_of(text: str, verb: str, count: int) -> str:
     if name == "WITH":
         name = "SELECT"
     counted = max(count, 0)
+    if verb == "PREDICT" and "INTO" not in keys_of(text, 12):
+        return f"SELECT {counted}"
     if name == "INSERT":
         return f"INSERT 0 {counted}"
     if name in _COUNTED:

@@ -92,6 +92,15 @@ def test_values_are_escaped_and_variables_are_values(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_line_with_a_statement_runs_it_and_makes_no_database_of_that_name(tmp_path: Path) -> None:
+    cells = ["%load_ext sqlml\n%sqlml a.duckdb", "%sqlml CREATE TABLE t AS SELECT 41 AS a", "%sqlml select a + 1 AS b FROM t"]
+    done = executed(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), tmp_path)
+    assert "42" in str(done.cells[-1].outputs)
+    assert sorted(path.name for path in tmp_path.iterdir() if "duckdb" in path.name) == ["a.duckdb"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("last", ["SELECT 1 AS a", "SELEC 1", "SELECT error('no')", "TRAIN MODEL m TARGET z AS SELECT 1 AS a"])
 def test_a_kernel_ends_without_a_word(last: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cells = ["%load_ext sqlml\n%sqlml a.duckdb", "%%sqlml kept <<\nSELECT 1 AS a", f"%%sqlml\n{last}"]

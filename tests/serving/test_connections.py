@@ -115,6 +115,33 @@ def test_a_head_that_does_not_arrive_is_given_up(models: Models, trickle: bool) 
     assert json.loads(body) == {"error": "the head of the request did not arrive within 20 s"}
 
 
+def test_a_head_that_does_not_end_is_refused(models: Models) -> None:
+    async def run() -> bytes:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = Server(_config(Hot(make_app(models, nobody), Reception(models))), listener, None)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"POST /models/e/predict HTTP/1.1\r\nhost: x\r\nx-long: ")
+        answering = asyncio.create_task(reader.read())
+        sent = 0
+        while not answering.done() and sent < 50_000_000:
+            writer.write(b"x" * 65_536)
+            sent += 65_536
+            await asyncio.sleep(0.001)
+        answer = await asyncio.wait_for(answering, 20)
+        writer.close()
+        server.stop_listening()
+        server.should_exit = True
+        await serving
+        return answer
+
+    head, _, body = asyncio.run(run()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(body) == {"error": "the head of the request is larger than 64 kB"}
+
+
 @pytest.mark.parametrize("size", [100, 100_000])
 def test_bodies_that_do_not_arrive_keep_no_other_out(models: Models, size: int) -> None:
     """As many as the queue is long, and more: of short ones and of long ones."""

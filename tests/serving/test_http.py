@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -181,6 +183,30 @@ def test_every_other_example_in_the_docs_works_when_pasted(bank: Place) -> None:
     feedback = paths["/models/deposit/feedback"]["post"]
     status, answer = pasted(bank, "/models/deposit/feedback", feedback["requestBody"]["content"], "application/json")
     assert (status, json.loads(answer), set(feedback["responses"])) == (202, {"accepted": 1}, {"202", "4XX"})
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "words"),
+    [
+        (b"\x1f\x8b", {"content-type": "application/json", "content-encoding": "gzip"}, 415, "content-encoding gzip is not read"),
+        (b'age,job\n33,management\n34,"x\n', {"content-type": "text/csv"}, 400, "a quote"),
+    ],
+)
+def test_bodies_that_are_not_what_they_say(bank: Place, body: bytes, headers: dict[str, str], status: int, words: str) -> None:
+    request = urllib.request.Request(f"{bank.server.url()}{PREDICT}", body, headers)
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(request, timeout=20)
+    assert raised.value.code == status
+    assert words in json.load(raised.value)["error"]
+
+
+def test_a_body_that_is_announced_too_large_is_refused_before_it_comes(bank: Place) -> None:
+    url = urlsplit(str(bank.server.url()))
+    with socket.create_connection((str(url.hostname), int(url.port or 0)), 20) as client:
+        began = time.monotonic()
+        client.sendall(f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+        assert time.monotonic() - began < 8
 
 
 def test_the_lines_for_arrow_in_the_docs_work_when_pasted(bank: Place) -> None:

@@ -251,6 +251,17 @@ def test_what_a_merged_file_covers_does_not_count_for_the_bound(home: Home, fold
     assert len(requests_in([merged])) == 12
 
 
+def test_a_parquet_file_that_is_damaged_costs_no_other_rows(home: Home, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(2):
+        write(folder, batch(3 * number)).close()
+        settle(folder)
+    damaged = sorted(folder.glob("*.parquet"))[0]
+    damaged.write_bytes(os.urandom(100))
+    assert requests_in(prediction_files(home)[folder]) == ["r3", "r4", "r5"]
+    assert "is damaged" in caplog.text
+    assert damaged.with_suffix(".damaged").exists()
+
+
 def write_each(file: RawFile, messages: list[pa.Buffer]) -> None:
     for message in messages:
         file.write([message], 3)

@@ -21,6 +21,14 @@ def test_predict_into_rolls_back(connection: sqlml.Connection) -> None:
     assert connection.execute("SHOW TABLES").fetchall() == [("people",)]
 
 
+@pytest.mark.parametrize("statement", ["SAVEPOINT here", "RELEASE SAVEPOINT here", "ROLLBACK TO here"])
+def test_savepoints_are_refused_with_the_reason(connection: sqlml.Connection, statement: str) -> None:
+    connection.execute("BEGIN")
+    with pytest.raises(sqlml.NotSupportedError, match="no savepoints"):
+        connection.execute(statement)
+    connection.execute("ROLLBACK")
+
+
 def test_predict_into_commits(connection: sqlml.Connection) -> None:
     connection.execute("CREATE VIEW w AS SELECT PREDICT(spends) AS p FROM people")
     connection.execute("BEGIN")

@@ -36,6 +36,17 @@ def test_a_copy_that_fails_takes_its_query_with_it(places: tuple[Place, Place], 
         assert {state for _, state, _ in found} == {b"57014"}
 
 
+@pytest.mark.parametrize("options", ["(FROMAT csv)", "CSV HEADRE", "(FORMAT csv, HEADER yess)"])
+def test_options_that_there_are_none_of(places: tuple[Place, Place], options: str) -> None:
+    found = []
+    for place in places:
+        with psycopg.connect(place.conninfo, autocommit=True) as client, client.cursor() as cursor:
+            with pytest.raises(psycopg.Error) as raised, cursor.copy(f"COPY (SELECT 1) TO STDOUT {options}".encode()):
+                pass
+            found.append(raised.value.sqlstate)
+    assert found == ["42601"] * 2
+
+
 COLUMNS = ("id", "name", "score", "born", "ok", "amount", "u", "met")
 ODD: dict[str, tuple[int, str, str]] = {
     "an integer that is none": (3, "", "1\tx\t2.5\nz\ty\t3\n"),

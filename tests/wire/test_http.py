@@ -162,6 +162,9 @@ def test_requests_at_once_do_not_see_each_other(served: Served) -> None:
         ("DESCRIBE MODEL nobody", 400, "42704", "UnknownModel", {"line": 1, "column": 16}),
         ("SELECT 'x'::INTEGER", 400, "22P02", "DataError", {"line": 1, "column": 11}),
         ("CREATE TEMP TABLE k (a INT PRIMARY KEY); INSERT INTO k VALUES (1), (1)", 409, "23505", "IntegrityError", None),
+        ("COPY (SELECT 42) TO STDOUT", 400, "0A000", "NotSupportedError", {"line": 1, "column": 1}),
+        ("COPY k FROM '/dev/stdin'", 400, "0A000", "NotSupportedError", {"line": 1, "column": 1}),
+        ("SAVEPOINT here", 400, "0A000", "NotSupportedError", {"line": 1, "column": 1}),
     ],
 )
 def test_errors(served: Served, statement: str, status: int, sqlstate: str, kind: str, place: Any) -> None:

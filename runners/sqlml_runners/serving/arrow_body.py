@@ -46,9 +46,12 @@ def read_arrow_body(form: RowForm, body: bytes, policy: Policy) -> Bulk:
         check_messages(stream, policy)
         table = pa.ipc.open_stream(stream).read_all()
         table.validate(full=True)  # whatever the bytes say, nothing points outside of them
+        names = table.column_names
     except (pa.ArrowException, OSError, ValueError) as error:
         what = "is empty" if not body else f"is not Arrow: {str(error).splitlines()[0]}"
         raise BadRequest(400, f"the body {what}") from error
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise BadRequest(422, f"column {double} is there twice", double)
     check_values(table, policy)
     return bulk_of(form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows)
 

@@ -12,6 +12,7 @@ import time
 from http import HTTPStatus
 from typing import Any, cast
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
@@ -24,6 +25,8 @@ from sqlml_runners.serving.reception import INLINE_BYTES, Reception
 
 HEAD_SECONDS = 20.0
 """How long the head of a request may take, from the connection or its first byte on."""
+MOST_HEAD = 64 * 1024
+"""Bytes of a head that has not ended yet; what comes with the last of them is read still."""
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -100,13 +103,31 @@ class Connection(HttpToolsProtocol):
 
     reception: Reception
     head_began: float | None
+    head_size: int
     idle_since: float | None
 
     def connection_made(self, transport: Any) -> None:
         """The clock runs from here."""
         super().connection_made(transport)
         self.reception = cast(Any, self.app).reception
-        self.head_began, self.idle_since = self.loop.time(), None
+        self.head_began, self.head_size, self.idle_since = self.loop.time(), 0, None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes: of a head that does not end no more are taken than a head may have."""
+        if self.head_began is not None:
+            if self.head_size > MOST_HEAD:
+                self._refuse(431, f"the head of the request is larger than {MOST_HEAD // 1024} kB")
+                return
+            self.head_size += len(data)
+        super().data_received(data)
+
+    def _refuse(self, status: int, text: str) -> None:
+        """End the connection in the middle of a head, where it has not ended yet."""
+        if not self.transport.is_closing():
+            body = msgspec.json.encode({"error": text})
+            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self.transport.write(_LINES[status] + head + body)
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone: nothing is computed for it any more."""
@@ -120,7 +141,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self.head_began, self.idle_since = self.loop.time(), None
+        self.head_began, self.head_size, self.idle_since = self.loop.time(), 0, None
 
     def on_headers_complete(self) -> None:
         """The head is there: which way?"""
@@ -216,10 +237,7 @@ class Connection(HttpToolsProtocol):
             return
         cycle: Any = self.cycle
         if self.head_began is not None and now - self.head_began > limit:
-            body = b'{"error":"the head of the request did not arrive within %d s"}' % limit
-            head = _LINES[408] + b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            self.transport.write(head % len(body) + body)
-            self.transport.close()
+            self._refuse(408, f"the head of the request did not arrive within {limit:.0f} s")
         elif isinstance(cycle, Short) and cycle.more_body and time.perf_counter() > cycle.job.deadline:
             cycle.answer(cycle.job.policy.too_slow())
         elif self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive:

@@ -30,6 +30,8 @@ def read_csv_body(form: RowForm, body: bytes, policy: Policy) -> Bulk:
     _refuse_lists(column for column in form.inputs if column.name.lower() not in form.spare.optional)
     if not body.strip():
         raise BadRequest(400, "the body is empty: the first line has the columns' names")
+    if body.count(b'"') % 2:
+        raise BadRequest(400, 'the body is not CSV: a quote (") is not closed; one within a text is written twice')
     header = _read(body.split(b"\n", 1)[0] + b"\n", {}).column_names
     if double := next((name for name in header if header.count(name) > 1), None):
         raise BadRequest(422, f"column {double} is there twice", double)

@@ -179,10 +179,10 @@ _BULK = {(reads, writes): BulkForm(reads, writes) for reads in (ARROW, CSV) for 
 def form_of(form: Form, headers: Mapping[bytes, bytes]) -> Form:
     """The form of a request: that of its path for JSON, another by its content type.  415 for types that nobody reads."""
     given = headers.get(b"content-type", JSON)
-    if given == JSON:
+    if given == JSON and b"content-encoding" not in headers:
         return form
     kind = given.partition(b";")[0].strip().lower()
-    if encoding := headers.get(b"content-encoding", b"").strip():
+    if (encoding := headers.get(b"content-encoding", b"").strip()) not in (b"", b"identity"):
         raise BadRequest(415, f"content-encoding {encoding.decode('latin-1')} is not read: send the body as it is")
     if form is INFER and (kind in _AS_JSON or kind == b"application/octet-stream"):
         return form

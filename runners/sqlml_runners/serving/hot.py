@@ -30,6 +30,7 @@ log = logging.getLogger("sqlml.serving")
 
 DISCARD_BYTES = 256_000_000
 DISCARD_SECONDS = 10.0
+IDLE_SECONDS = 0.5
 """What of a body that is too large is still taken, so that the caller reads the refusal."""
 
 
@@ -137,7 +138,7 @@ class Hot:
         try:
             async with asyncio.timeout(DISCARD_SECONDS):
                 while size <= DISCARD_BYTES:
-                    message = await receive()
+                    message = await asyncio.wait_for(receive(), IDLE_SECONDS)
                     if message["type"] == "http.disconnect" or not message.get("more_body"):
                         return
                     size += len(message.get("body", b""))
