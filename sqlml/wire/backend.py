@@ -78,6 +78,11 @@ class Backend:
             self.runner.session.interrupt()
             return self._statement
 
+    def check_cancelled(self) -> None:
+        """``Cancelled`` where the statement was cancelled: for work of the session's own thread."""
+        if self._cancelled is not None:
+            raise Cancelled(self._cancelled)
+
     @property
     def trains(self) -> bool:
         """Whether a statement of ours runs, which may go on when its client has gone."""

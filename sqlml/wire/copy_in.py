@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlml_dialect import quote_identifier, quote_string
 
+from sqlml.wire.copy_lines import LINE_BYTES
+
 if TYPE_CHECKING:
     from sqlml.types import Column
     from sqlml.wire.copying import Format
 
-_LINE_BYTES = 64 << 20
-"""The longest line."""
 _MARK = "\ue000"
 """Stands for a backslash while the other escapes are undone: of Unicode's private use."""
 
@@ -28,7 +28,7 @@ def insert_text(target: str, columns: Sequence[Column], form: Format, path: str)
         "auto_detect = false", f"columns = {{{typed}}}", f"delim = {quote_string(form.delimiter)}",
         f"quote = {quote_string(form.quote if csv else '')}", f"escape = {quote_string(form.escape if csv else '')}",
         f"nullstr = {quote_string(null)}", f"header = {str(form.header).lower()}", "allow_quoted_nulls = false",
-        f"max_line_size = {_LINE_BYTES}", "parallel = false", "strict_mode = true",
+        f"max_line_size = {LINE_BYTES}", "parallel = false", "strict_mode = true",
     ]  # fmt: skip
     values = ", ".join(
         _value(name if csv else _lone(form.null) if lone else _unescaped(name), column.sql_type)

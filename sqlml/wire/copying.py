@@ -18,6 +18,7 @@ from sqlml_dialect.tokens import Kind, Token, name_value, string_value
 from sqlml.errors import Error, NotSupportedError, OperationalError
 from sqlml.statements.queries import noting
 from sqlml.wire import messages as m
+from sqlml.wire.copy_lines import Quotes, Sent
 from sqlml.wire.copy_rows import SIGNATURE, TRAILER, copy_binary, copy_text, header_line
 from sqlml.wire.errors import Refused
 from sqlml.wire.portals import Outcome
@@ -106,7 +107,8 @@ class CopyIn:
         self._columns = columns
         self._form = form
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="sqlml-copy-", suffix=".csv")  # noqa: SIM115 - closed by close
-        self._quotes, self._odd, self._last = 0, False, b""  # quotes, whether a line is empty, the last byte
+        self._quotes = Quotes(form)
+        self._odd, self._last = False, b""  # whether a line is empty, the last byte
 
     def response(self) -> bytes:
         """Send me data."""
@@ -114,8 +116,7 @@ class CopyIn:
 
     def feed(self, data: bytes) -> None:
         if not self._form.is_binary:
-            quote = self._form.quote.encode() if self._form.name == "csv" else b"\0"
-            self._quotes += data.count(quote)
+            self._quotes.feed(data)
             self._odd = self._odd or b"\n\n" in data or (data[:1] == b"\n" and self._last in (b"", b"\n"))
             self._last = data[-1:] or self._last
         self._file.write(data)
@@ -153,18 +154,18 @@ class CopyIn:
         from sqlml.wire.copy_faults import check_header, check_shape, explain_fault
         from sqlml.wire.copy_in import insert_text
 
-        what = (self._file, self._target, self._columns, self._form)
+        sent = Sent(self._file, self._target, self._columns, self._form, backend.check_cancelled)
         if self._form.match:
-            check_header(*what)
-        if self._quotes % 2 or (self._odd and len(self._columns) > 1):
-            check_shape(*what)
+            check_header(sent)
+        if self._quotes.is_open or (self._odd and len(self._columns) > 1):
+            check_shape(sent)
         try:
             sql = insert_text(self._target, self._columns, self._form, self._file.name)
             return int(backend.run_sql(sql, "INSERT").tag(0).split()[-1])
         except (OperationalError, NotSupportedError):
             raise
         except Error as error:
-            raise explain_fault(error, *what) from None
+            raise explain_fault(error, sent) from None
 
     def _insert_tuples(self, backend: Backend) -> int:
         """One INSERT, which reads the file's tuples as they are decoded; an error of theirs is told, not what comes of it."""

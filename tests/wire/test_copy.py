@@ -76,6 +76,15 @@ ODD: dict[str, tuple[int, str, str]] = {
     "csv, a uuid that is none": (7, "(FORMAT csv)", "1,x,1,2026-02-03,t,12.5,not-a-uuid\n"),
     "csv, a timestamp out of range": (8, "(FORMAT csv)", "1,x,1,2026-02-03,t,12.5,,2026-02-03 25:00\n"),
     "csv, another header": (3, "(FORMAT csv, HEADER MATCH)", "id,nome,score\n1,x,2.5\n"),
+    "csv, a header too short": (3, "(FORMAT csv, HEADER MATCH)", "id,name\n1,x,2.5\n"),
+    "csv, a header too long": (3, "(FORMAT csv, HEADER MATCH)", "id,name,score,born\n1,x,2.5\n"),
+    "csv, a header without a name": (3, "(FORMAT csv, HEADER MATCH)", "id,,score\n1,x,2.5\n"),
+    "csv, a header that is an open quote": (3, "(FORMAT csv, HEADER MATCH)", 'id,"name,score\n1,x,2.5\n'),
+    "csv, an empty line behind a header of another width": (3, "(FORMAT csv, HEADER)", "id,name\n1,x,2.5\n\n2,y,3\n"),
+    "csv, an open quote behind a header of another width": (3, "(FORMAT csv, HEADER)", 'id,name\n1,x,2.5\n2,"y,3\n'),
+    "text, an empty line behind a header of another width": (3, "(HEADER)", "id\tname\n1\tx\t2.5\n\n2\ty\t3\n"),
+    "csv, an open quote behind an escaped one": (3, "(FORMAT csv, ESCAPE '!')", '1,x,2\n2,"x!"\n3,y,3\n'),
+    "csv, values in quotes before a wrong one": (3, "(FORMAT csv)", '1,"x,""y"", ""z""",2\n"2","",oops\n'),
 }
 
 
@@ -86,6 +95,26 @@ def test_what_is_wrong_is_told_as_postgresql_tells_it(places: tuple[Place, Place
     ours, theirs = (_copied(place, count, options, data.encode(errors="surrogateescape")) for place in places)
     assert isinstance(theirs, tuple)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("escape", ['"', "!"])
+@pytest.mark.parametrize("line", ["2,x,2.5\n", '2,"x",2.5\n', "\n", "y" * 1000])
+def test_an_open_quote_before_megabytes(line: str, escape: str, places: tuple[Place, Place]) -> None:
+    """It is told at once, however many lines stand behind it, or how long they are."""
+    data = '1,x,1\n2,"x!",2.5\n' if escape == "!" else '1,x,1\n2,"x,2.5\n'
+    data += line * (4_000_000 // len(line) // 2 * 2)
+    ours, theirs = (_copied(place, 3, f"(FORMAT csv, ESCAPE '{escape}')", data.encode()) for place in places)
+    assert isinstance(ours, tuple)
+    assert isinstance(theirs, tuple)
+    assert ours == theirs
+
+
+def test_an_escaped_quote_opens_nothing(places: tuple[Place, Place]) -> None:
+    data = b'id\n1,"x!"y!!",2.5\n2,!,3\n'
+    ours, theirs = (_copied(place, 3, "(FORMAT csv, HEADER, ESCAPE '!')", data) for place in places)
+    assert ours == theirs
+    assert isinstance(ours, list)
+    assert [row[1] for row in ours] == ['x"y!', "!"]
 
 
 def _copied(place: Place, count: int, options: str, data: bytes) -> object:
