@@ -8,9 +8,10 @@ They are of the machine that serves, as the files of a certificate are, and so l
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlml.errors import OperationalError
 from sqlml.home import Home
 
 FILE = "serving.json"
+_LOCK = "serving.lock"
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
@@ -38,13 +40,26 @@ def read_settings(home: Path) -> dict[str, Any]:
     return document
 
 
-def write_settings(home: Home, settings: Mapping[str, Any]) -> None:
-    """Keep settings, in one step; those that are None are not kept."""
+@contextmanager
+def locked_settings(home: Home) -> Iterator[None]:
+    """While this lasts nobody else changes the settings, no process and no thread: read, check and write them within it."""
+    import fcntl
+
     home.create()
+    with (home.folder / _LOCK).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        yield
+
+
+def write_settings(home: Home, settings: Mapping[str, Any]) -> None:
+    """Keep settings, in one step; those that are None are not kept.  To be called within ``locked_settings``."""
     path = home.folder / FILE
-    beside = path.with_name(f"{FILE}.{os.getpid()}.part")
-    beside.write_text(json.dumps({name: value for name, value in settings.items() if value is not None}), encoding="utf-8")
-    beside.replace(path)
+    beside = path.with_name(f"{FILE}.{secrets.token_hex(8)}.part")
+    try:
+        beside.write_text(json.dumps({name: value for name, value in settings.items() if value is not None}), encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def origins_of(text: str | None) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""What an endpoint goes on taking when versions leave it: see ``sqlml.earlier_columns``."""
+"""What an endpoint goes on taking when versions leave it: see ``sqlml.earlier_columns`` and ``sqlml.earlier_targets``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlml.catalog import tables as t
 from sqlml.catalog.shares import SERVES
 from sqlml.earlier_columns import NO_EARLIER, Reader, carried, earlier_columns, with_earlier
-from sqlml.plan import InputColumn
+from sqlml.earlier_targets import earlier_targets, target_of, with_targets
+from sqlml.plan import InputColumn, TargetColumn
 from sqlml.types import Kind
 
 
@@ -18,6 +19,7 @@ def carry(c: sa.Connection, before: Mapping[str, Any] | None, state: Mapping[str
     """A new state of an endpoint with the columns of versions that leave.  Where all of them leave, none of theirs is kept."""
     if before is None:
         return dict(state)
+    state = _with_targets(c, before, state)
     roles = {uid: role for uid, role, _ in before["arms"]}
     staying = {uid for uid, _, _ in state["arms"]}
     if state["kind"] != "model" or not staying & roles.keys():
@@ -31,12 +33,29 @@ def carry_back(c: sa.Connection, left: Mapping[str, Any], state: Mapping[str, An
     """A state that an endpoint goes back to, with the columns of what it leaves: who has begun to send them is answered on."""
     if state["kind"] != "model":
         return dict(state)
+    state = _with_targets(c, left, state)
     staying = {uid for uid, _, _ in state["arms"]}
     known = earlier_columns(left["options"])
     leaving = [_reader(c, uid, role) for uid, role, _ in left["arms"] if uid not in staying]
     leaving.append(Reader(known.inputs, known.keys, answers=False))
     found = carried(earlier_columns(state["options"]), [_reader(c, uid, role) for uid, role, _ in state["arms"]], leaving)
     return {**state, "options": with_earlier(state["options"], found)}
+
+
+def _with_targets(c: sa.Connection, left: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with the targets of versions that have left: also where all have, their truths may come late."""
+    if state["kind"] != "model" or left["kind"] != "model":
+        return dict(state)
+    staying = {uid for uid, _, _ in state["arms"]}
+    leaving = [uid for uid, _, _ in left["arms"] if uid not in staying]
+    earlier = (*earlier_targets(state["options"]), *earlier_targets(left["options"]), *_targets(c, leaving))
+    return {**state, "options": with_targets(state["options"], _targets(c, staying), earlier)}
+
+
+def _targets(c: sa.Connection, uids: Iterable[str]) -> list[TargetColumn]:
+    """The targets of versions; none of those that were dropped."""
+    found = c.execute(sa.select(t.versions.c.targets).where(t.versions.c.uid.in_(list(uids)))).scalars()
+    return [target_of(document) for documents in found for document in documents]
 
 
 def _reader(c: sa.Connection, uid: str, role: str) -> Reader:

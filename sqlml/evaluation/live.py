@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,6 @@ from sqlml.home import Home
 from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_files, prediction_files
 from sqlml.types import Task, label_text
-
-if TYPE_CHECKING:
-    pass
 
 JOINED_ROWS = 524_288
 """So many logged rows are joined at once: each time anew the truths are laid out for look-ups."""

@@ -5,8 +5,8 @@ truths of feedback + the target as the versions know it → codes or numbers, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _SHOWN = 12
+Known: TypeAlias = Callable[[str | None], Sequence[TargetColumn]]
+"""Gives a target as some versions know it, by its name in lower case; None: what feedback is about that names none."""
+
+
+class WrongTruth(NamedTuple):
+    """A truth that means nothing: its place among the rows, what to say of it, and what to do."""
+
+    place: int
+    message: str
+    hint: str
 
 
 def class_codes(truth: pa.Array, classes: Sequence[Any]) -> NDArray[np.int64]:
@@ -60,6 +70,25 @@ def first_meaningless(truth: pa.Array, targets: Sequence[TargetColumn]) -> int |
         else:
             means |= np.isfinite(number_truths(truth))
     return None if not targets or means.all() else int(np.flatnonzero(~means)[0])
+
+
+def find_wrong_truth(named: pa.Array, truth: pa.Array, known: Sequence[Known]) -> WrongTruth | None:
+    """A truth of some rows of feedback that no version could be measured by, of each target the first; None: all mean something.
+
+    ``named``: each row's target, NULL where it names none; ``known``: asked one after the other, as long as it is needed.
+    """
+    lowered = pc.utf8_lower(named)
+    for name in pc.unique(lowered).to_pylist():
+        places = np.flatnonzero(pc.is_null(lowered) if name is None else pc.fill_null(pc.equal(lowered, name), False))
+        own, targets, wrong = truth.take(pa.array(places)), list[TargetColumn](), None
+        for more in known:
+            targets += more(name)
+            wrong = first_meaningless(own, targets)
+            if targets and wrong is None:
+                break
+        if wrong is not None:
+            return WrongTruth(int(places[wrong]), *meaningless(own[wrong].as_py(), targets))
+    return None
 
 
 def meaningless(truth: str, targets: Sequence[TargetColumn]) -> tuple[str, str]:

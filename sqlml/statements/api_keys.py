@@ -27,7 +27,6 @@ KEY_OPTIONS = (
     _EXPIRES,
 )
 ROTATE_OPTIONS = (OptionSpec("grace", "duration", 0.0, "how long the secrets of before go on", low=0), _EXPIRES)
-_NAMES = frozenset(spec.name for spec in KEY_OPTIONS)
 _COLUMNS = [("api_key", "string"), ("endpoints", "string"), ("rate_limit", "double"), ("expires_at", "timestamp[us]")]
 _SECRET_COLUMNS = [("api_key", "string"), ("secret", "string"), ("endpoints", "string"), ("expires_at", "timestamp[us]")]
 LONGEST = 100 * 366 * 86_400.0
@@ -127,14 +126,12 @@ def run_alter_key(node: AlterApiKey, parameters: Parameters, catalog: Catalog) -
 def bind_alter_key(node: AlterApiKey, parameters: Parameters, catalog: Catalog) -> dict[str, Any]:
     """The options of ALTER API KEY … SET that were given, NULL among them: no limit, no end; raises what is wrong with it."""
     find_key(catalog, node.name, parameters.source)
-    nulls = {o.name.name.lower() for o in node.options if parameters.resolve(o.value) is None}
-    set_to = tuple(option for option in node.options if option.name.name.lower() not in nulls & _NAMES)
-    found = _options(set_to, KEY_OPTIONS, parameters)
-    given = {name: found[name] for name in _NAMES if any(o.name.name.lower() == name for o in node.options)}
+    found = _options(node.options, KEY_OPTIONS, parameters)
+    names = {option.name.name.lower() for option in node.options}
+    given = {spec.name: found[spec.name] for spec in KEY_OPTIONS if spec.name in names}
     if not given:
-        raise BindError(
-            "no option is given", source=parameters.source, span=node.span, hint=f"there are: {listing(sorted(_NAMES))}"
-        )
+        hint = f"there are: {listing([spec.name for spec in KEY_OPTIONS])}"
+        raise BindError("no option is given", source=parameters.source, span=node.span, hint=hint)
     return given
 
 

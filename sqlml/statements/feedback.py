@@ -37,6 +37,8 @@ from sqlml.statements.result import Result
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sqlml.features.truths import Known
+
 log = logging.getLogger("sqlml")
 
 MERGED = 24
@@ -138,48 +140,41 @@ def _check_targets(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert:
     """``BindError`` where feedback on a query names no column of its answer, or none where there are several, and for a truth
     that the column could not be.
     """
-    import pyarrow.compute as pc
+    from sqlml.features.truths import find_wrong_truth
 
-    from sqlml.features.truths import first_meaningless, meaningless
-
-    named = rows["target"].unique().to_pylist()
-    fault = target_fault(named, endpoint, catalog)
+    fault = target_fault(rows["target"].unique().to_pylist(), endpoint, catalog)
     if fault is not None:
         message, _, hint = fault.partition("; ")
         raise BindError(message, source=source, span=insert.query, hint=hint or None)
-    for name in named:
-        own = rows.filter(pc.is_null(rows["target"]) if name is None else pc.equal(rows["target"], name))[
-            "truth"
-        ].combine_chunks()
-        targets = truth_targets(name, endpoint, catalog)
-        if (wrong := first_meaningless(own, targets)) is not None:
-            message, hint = meaningless(own[wrong].as_py(), targets)
-            raise BindError(message, source=source, span=insert.query, hint=hint)
+    known: tuple[Known, ...] = (lambda name: truth_targets(name, endpoint, catalog),)
+    wrong = find_wrong_truth(rows["target"].combine_chunks(), rows["truth"].combine_chunks(), known)
+    if wrong is not None:
+        raise BindError(wrong.message, source=source, span=insert.query, hint=wrong.hint)
 
 
 def _check_truths(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: FeedbackInsert, source: str) -> None:
     """``BindError`` where feedback on a model names no target of it, or a truth that is none of its classes, or no number."""
     import pyarrow.compute as pc
 
-    from sqlml.features.truths import first_meaningless, meaningless
+    from sqlml.features.truths import find_wrong_truth
 
     def refuse(message: str, hint: str | None) -> BindError:
         return BindError(message, source=source, span=insert.query, hint=hint)
 
     who, own = f"endpoint {endpoint.name}", [catalog.by_uid(arm.uid) for arm in endpoint.arms]
     names = listing(dict.fromkeys(target.name for version in own for target in version.targets))
-    lowered = pc.utf8_lower(rows["target"])
-    for name in pc.unique(lowered).to_pylist():
+    known: tuple[Known, ...] = (
+        lambda name: _targets_of(own, name),
+        lambda name: _targets_of(_logged_versions(endpoint, catalog), name),
+    )
+    for name in pc.unique(pc.utf8_lower(rows["target"])).to_pylist():
         if name is None and len(own[0].targets) > 1:
             raise refuse(f"{who} has several targets", f"say in the column target which: {names}")
-        truths = rows.filter(pc.is_null(lowered) if name is None else pc.equal(lowered, name))["truth"].combine_chunks()
-        targets = _targets_of(own, name)
-        if not targets or first_meaningless(truths, targets) is not None:
-            targets += _targets_of(_logged_versions(endpoint, catalog), name)
-        if not targets and name is not None:
+        if name is not None and not any(targets(name) for targets in known):
             raise refuse(f"{who} has no target {name!r}", did_you_mean(name, names.split(", ")) or f"it has: {names or 'none'}")
-        if (wrong := first_meaningless(truths, targets)) is not None:
-            raise refuse(*meaningless(truths[wrong].as_py(), targets))
+    wrong = find_wrong_truth(rows["target"].combine_chunks(), rows["truth"].combine_chunks(), known)
+    if wrong is not None:
+        raise refuse(wrong.message, wrong.hint)
 
 
 def _targets_of(versions: Iterable[Version], name: str | None) -> list[TargetColumn]:

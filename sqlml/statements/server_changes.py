@@ -5,6 +5,7 @@ options → ServerChange (all checked, nothing written) → applied, or shown by
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from sqlml.catalog import Catalog
 from sqlml.contracts import EndpointServer
 from sqlml.endpoint_options import SERVER_OPTIONS
 from sqlml.errors import BindError, listing
-from sqlml.server_settings import origins_of, read_settings, write_settings
+from sqlml.server_settings import locked_settings, origins_of, read_settings, write_settings
 from sqlml.statements.endpoint_changes import bind_given, option_names
 from sqlml.statements.result import Result, own_columns, rows_result
 from sqlml.types import Column
@@ -58,6 +59,12 @@ def bind_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: 
         there, other = ("tls_certificate", "tls_key") if whole.get("tls_certificate") else ("tls_key", "tls_certificate")
         span, hint = place(there) or place(other) or node.span, f"give both, or NULL for both: {other} = '/path/file.pem'"
         raise BindError(f"{there} needs {other}", source=parameters.source, span=span, hint=hint)
+    if whole.get("tls_certificate") is not None and not given.keys().isdisjoint(("tls_certificate", "tls_key")):
+        newer = place("tls_key") or place("tls_certificate")
+        _check_pair(whole["tls_certificate"], whole["tls_key"], parameters.source, newer)
+    if whole.get("port") is not None and whole["port"] == whole.get("grpc_port"):
+        message, span = f"port and grpc_port are both {whole['port']}", place("grpc_port") or place("port") or node.span
+        raise BindError(message, source=parameters.source, span=span, hint="give gRPC a port of its own: grpc_port = 8081")
     try:
         origins_of(given.get("cors_origins"))
     except ValueError as error:
@@ -78,11 +85,36 @@ def _readable(path: str, option: str, source: str, span: tuple[int, int] | None)
     return str(found)
 
 
+def _check_pair(certificate: str, key: str, source: str, span: tuple[int, int] | None) -> None:
+    """``BindError`` where a certificate and a key do not make a server."""
+
+    def refuse(message: str, hint: str) -> BindError:
+        return BindError(message, source=source, span=span, hint=hint)
+
+    def no_password() -> str:
+        message = f"tls_key: the key {key} is encrypted, and a server has nobody to ask for its password"
+        raise refuse(message, "give a key without one: openssl pkey -in key.pem -out server-key.pem")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            hint = "give the key that the certificate was made for, and the server's certificate first in its file"
+            raise refuse(f"the key {key} does not belong to the certificate {certificate}", hint) from None
+        hint = "both are PEM: tls_certificate the certificate, then those that signed it; tls_key its private key"
+        raise refuse(f"no TLS with {certificate} and {key}: {error.reason or error}", hint) from None
+    except OSError as error:  # the one that was set before is gone
+        message = f"cannot read {certificate} and {key}: {error.strerror or error}"
+        raise refuse(message, "give both tls_certificate and tls_key, as PEM files that you may read") from None
+
+
 def run_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: Catalog, server: EndpointServer) -> Result:
     """Say what holds for all endpoints; a running server keeps to ``memory`` within the second."""
     change = bind_alter_endpoints(node, parameters, catalog)
     if change.at_start:
-        write_settings(catalog.home, read_settings(catalog.home.folder) | change.at_start)
+        with locked_settings(catalog.home):  # what somebody else has set meanwhile stays, and must fit with this
+            change = bind_alter_endpoints(node, parameters, catalog)
+            write_settings(catalog.home, read_settings(catalog.home.folder) | change.at_start)
     if "memory" in change.given:
         catalog.set_endpoints_memory(change.given["memory"])
     waits = change.at_start and server.url() is not None

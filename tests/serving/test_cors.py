@@ -73,6 +73,14 @@ def test_a_browser_may_ask_before_without_a_key(ask: Asked, path: str) -> None:
     assert "access-control-allow-credentials" not in headers
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/sqlml/endpoints", "/openapi.json", "/docs"])
+def test_no_page_may_read_what_callers_on_this_machine_see_without_a_key(ask: Asked, path: str) -> None:
+    status, headers, _ = ask("GET", path, key=False, origin=SHOP)
+    assert (status, [name for name in headers if name.startswith("access-control")]) == (200, [])
+    status, headers, _ = ask("OPTIONS", path, key=False, **ASKS)
+    assert (status, [name for name in headers if name.startswith("access-control")]) == (405, [])
+
+
 def test_a_stranger_is_told_so(ask: Asked) -> None:
     status, headers, body = ask("OPTIONS", "/models/m/predict", key=False, **ASKS | {"origin": "https://evil.example"})
     assert (status, json.loads(body)["error"]) == (403, "pages of https://evil.example may not ask this server")

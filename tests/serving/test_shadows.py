@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
+from sqlml_runners.serving.shadows import Line
 
 from sqlml.catalog import Share
 from sqlml.home import Home
@@ -14,6 +18,25 @@ from tests.serving.conftest import EXAMPLE, Place
 from tests.serving.test_lifecycle import until
 
 REQUESTS = 12
+
+
+def test_work_for_which_there_is_no_room_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    line, begun, held, done = Line("line", 2), threading.Event(), threading.Event(), list[int]()
+
+    def work() -> None:
+        begun.set()
+        held.wait(20)
+        done.append(1)
+
+    with caplog.at_level(logging.WARNING, "sqlml.serving"):
+        assert line.put(work, "e")
+        assert begun.wait(20)  # one is at work, two may wait
+        assert [line.put(work, "e") for _ in range(4)] == [True, True, False, False]
+    assert [record.getMessage() for record in caplog.records] == [
+        "copies of requests for e come quicker than they are answered: some are left out"
+    ]
+    held.set()
+    assert until(lambda: len(done) == 3, 20)
 
 
 def test_a_shadow_gets_a_copy_of_each_request_and_answers_nobody(place: Place) -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,8 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
             "'https://shop.example/app' is no origin: write scheme, host and port alone",
         ),
         ("grpc_port = 70000", "option grpc_port"),
+        ("port = 9000, grpc_port = 9000", "port and grpc_port are both 9000"),
+        ("tls_certificate = '{here}', tls_key = '{here}'", "no TLS with .*test_alter_endpoints.py"),
     ],
 )
 def test_what_no_server_could_start_with_is_refused(database: Path, options: str, message: str) -> None:
@@ -121,3 +124,45 @@ def test_what_no_server_could_start_with_is_refused(database: Path, options: str
         with pytest.raises(sqlml.Error, match=message):
             connection.execute(f"ALTER ENDPOINTS SET ({options.format(here=__file__)})")
         assert not (home_of(database) / "serving.json").exists()
+
+
+def test_a_key_of_another_certificate_is_refused(database: Path, tmp_path: Path) -> None:
+    papers = Papers(tmp_path / "papers")
+    pair = "ALTER ENDPOINTS SET (tls_certificate = ?, tls_key = ?)"
+    with sqlml.connect(database) as connection:
+        with pytest.raises(sqlml.Error, match=r"the key .*other.pem does not belong to the certificate .*cert.pem"):
+            connection.execute(pair, [str(papers.certificate), str(papers.other_key)])
+        connection.execute(pair, [str(papers.certificate), str(papers.key)])
+        with pytest.raises(sqlml.Error, match="does not belong"):  # to the one that is set
+            connection.execute("ALTER ENDPOINTS SET (tls_key = ?)", [str(papers.other_key)])
+        connection.execute("ALTER ENDPOINTS SET (port = 9001)")
+        with pytest.raises(sqlml.Error, match="port and grpc_port are both 9001"):
+            connection.execute("ALTER ENDPOINTS SET (grpc_port = 9001)")
+    kept = json.loads((home_of(database) / "serving.json").read_text())
+    assert kept == {"tls_certificate": str(papers.certificate), "tls_key": str(papers.key), "port": 9001}
+
+
+def test_of_changes_at_once_none_is_lost(database: Path) -> None:
+    """Sessions are threads of one process: each changes an option of its own, again and again, and finds it as it left it."""
+
+    def change(option: str, values: list[str | int]) -> None:
+        with sqlml.connect(database) as connection:
+            before = None
+            for value in values:
+                [found] = connection.execute(f"ALTER ENDPOINTS SET ({option} = ?)", [value]).fetchall()
+                assert found == (option, str(value) if option == "cors_origins" else value, before), option
+                before = found[1]
+
+    turns = range(60)
+    with ThreadPoolExecutor(3) as pool:
+        work = [
+            pool.submit(change, "port", [9000 + turn for turn in turns]),
+            pool.submit(change, "grpc_port", [9900 + turn for turn in turns]),
+            pool.submit(change, "cors_origins", [f"http://localhost:{3000 + turn}" for turn in turns]),
+        ]
+    for done in work:
+        done.result()
+    folder = home_of(database)
+    kept = json.loads((folder / "serving.json").read_text())
+    assert kept == {"port": 9059, "grpc_port": 9959, "cors_origins": "http://localhost:3059"}
+    assert list(folder.glob("serving.json.*")) == []

@@ -487,6 +487,16 @@ def test_a_key_s_rate_changes_with_its_secret_unchanged_and_rotation_keeps_it(ba
     assert "ALTER API KEY shop" in bank.run("EXPLAIN ALTER API KEY shop SET (rate_limit = 3)")[0][0]
 
 
+def test_options_of_a_key_are_shown_in_one_order_and_given_once(bank: Bank) -> None:
+    bank.run("CREATE API KEY shop FOR ALL ENDPOINTS WITH (rate_limit = 2)")
+    for wrong in ("rate_limit = 5, rate_limit = NULL", "rate_limit = NULL, RATE_LIMIT = 5", "expires = NULL, expires = NULL"):
+        with pytest.raises(sqlml.Error, match=r"option \w+ is given twice"):
+            bank.run(f"ALTER API KEY shop SET ({wrong})")
+    assert bank.run("SELECT rate_limit FROM sqlml.api_keys") == [(2.0,)]
+    options = plan(bank, "ALTER API KEY shop SET (expires = NULL, rate_limit = NULL)")
+    assert list(options)[-2:] == ["rate_limit", "expires"]
+
+
 # --- feedback -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
     Origin of a request + the origins that the server was told → headers of the answer;   OPTIONS → the whole answer
 
 Off unless the server was told origins.  Keys travel in headers, so no answer allows credentials such as cookies.
+Only the endpoints' own paths are for pages: figures (``/metrics``, ``/sqlml/endpoints``) are shown without a key to whoever asks
+from this machine, and a page in a browser on it asks from there, too, whoever wrote it.
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
@@ -15,6 +17,8 @@ from sqlml_runners.serving.forms import Reply
 from sqlml_runners.serving.protocol import BadRequest
 
 Headers = tuple[tuple[bytes, bytes], ...]
+_FOR_PAGES = ("/models/", "/v2/")
+"""What the paths begin with that pages of other origins may ask."""
 
 MAX_AGE = 600
 """Seconds for which a browser need not ask again."""
@@ -28,6 +32,10 @@ class Cors:
         self._any = ANY_ORIGIN in origins
         self._allowed: dict[bytes, Headers] = {origin.encode(): _allow(origin.encode()) for origin in origins}
         self.on = bool(origins)
+
+    def covers(self, path: str) -> bool:
+        """Whether pages of other origins may ask for a path: a key or nothing protects it, never the place that is asked from."""
+        return self.on and (path == "/v2" or path.startswith(_FOR_PAGES))
 
     def headers(self, origin: bytes | None) -> Headers:
         """What an answer says to a page of ``origin``; where it may not read it, only that answers differ by origin."""
@@ -51,9 +59,10 @@ class Cors:
         )
         return Reply(b"", b"text/plain", (*self.headers(origin), *more), 204)
 
-    def is_preflight(self, method: str, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a request only asks whether another one may be sent."""
-        return self.on and method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+    def is_preflight(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a request only asks whether another one may be sent, for a path that pages may ask."""
+        asks = method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+        return asks and self.covers(path)
 
 
 NO_CORS = Cors()

@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sqlml.features.truths import first_meaningless, meaningless
+from sqlml.earlier_targets import earlier_targets
+from sqlml.features.truths import find_wrong_truth
 from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_schema
 from sqlml.types import label_text
 from sqlml_runners.serving.models import Route
 from sqlml_runners.serving.protocol import BadRequest, decode_json
 from sqlml_runners.serving.rows import key_text
-from sqlml_runners.serving.served import Served
 
 MOST = 10_000
 """Rows of one request."""
@@ -58,36 +57,37 @@ def decode_feedback(route: Route, body: bytes, owner: str) -> pa.RecordBatch:
     if len(rows) > MOST:
         raise BadRequest(413, f"{len(rows):,} rows of feedback; one request may have {MOST:,}")
     for i, row in enumerate(rows):
-        _check(row, "" if alone else f"feedback[{i}]", route.main, f"endpoint {route.endpoint.name}")
+        _check(row, "" if alone else f"feedback[{i}]", route)
     batch = _batch(route.key, rows, owner)
     _check_truths(route, batch, alone=alone)
     return batch
 
 
-def _check(row: Truth, place: str, served: Served, who: str) -> None:
+def _check(row: Truth, place: str, route: Route) -> None:
     where = f"{place}: " if place else ""
     if row.request_id is None and row.key is None:
         raise BadRequest(422, f"{where}neither request_id nor key says which prediction is meant", place or None)
-    fault = served.target_fault(row.target, who)
-    if fault is not None:
+    fault = route.main.target_fault(row.target, f"endpoint {route.endpoint.name}")
+    if fault is not None and not (row.target and _earlier(route, row.target.lower())):
         raise BadRequest(422, f"{where}{fault}", f"{place}.target".strip("."))
 
 
 def _check_truths(route: Route, batch: pa.RecordBatch, *, alone: bool) -> None:
-    """422 for the first truth that none of the endpoint's versions could have meant: no class of any, or no number."""
-    known: dict[str, list[TargetColumn]] = {}
-    for served in (*route.arms, *route.shadows):
-        for target in served.truth_targets:
-            known.setdefault(target.name.lower(), []).append(target)
-    named = pc.utf8_lower(batch["target"])
-    for name in pc.unique(named).to_pylist():
-        targets = known.get((route.main.sole_target or "").lower() if name is None else name, [])
-        places = np.flatnonzero(pc.is_null(named) if name is None else pc.fill_null(pc.equal(named, name), False))
-        wrong = first_meaningless(batch["truth"].take(pa.array(places)), targets)
-        if wrong is not None:
-            place = "" if alone else f"feedback[{places[wrong]}]: "
-            message, hint = meaningless(batch["truth"][places[wrong]].as_py(), targets)
-            raise BadRequest(422, f"{place}{message}", f"{place.rstrip(': ')}.truth".strip("."), hint=hint)
+    """422 for the first truth that no version, of now or earlier, could have meant: no class of any, or no number."""
+    wrong = find_wrong_truth(batch["target"], batch["truth"], (partial(_present, route), partial(_earlier, route)))
+    if wrong is not None:
+        place = "" if alone else f"feedback[{wrong.place}]: "
+        raise BadRequest(422, f"{place}{wrong.message}", f"{place.rstrip(': ')}.truth".strip("."), hint=wrong.hint)
+
+
+def _present(route: Route, name: str | None) -> list[TargetColumn]:
+    asked = (route.main.sole_target or "").lower() if name is None else name
+    versions = (*route.arms, *route.shadows)
+    return [target for served in versions for target in served.truth_targets if target.name.lower() == asked]
+
+
+def _earlier(route: Route, name: str | None) -> list[TargetColumn]:
+    return [target for target in earlier_targets(route.endpoint.options) if name is None or target.name.lower() == name]
 
 
 def _batch(endpoint: str, rows: list[Truth], owner: str) -> pa.RecordBatch:

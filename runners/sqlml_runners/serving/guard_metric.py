@@ -1,7 +1,7 @@
 """``python -m sqlml_runners.serving.guard_metric``: the metric of a guarded roll-out, from the log and the feedback.
 
-It is a process of its own, which the supervisor starts now and then: what it needs, numpy and scikit-learn, has no business in a
-process that must not die.  It prints one JSON document, ``Sides``.
+It is a process of its own, which the supervisor starts now and then: what it needs, numpy and pyarrow over a whole log, has no
+business in a process that must not die.  It prints one JSON document, ``Sides``.
 """
 
 from __future__ import annotations

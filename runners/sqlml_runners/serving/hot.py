@@ -53,7 +53,7 @@ class Hot:
         target = self.reception.target(scope["path"]) if scope["type"] == "http" else None
         if scope["type"] == "http" and self.reception.cors.on and scope["method"] == "OPTIONS":
             headers = dict(scope["headers"])
-            if self.reception.cors.is_preflight("OPTIONS", headers):
+            if self.reception.cors.is_preflight("OPTIONS", scope["path"], headers):
                 await self._preflight(headers, send)
                 return
         if target is None:
@@ -233,7 +233,8 @@ class Hot:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 headers: list[Any] = [*message.get("headers", ()), (b"x-request-id", number.encode())]
-                headers += reception.cors.headers(asked.get(b"origin"))
+                if reception.cors.covers(scope["path"]):
+                    headers += reception.cors.headers(asked.get(b"origin"))
                 if reception.says_farewell():
                     headers.append((b"connection", b"close"))
                 message, status = {**message, "headers": headers}, message["status"]

@@ -1,8 +1,9 @@
-"""Copies of requests, scored in a thread and sent to nobody: for the versions in the shadow, and to see who is to blame.
+"""Copies of requests, scored in threads and sent to nobody: for the versions in the shadow, and to see who is to blame.
 
     a request was answered → a queue of bounded length → one thread → each shadow's answer → figures, prediction log
     one was refused by an arm → the same queue → would the main version have answered it? → an error of the arm, or the caller's
 
+Texts of language models, which take long, have a thread of their own: nobody else's copies wait for them.
 Nothing waits for a copy.  One for which there is no room is left out, and the log says so once.
 """
 
@@ -31,31 +32,60 @@ log = logging.getLogger("sqlml.serving")
 
 MOST_COPIES = 1024
 """So many copies may wait in a worker."""
+MOST_TEXTS = 8
+"""So many requests for texts may wait for the shadows to write theirs."""
 REFUSALS = (400, 415, 422)
 """What a version says of a request that does not fit it."""
 
 
+class Line:
+    """Work that waits for a thread, ``most`` pieces at once; the thread begins with the first and ends with the process."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._waiting: queue.Queue[Callable[[], None]] = queue.Queue(most)
+        self._thread: threading.Thread | None = None
+        self._full = False
+
+    def put(self, work: Callable[[], None], endpoint: str) -> bool:
+        """Let work wait its turn; False where there is no room."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        try:
+            self._waiting.put_nowait(work)
+        except queue.Full:
+            if not self._full:
+                log.warning("copies of requests for %s come quicker than they are answered: some are left out", endpoint)
+            self._full = True
+            return False
+        return True
+
+    def _work(self) -> None:
+        while True:
+            self._waiting.get()()
+
+
 class Shadows:
-    """Filled on the event loop; the thread begins with the first copy and ends with the process."""
+    """Filled on the event loop."""
 
     def __init__(self, tally: Tally, predictions: PredictionLog | None) -> None:
         self._tally = tally
         self._predictions = predictions
-        self._waiting: queue.Queue[Callable[[], None]] = queue.Queue(MOST_COPIES)
-        self._thread: threading.Thread | None = None
-        self._full = False
+        self._copies = Line("shadows", MOST_COPIES)
+        self._texts = Line("shadows' texts", MOST_TEXTS)
 
     def copy(self, job: Job, status: int) -> None:
         """Let the shadows of an endpoint answer a prediction that somebody else has answered, with this status."""
         if job.target.form in (None, EXPLAIN):
             return
         loop = asyncio.get_running_loop()
-        self._put(lambda: self._shadow(job, status, loop), job)
+        self._copies.put(lambda: self._shadow(job, status, loop), job.endpoint)
 
     def write(self, job: Job, wish: Wish) -> None:
         """Let the shadows write a text that somebody else has written whole."""
         loop = asyncio.get_running_loop()
-        self._put(lambda: self._write_texts(job, wish, loop), job)
+        self._texts.put(lambda: self._write_texts(job, wish, loop), job.endpoint)
 
     def blame(self, job: Job, served: Served, measure: Served, seconds: float, status: int) -> bool:
         """Count a request that ``served`` has refused, once it is known whether the version ``measure`` would have answered it.
@@ -68,24 +98,7 @@ class Shadows:
             result, _ = answer_alone(_copy_of(job, measure))
             self._count(job, served, seconds, status, loop, to_blame=result.status < 400)
 
-        return self._put(judge, job)
-
-    def _put(self, work: Callable[[], None], job: Job) -> bool:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="shadows", daemon=True)
-            self._thread.start()
-        try:
-            self._waiting.put_nowait(work)
-        except queue.Full:
-            if not self._full:
-                log.warning("copies of requests for %s come quicker than they are answered: some are left out", job.endpoint)
-            self._full = True
-            return False
-        return True
-
-    def _work(self) -> None:
-        while True:
-            self._waiting.get()()
+        return self._copies.put(judge, job.endpoint)
 
     def _shadow(self, job: Job, status: int, loop: asyncio.AbstractEventLoop) -> None:
         for served in job.route.shadows:
