@@ -23,7 +23,7 @@ from sqlml.wire.messages import Field
 from sqlml.wire.origins import find_origins, may_have_origins
 from sqlml.wire.parameters import infer_oids, typed_nulls
 from sqlml.wire.portals import Outcome, iter_nothing
-from sqlml.wire.tags import is_own, parsed, tag_of, verb_of
+from sqlml.wire.tags import is_own, only_reads, parsed, tag_of, verb_of
 from sqlml.wire.types import FLOAT8, INT8, JSON, TEXT, wire_type
 
 if TYPE_CHECKING:
@@ -64,8 +64,12 @@ class Runner:
         batches = result.batches or iter_nothing()
         if wants_json(text) and len(fields) == 2:
             fields, batches = PLAN, _plans(batches)
-        elif described is not None and is_own(text) and _names(described) != _names(fields):
+        elif described in (TRAINED, RESULT) and _names(described) != _names(fields):
             fields, batches = described, _told(batches, described)
+        elif described is not None and _has_changed(described, fields, text, verb, values):
+            batches.close()
+            hint = "prepare it again: a table or a model that it reads has changed since"
+            raise Refused("cached plan must not change result type", "0A000", hint=hint)
         elif described is not None and len(described) == len(fields):
             fields = described
         return Outcome(fields, batches, lambda rows: tag_of(text, verb, rows))
@@ -195,6 +199,23 @@ SELECT s.schema_name, s.sequence_name FROM duckdb_columns() AS c JOIN duckdb_seq
 WHERE lower(c.table_name) = lower($1) AND contains(c.column_default, 'nextval')
     AND c.database_name = current_database() AND lower(c.schema_name) = lower(coalesce($2, current_schema()))
 """
+
+
+def _has_changed(described: Sequence[Field], fields: Sequence[Field], text: str, verb: str, values: Sequence[Any]) -> bool:
+    """Whether a query gives other columns than it was described with.
+
+    With parameters their types may differ, as described without values, and so may a name that is made of one.  What writes has
+    written by now, and is left alone.
+    """
+    own = is_own(text)
+    if not own and not only_reads(verb):
+        return False
+    if len(described) != len(fields):
+        return True
+    pairs = list(zip(described, fields, strict=True))
+    if own and any(told.name != field.name and "$" not in field.name for told, field in pairs):
+        return True
+    return not values and any(told.type.name != field.type.name for told, field in pairs)
 
 
 def _names(fields: tuple[Field, ...]) -> list[str]:

@@ -16,8 +16,9 @@ from sqlml_dialect.tokens import words
 
 from sqlml.errors import Error
 from sqlml.session import Session
+from sqlml.statements.door import find_door, wants_no_rows
 from sqlml.wire.errors import Refused
-from sqlml.wire.tags import keys_of, only_reads, parsed
+from sqlml.wire.tags import keys_of, only_reads, parsed, verb_of
 
 _AROUND_A_STATEMENT = ("_EXEC_SVP_", "_PER_QUERY_SVP_", "PGJDBC_AUTOSAVE", "PG_PSQL_TEMPORARY_SAVEPOINT")
 """Savepoints that psqlodbc, pgjdbc and psql set by themselves before each statement, by the beginnings of their names: they are
@@ -132,9 +133,18 @@ class Transaction:
         self._end(self._session.rollback if failed else self._session.commit)
 
     def enter(self, text: str, verb: str, notice: Callable[[str, str], None]) -> None:
-        """A statement is about to run: start the database's transaction where it has to be in it."""
+        """A statement is about to run: start the database's transaction where it has to be in it.
+
+        What runs in ``sqlml('…')`` counts as if it had been sent by itself, and before the query around it.
+        """
         if (self.status != "T" and not self._implicit) or self._wrote:
             return
+        span = (0, len(text))
+        door = find_door(text, span)
+        if door is not None and not wants_no_rows(text, span, door.place):
+            self.enter(door.statement, verb_of(door.statement), notice)
+            if self._wrote:
+                return
         if only_reads(verb) and (self._began or not self._from_start):
             return
         try:

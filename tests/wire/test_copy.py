@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import psycopg
 import pytest
 from psycopg.pq import ExecStatus
@@ -107,6 +109,31 @@ def test_an_open_quote_before_megabytes(line: str, escape: str, places: tuple[Pl
     assert isinstance(ours, tuple)
     assert isinstance(theirs, tuple)
     assert ours == theirs
+
+
+def test_what_is_read_to_find_a_fault_can_be_cancelled(places: tuple[Place, Place]) -> None:
+    ours, _ = places
+    ended = threading.Event()
+
+    def cancel() -> None:
+        while not ended.wait(0.2):
+            client.cancel_safe()
+
+    def send(client: psycopg.Connection[tuple[object, ...]]) -> None:
+        with client.cursor().copy("COPY awaited FROM STDIN (FORMAT csv)") as copy:
+            copy.write(b'1,"' + b"\n" * 30_000_000)
+            canceller.start()
+
+    with psycopg.connect(ours.conninfo) as client:
+        client.execute("CREATE TABLE awaited (a int, b text)")
+        canceller = threading.Thread(target=cancel)
+        try:
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                send(client)
+        finally:
+            ended.set()
+            canceller.join()
+        client.rollback()
 
 
 def test_an_escaped_quote_opens_nothing(places: tuple[Place, Place]) -> None:

@@ -164,3 +164,83 @@ def test_the_embedded_session_trains_nothing_for_columns(tmp_path: Path) -> None
         assert connection.execute("SELECT count(*) FROM sqlml.models").fetchall() == [(0,)]
         cursor = connection.execute("SELECT * FROM sqlml('DROP MODEL nobodys') LIMIT 0")
         assert [column[0] for column in cursor.description or ()] == ["result", "rows"]
+
+
+CHANGED = {
+    "another target": ("PREDICT MODEL turned AS SELECT id, x FROM rows", "z", "id > 40 AS z"),
+    "another target, in a select": ("SELECT * FROM sqlml('PREDICT MODEL turned AS SELECT id, x FROM rows')", "z", "id > 40 AS z"),
+    "classes of another type": (
+        "PREDICT MODEL turned AS SELECT id, x FROM rows",
+        "y",
+        "CASE WHEN y THEN 'yes' ELSE 'no' END AS y",
+    ),
+    "with a parameter": ("PREDICT MODEL turned AS SELECT id, x FROM rows WHERE id < $1::int", "z", "id > 40 AS z"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_model_that_was_trained_anew_is_no_row_of_nulls(case: str, place: Place) -> None:
+    """A prepared statement keeps the columns that it was described with, or is refused as PostgreSQL refuses it."""
+    text, target, column = CHANGED[case]
+    values = (50,) if "$1" in text else ()
+    train = "TRAIN MODEL turned USING logistic_regression TARGET {} SPLIT NONE ON inline AS SELECT x, {} FROM rows"
+
+    async def run() -> None:
+        client = await _asyncpg(place)
+        try:
+            await client.execute(train.format("y", "y"))
+            prepared = await client.prepare(text)
+            told = [column.name for column in prepared.get_attributes()]
+            before = await prepared.fetch(*values)
+            assert "predicted_y" in told
+            assert before
+            assert None not in [row["predicted_y"] for row in before]
+            await client.execute("DROP MODEL turned")
+            await client.execute(train.format(target, column))
+            with pytest.raises(asyncpg.FeatureNotSupportedError, match="cached plan must not change result type"):
+                await prepared.fetch(*values)
+            again = await client.prepare(f"{text} ")
+            assert f"predicted_{target}" in [column.name for column in again.get_attributes()]
+            assert len(await again.fetch(*values)) == len(before)
+        finally:
+            await client.execute("DROP MODEL turned")
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_table_that_has_changed(place: Place) -> None:
+    changes = ("ALTER TABLE shaped ADD COLUMN b INTEGER", "ALTER TABLE shaped ALTER COLUMN a TYPE DOUBLE")
+
+    async def run() -> None:
+        client = await _asyncpg(place)
+        try:
+            for change in changes:
+                await client.execute("CREATE TABLE shaped AS SELECT 7 AS a")
+                prepared = await client.prepare("SELECT * FROM shaped")
+                assert await prepared.fetchval() == 7
+                await client.execute(change)
+                with pytest.raises(asyncpg.FeatureNotSupportedError, match="cached plan must not change result type"):
+                    await prepared.fetch()
+                await client.execute("DROP TABLE shaped")
+        finally:
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_parameters_as_columns_of_the_answer(place: Place) -> None:
+    """Their names and types are not known before their values are, and refuse nothing."""
+
+    async def run() -> None:
+        client = await _asyncpg(place)
+        try:
+            prepared = await client.prepare("SELECT $1::int, $2, $1::int + 1, feature FROM sqlml('EXPLAIN MODEL known')")
+            [row] = await prepared.fetch(5, "text")
+            assert tuple(row)[:3] == (5, "text", 6)
+            analyzed = await client.prepare("EXPLAIN ANALYZE SELECT 1")
+            assert "Total Time" in await analyzed.fetchval()
+        finally:
+            await client.close()
+
+    asyncio.run(run())

@@ -110,6 +110,52 @@ def test_after_a_write_it_is_refused_at_once(places: PLACES) -> None:
     assert kept(ours) == [3]
 
 
+def test_what_runs_in_a_select_is_part_of_the_transaction(places: PLACES) -> None:
+    """``SELECT * FROM sqlml('INSERT …')``: undone by ROLLBACK, kept by COMMIT, and no SAVEPOINT behind it."""
+    ours, _ = places
+    text = "SELECT * FROM sqlml('INSERT INTO steps VALUES ({})')"
+    with psycopg.connect(ours.conninfo, autocommit=True) as client:
+        client.execute("BEGIN")
+        client.execute(f"{text.format(1)} LIMIT 0".encode())  # which inserts nothing
+        client.execute("SAVEPOINT before")
+        client.execute(text.format(1).encode())
+        assert client.execute("SELECT a FROM steps").fetchall() == [(1,)]
+        client.execute("ROLLBACK")
+        assert kept(ours) == []
+        client.execute("BEGIN")
+        client.execute(text.format(2).encode())
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="once a transaction has written"):
+            client.execute("SAVEPOINT behind")
+        client.execute("ROLLBACK")
+        client.execute("BEGIN")
+        client.execute(text.format(3).encode())
+        client.execute("COMMIT")
+        with pytest.raises(psycopg.Error):  # several statements of one query are one transaction
+            client.execute(f"{text.format(4)}; SELECT 1 / 'x'::int".encode())
+    assert kept(ours) == [3]
+
+
+def test_what_no_rollback_undoes_says_so_in_a_select_too(places: PLACES) -> None:
+    ours, _ = places
+    train = (
+        "TRAIN MODEL undone USING linear_regression TARGET y SPLIT NONE ON inline AS SELECT i AS x, 2 * i AS y FROM range(9) t(i)"
+    )
+    for text in (train, f"SELECT * FROM sqlml('{train}')"):
+        told: list[str] = []
+        with psycopg.connect(ours.conninfo, autocommit=True) as client:
+            client.add_notice_handler(lambda notice, told=told: told.append(notice.message_primary or ""))  # type: ignore[misc]
+            client.execute("BEGIN")
+            client.execute(text.encode())
+            client.execute("ROLLBACK")
+            assert "TRAIN is not part of the transaction: no ROLLBACK undoes it" in told
+            client.execute("BEGIN")
+            insert(client, 1)
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot run inside an open transaction"):
+                client.execute(text.encode())
+            client.execute("ROLLBACK")
+            client.execute("DROP MODEL undone")
+
+
 def test_whoever_catches_the_refusal_keeps_nothing_by_half(places: PLACES) -> None:
     ours, _ = places
     with psycopg.connect(ours.conninfo, autocommit=True) as client:
