@@ -66,7 +66,7 @@ def bind_evaluate_endpoint(node: EvaluateEndpoint, parameters: Parameters, catal
     if endpoint.kind == QUERY:
         return _bind_query(node, endpoint, options, source, catalog)
     serving = [catalog.by_uid(arm.uid) for arm in endpoint.arms]
-    if serving[0].task in UNSUPERVISED:
+    if serving[0].task in UNSUPERVISED or not serving[0].targets:
         message = f"{serving[0].name} has no target: nothing could turn out to be true of its answers"
         raise BindError(message, source=source, span=node.endpoint.span)
     threshold = option_span(node.options, THRESHOLD.name)
@@ -187,7 +187,8 @@ def _values(values: Sequence[Any]) -> pa.Array:
 def _footer(found: Sequence[LiveScores], live: LiveEvaluation) -> str:
     name = live.endpoint.name
     if not found:
-        return f"no prediction of endpoint {name} is logged"
+        last = live.options["last"]
+        return f"no prediction of endpoint {name} is logged" + ("" if last is None else f" of the last {last:g} s")
     known = sum(scores.scores.known.rows for scores in found)
     if known:
         return f"{name}: {count_of(known, 'row')} with feedback"

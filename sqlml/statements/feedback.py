@@ -167,6 +167,8 @@ def _check_truths(rows: pa.Table, endpoint: Endpoint, catalog: Catalog, insert: 
         lambda name: _targets_of(own, name),
         lambda name: _targets_of(_logged_versions(endpoint, catalog), name),
     )
+    if not any(targets(None) for targets in known):
+        raise refuse(f"{who} has no target: nothing could turn out to be true of its answers", None)
     for name in pc.unique(pc.utf8_lower(rows["target"])).to_pylist():
         if name is None and len(own[0].targets) > 1:
             raise refuse(f"{who} has several targets", f"say in the column target which: {names}")
@@ -208,6 +210,8 @@ def _check_rows(rows: pa.Table, insert: FeedbackInsert, source: str) -> None:
             raise refuse(
                 f"{name} is NULL in {count_of(rows[name].null_count, 'row')}", f"leave them out: WHERE {name} IS NOT NULL"
             )
+    if "row" in rows.column_names and (pc.min(rows["row"]).as_py() or 0) < 0:
+        raise refuse(f"row is {pc.min(rows['row']).as_py()}: the rows of a request are counted from 0")
     joined = [pc.is_valid(rows[name]) for name in ("request_id", "key") if name in rows.column_names]
     either = joined[0] if len(joined) == 1 else pc.or_(*joined)
     lost = len(rows) - (pc.sum(either).as_py() or 0)

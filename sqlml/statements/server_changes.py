@@ -27,7 +27,7 @@ from sqlml.types import Column
 
 _NUMBER_COLUMNS = [("option", "string"), ("value", "int64"), ("before", "int64")]
 _TEXT_COLUMNS = [("option", "string"), ("value", "string"), ("before", "string")]
-_AT_START = "the server that runs takes {} up when it starts next: after `sqlml stop`, DEPLOY and ALTER ENDPOINT start it"
+_AT_START = "the server that runs takes {} up when it starts next: after `sqlml stop`, a DEPLOY starts it"
 
 
 @dataclass(frozen=True)

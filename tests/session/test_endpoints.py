@@ -522,6 +522,7 @@ def test_feedback_is_kept_beside_the_log(bank: Bank) -> None:
             "the truth 'Yess' is none of the classes of bought.*did you mean yes",
         ),
         ("key, truth", "(1, 'true')", "the truth 'true' is none of the classes of bought.*they are: no, yes"),
+        ("request_id, row, truth", "('r', -1, 'no')", "row is -1: the rows of a request are counted from 0"),
         ("request_id, truth, target", "('r', 'no', 'brought')", "endpoint e has no target 'brought'.*did you mean bought"),
     ],
 )

@@ -103,6 +103,8 @@ class Served:
 
     def target_fault(self, target: str | None, who: str) -> str | None:
         """What is wrong with the target of a row of feedback, and what to do; None where nothing is."""
+        if not self.targets:
+            return f"{who} has no target: nothing could turn out to be true of its answers"
         if target is None:
             return f"{who} has several targets; say which: {listing(self.targets)}" if len(self.targets) > 1 else None
         if target.lower() in (name.lower() for name in self.targets):
