@@ -1,7 +1,7 @@
 """What the supervisor and its workers say to each other: one JSON document a line over a socket pair.
 
     supervisor → worker   Configure, Keys, Know, Load, Route, Refuse, Park, Remove, Synced, Listen, Shed, Drain, Reply
-    worker → supervisor   Hello, Loading, Loaded, Failed, Routed, Wanted, Listening, Figures, Question, Log
+    worker → supervisor   Hello, Loading, Loaded, Failed, Routed, Wanted, Keyed, Listening, Figures, Question, Log
 
 An endpoint goes live in two steps: ``Load`` makes a revision warm in each worker (``Loaded``), and only when all have said so
 does ``Route`` swap it in (``Routed``).  The end of the stream is the death of the other side.
@@ -41,9 +41,10 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Keys(msgspec.Struct, frozen=True, tag=True):
-    """The API keys that count from now on."""
+    """The API keys that count from now on; ``number`` grows with each change."""
 
     entries: tuple[KeyEntry, ...] = ()
+    number: int = 0
 
 
 class Know(msgspec.Struct, frozen=True, tag=True):
@@ -157,6 +158,12 @@ class Wanted(msgspec.Struct, frozen=True, tag=True):
     key: str
 
 
+class Keyed(msgspec.Struct, frozen=True, tag=True):
+    """The keys of this number count."""
+
+    number: int
+
+
 class Listening(msgspec.Struct, frozen=True, tag=True):
     """Connections are taken."""
 
@@ -209,7 +216,7 @@ class Log(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker: TypeAlias = Configure | Keys | Know | Load | Route | Refuse | Park | Remove | Synced | Listen | Shed | Drain | Reply
-ToSupervisor: TypeAlias = Hello | Loading | Loaded | Failed | Routed | Wanted | Listening | Figures | Question | Log
+ToSupervisor: TypeAlias = Hello | Loading | Loaded | Failed | Routed | Wanted | Keyed | Listening | Figures | Question | Log
 
 
 def _encode(value: Any) -> Any:

@@ -80,6 +80,7 @@ class Seat:
     synced: bool = False
     listening: bool = False
     alone: bool | None = None  # as it was told
+    keys: int = -1  # the number of those that count there
 
     def forget(self, key: str) -> None:
         """Nothing of an endpoint is there any more."""

@@ -27,6 +27,7 @@ from sqlml_runners.serving.channel import (
     Configure,
     Drain,
     Figures,
+    Keyed,
     Keys,
     Listening,
     Loaded,
@@ -43,7 +44,7 @@ from sqlml_runners.serving.exposure import OpenEndpoints
 from sqlml_runners.serving.figures import Totals
 from sqlml_runners.serving.fleet import Fleet, Seat
 from sqlml_runners.serving.guards import Guards
-from sqlml_runners.serving.keys import KeyBook, KeyEntry, LimitsFile
+from sqlml_runners.serving.keys import KeyBook, LimitsFile
 from sqlml_runners.serving.options import ServerOptions, memory_budget
 from sqlml_runners.serving.questions import ControlSocket, told_states
 from sqlml_runners.serving.scaling import Demand, Scalers, bounds_of, shed
@@ -54,6 +55,8 @@ from sqlml_runners.serving.watch import CatalogWatch, EndpointCatalog, Found
 
 log = logging.getLogger("sqlml.serving")
 
+KEYS_SECONDS = 1.0
+"""So long whoever asks waits for workers to know new keys."""
 CARE_SECONDS = 0.5
 INSPECT_SECONDS = 5.0
 LEAVE_SECONDS = 12.0
@@ -79,7 +82,7 @@ class Supervisor:
         self._totals = Totals()
         self._counters = Counters()
         self._book = KeyBook()
-        self._keys: tuple[KeyEntry, ...] = ()
+        self._keys = Keys()
         self._limits = LimitsFile()
         self._guards = Guards(self._totals, options)
         self._inspector = Inspector()
@@ -148,7 +151,7 @@ class Supervisor:
         self._fleet.fit(self._budget // max(self._wanted_workers, 1))
         self._fleet.join(number)
         self._crew.send(number, self._how_to_serve(number))
-        self._crew.send(number, Keys(self._keys))
+        self._crew.send(number, self._keys)
         self._send_orders()
         return number
 
@@ -283,6 +286,9 @@ class Supervisor:
                 self._spawn(self._answer(number, question, what))
             case Figures():
                 self._count(number, message, now)
+            case Keyed(known):
+                if (seat := self._fleet.seats.get(number)) is not None:
+                    seat.keys = known
             case _:
                 self._fleet.hear(number, message, now)
                 self._send_orders()
@@ -331,10 +337,10 @@ class Supervisor:
     def _changed(self, found: Found) -> None:
         self._set_budget(found.memory)
         endpoints, entries = found.endpoints, self._book.entries(found.keys)
-        if entries != self._keys:  # before the endpoints that they are for
-            self._keys = entries
+        if entries != self._keys.entries:  # before the endpoints that they are for
+            self._keys = Keys(entries, self._keys.number + 1)
             for number in self._fleet.seats:
-                self._crew.send(number, Keys(entries))
+                self._crew.send(number, self._keys)
         if (line := self._open.news(endpoints)) is not None:
             log.log(*line)
         gone = self._fleet.tenants.keys() - {endpoint.name.lower() for endpoint in endpoints}
@@ -475,7 +481,16 @@ class Supervisor:
         if what != "endpoints":
             return {"error": f"unknown question {what!r}: endpoints, workers, metrics"}
         await self._watch.sync()  # so that who has just written to the catalog sees it here
+        await self._keys_count()
         return told_states(self._fleet, self._totals, time.monotonic())
+
+    async def _keys_count(self) -> None:
+        """Until the keys count in every worker that takes requests: for a moment, or a second where one is stuck."""
+        until = time.monotonic() + KEYS_SECONDS
+        while any(seat.listening and seat.keys < self._keys.number for seat in self._fleet.seats.values()):
+            if time.monotonic() > until:
+                return
+            await asyncio.sleep(0.002)
 
     def _metrics(self) -> Document:
         seats = self._fleet.serving().values()

@@ -43,6 +43,7 @@ from sqlml_runners.serving.channel import (
     Failed,
     Figures,
     Hello,
+    Keyed,
     Keys,
     Know,
     Listen,
@@ -260,8 +261,9 @@ class Worker:
 
     def _hear(self, message: ToWorker) -> None:
         match message:
-            case Keys(entries):
+            case Keys(entries, number):
                 self._set_keys(entries)
+                self._link.send(Keyed(number))
             case Know(endpoint):
                 self._models.announce(endpoint)
             case Load():
