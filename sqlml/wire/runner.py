@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlml_dialect import Statement, quote_identifier
 from sqlml_dialect.tokens import name_value, scan
 
-from sqlml.errors import Error
+from sqlml.errors import Cancelled, Error
 from sqlml.session import Session
 from sqlml.statements.door import find_door
 from sqlml.types import Column
@@ -132,6 +132,8 @@ class Runner:
             try:
                 _, result = self.session.execute("SELECT lower(current_schema())")
                 [(self._schema,)] = pa_rows(result.batches)
+            except Cancelled:
+                raise
             except Error:
                 return None
         return self._schema
