@@ -1,7 +1,8 @@
 """``python -m tests.bench pruning``: what it brings that branches which no row of a chunk reaches are left out.
 
-A model of the mixed table; a table in which one text has the same value throughout, as after ``WHERE t0 = '…'``, beside one in which
-every hundredth row has another, so that nothing can be left out.  Raven (https://arxiv.org/abs/1911.00231) prunes so when it plans.
+A model of the mixed table; a table in which one text has the same value throughout, as after ``WHERE t0 = '…'``, beside one in
+which every hundredth row has another, so that nothing can be left out.  Raven (https://arxiv.org/abs/1911.00231) prunes so when
+it plans.
 """
 
 from __future__ import annotations
