@@ -174,6 +174,84 @@ typedef struct {
     int32_t chosen[BLOCK]; /* -1: left */
 } Space;
 
+/* Which rows go left by a set of categories: -1, else 0.  `missing` is the same of rows without a category. */
+static inline __attribute__((always_inline)) void look_up(int32_t *restrict chosen, const int32_t *restrict code,
+                                                          const uint32_t *restrict set, int32_t words, int32_t missing, int rows) {
+    if (words <= FEW_WORDS) {
+        for (int r = 0; r < rows; r++) chosen[r] = code[r] == MISSING ? missing : -1;
+        for (int32_t w = 0; w < words; w++) {
+            const uint32_t word = set[w];
+            if (!word) continue;
+            for (int r = 0; r < rows; r++)
+                chosen[r] = (code[r] >> 5) == w ? -(int32_t)(((word >> (code[r] & 31)) & 1) ^ 1) : chosen[r];
+        }
+        return;
+    }
+    const uint32_t most = (uint32_t)words * 32;
+    for (int r = 0; r < rows; r++) {
+        const int32_t known = (uint32_t)code[r] < most;
+        const uint32_t word = set[known ? code[r] >> 5 : 0];
+        const int32_t own_way = -(int32_t)(((word >> (code[r] & 31)) & (uint32_t)known) ^ 1);
+        chosen[r] = code[r] == MISSING ? missing : own_way;
+    }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define V4 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#define V3 __attribute__((target("avx2,fma")))
+
+/* Sets of up to 32 words stand in two registers: a permutation fetches every row's word. */
+V4 static inline void look_up_v4(int32_t *restrict chosen, const int32_t *restrict code, const uint32_t *restrict set, int32_t words,
+                                 int32_t missing, int rows) {
+    if (words > 32) {
+        look_up(chosen, code, set, words, missing, rows);
+        return;
+    }
+    const uint32_t mask = words == 32 ? ~0u : (1u << words) - 1;
+    const __m512i low = _mm512_maskz_loadu_epi32((__mmask16)mask, set);
+    const __m512i high = _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16), set + (words > 16 ? 16 : 0));
+    const __m512i most = _mm512_set1_epi32(words * 32), one = _mm512_set1_epi32(1), last = _mm512_set1_epi32(31);
+    const __m512i none = _mm512_set1_epi32(MISSING);
+    const __mmask16 away = missing ? 0 : (__mmask16)~0; /* whether missing goes right */
+    for (int r = 0; r < rows; r += 16) {
+        const __m512i own = _mm512_loadu_si512(code + r);
+        const __m512i place = _mm512_srli_epi32(own, 5);
+        const __m512i word = words > 16 ? _mm512_permutex2var_epi32(low, place, high) : _mm512_permutexvar_epi32(place, low);
+        const __m512i bit = _mm512_sllv_epi32(one, _mm512_and_si512(own, last));
+        __mmask16 right = _mm512_mask_test_epi32_mask(_mm512_cmplt_epu32_mask(own, most), word, bit);
+        right |= _mm512_cmpeq_epi32_mask(own, none) & away;
+        _mm512_storeu_si512(chosen + r, _mm512_maskz_set1_epi32((__mmask16)~right, -1));
+    }
+}
+
+/* The same of up to 16 words. */
+V3 static inline void look_up_v3(int32_t *restrict chosen, const int32_t *restrict code, const uint32_t *restrict set, int32_t words,
+                                 int32_t missing, int rows) {
+    if (words > 16) {
+        look_up(chosen, code, set, words, missing, rows);
+        return;
+    }
+    uint32_t whole[16] = {0};
+    memcpy(whole, set, words * sizeof *set);
+    const __m256i low = _mm256_loadu_si256((const __m256i *)whole), high = _mm256_loadu_si256((const __m256i *)(whole + 8));
+    const __m256i ones = _mm256_set1_epi32(-1), one = _mm256_set1_epi32(1), last = _mm256_set1_epi32(31);
+    const __m256i most = _mm256_set1_epi32(words * 32), seven = _mm256_set1_epi32(7), zero = _mm256_setzero_si256();
+    const __m256i of_missing = _mm256_set1_epi32(missing);
+    for (int r = 0; r < rows; r += 8) {
+        const __m256i own = _mm256_loadu_si256((const __m256i *)(code + r));
+        const __m256i place = _mm256_srli_epi32(own, 5);
+        __m256i word = _mm256_permutevar8x32_epi32(low, place);
+        if (words > 8) word = _mm256_blendv_epi8(word, _mm256_permutevar8x32_epi32(high, place), _mm256_cmpgt_epi32(place, seven));
+        const __m256i bit = _mm256_sllv_epi32(one, _mm256_and_si256(own, last));
+        const __m256i known = _mm256_and_si256(_mm256_cmpgt_epi32(most, own), _mm256_cmpgt_epi32(own, ones)); /* 0 to most - 1 */
+        const __m256i outside = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_and_si256(word, bit), known), zero);
+        _mm256_storeu_si256((__m256i *)(chosen + r), _mm256_blendv_epi8(outside, of_missing, _mm256_cmpeq_epi32(own, ones)));
+    }
+}
+#endif
+
 /* One step for ROWS rows: LEFT and RIGHT are expressions of r; the value goes to `to`, or is added to the sums. */
 #define CHOOSE(IS_LEFT, LEFT, RIGHT)                                                                                         \
     do {                                                                                                                     \
@@ -192,7 +270,7 @@ typedef struct {
         CHOOSE(IS_LEFT, to[r], right[r]);                                                                                    \
     } }
 
-#define BODY                                                                                                                 \
+#define BODY(look)                                                                                                           \
     int top = 0;                                                                                                             \
     for (int32_t i = 0; i < count; i++) {                                                                                    \
         const Step *own = &step[i];                                                                                          \
@@ -204,23 +282,7 @@ typedef struct {
             const int32_t missing = flags & DEFAULT_LEFT ? -1 : 0;                                                           \
             int32_t *restrict chosen = space->chosen;                                                                        \
             const uint32_t *set = sets + own->set;                                                                           \
-            if (own->words <= FEW_WORDS) {                                                                                   \
-                for (int r = 0; r < rows; r++) chosen[r] = code[r] == MISSING ? missing : -1;                                \
-                for (int32_t w = 0; w < own->words; w++) {                                                                   \
-                    const uint32_t word = set[w];                                                                            \
-                    if (!word) continue;                                                                                     \
-                    for (int r = 0; r < rows; r++)                                                                           \
-                        chosen[r] = (code[r] >> 5) == w ? -(int32_t)(((word >> (code[r] & 31)) & 1) ^ 1) : chosen[r];        \
-                }                                                                                                            \
-            } else {                                                                                                         \
-                const uint32_t most = (uint32_t)own->words * 32;                                                             \
-                for (int r = 0; r < rows; r++) {                                                                             \
-                    const int32_t known = (uint32_t)code[r] < most;                                                          \
-                    const uint32_t word = set[known ? code[r] >> 5 : 0];                                                     \
-                    const int32_t own_way = -(int32_t)(((word >> (code[r] & 31)) & (uint32_t)known) ^ 1);                    \
-                    chosen[r] = code[r] == MISSING ? missing : own_way;                                                      \
-                }                                                                                                            \
-            }                                                                                                                \
+            look(chosen, code, set, own->words, missing, rows);                                                              \
             SIDES(chosen[r] != 0)                                                                                            \
         } else {                                                                                                             \
             const float *restrict x = column[own->column];                                                                   \
@@ -231,21 +293,21 @@ typedef struct {
 typedef void Run(const Step *step, int32_t count, const float *const *column, const int32_t *const *codes, const uint32_t *sets,
                  Space *space, float *restrict sum);
 
-#define RUN(NAME, TARGET, ROWS)                                                                                              \
+#define RUN(NAME, TARGET, ROWS, LOOK)                                                                                        \
     TARGET static void NAME(const Step *step, int32_t count, const float *const *column, const int32_t *const *codes,        \
                             const uint32_t *sets, Space *space, float *restrict sum) {                                       \
         enum { rows = ROWS };                                                                                                \
-        BODY                                                                                                                 \
+        BODY(LOOK)                                                                                                           \
     }
 
 #if defined(__x86_64__)
-RUN(run_128_v4, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))), BLOCK)
-RUN(run_32_v4, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))), 32)
-RUN(run_128_v3, __attribute__((target("avx2,fma"))), BLOCK)
-RUN(run_32_v3, __attribute__((target("avx2,fma"))), 32)
+RUN(run_128_v4, V4, BLOCK, look_up_v4)
+RUN(run_32_v4, V4, 32, look_up_v4)
+RUN(run_128_v3, V3, BLOCK, look_up_v3)
+RUN(run_32_v3, V3, 32, look_up_v3)
 #endif
-RUN(run_128, , BLOCK)
-RUN(run_32, , 32)
+RUN(run_128, , BLOCK, look_up)
+RUN(run_32, , 32, look_up)
 
 static Run *choose_run(int many) {
 #if defined(__x86_64__)

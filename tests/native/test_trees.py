@@ -131,6 +131,22 @@ def test_objectives(objective: str) -> None:
     check(booster, adversarial(booster, x))
 
 
+@pytest.mark.parametrize("count", [33, 127, 129, 256, 258, 511, 513, 1023, 1025, 1200])
+def test_sets_of_any_size(count: int) -> None:
+    """A set is looked up in registers or in memory, by its words."""
+    rng = np.random.default_rng(count)
+    x = rng.integers(0, count, (20_000, 2)).astype(np.float32)
+    x[rng.random(x.shape) < 0.05] = np.nan
+    score = np.nan_to_num(x[:, 0]) * 7919 % 97 + np.nan_to_num(x[:, 1]) * 104_729 % 89
+    data = xgboost.DMatrix(x, (score > 90).astype(np.float32), feature_types=["c", "c"], enable_categorical=True)
+    options = {"objective": "binary:logistic", "base_score": 0.5, "max_cat_threshold": count, "max_cat_to_onehot": 2}
+    booster = xgboost.train({**options, "min_child_weight": 0}, data, 8)
+    most = max(max(codes) for tree in read_forest(booster).trees for codes in tree.right_codes.values())
+    assert most // 32 == (count - 1) // 32  # the last word is in use
+    beside = rng.choice(np.array([0, 31, 32, count - 1, count, count + 40, 5000, -1, -2, np.nan], np.float32), (2_000, 2))
+    check(booster, np.concatenate([x[:3_000], beside]))
+
+
 def test_infinite_values_beside_missing_ones() -> None:
     x = rows(4_000, 8)
     x[::11, 5] = np.finfo(np.float32).max  # what infinity is to a matrix
