@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-enum { LEFT_IS_LEAF = 1, RIGHT_IS_LEAF = 2, DEFAULT_LEFT = 4, CATEGORIES = 8, LAST = 16 };
+enum { LEFT_IS_LEAF = 1, RIGHT_IS_LEAF = 2, DEFAULT_LEFT = 4, CATEGORIES = 8, LAST = 16, TRIPLE = 32 };
+/* TRIPLE: this step and the next two are a split whose sides are splits between leaves; they may be taken at once. */
 
 typedef struct {
     int32_t flags;

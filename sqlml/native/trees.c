@@ -49,6 +49,16 @@ static int32_t depth_of(const Node *node, int32_t at) {
     return most < 1 ? 1 : most;
 }
 
+static int between_leaves(const Node *node, int32_t at) {
+    return node[at].column >= 0 && node[node[at].left].column < 0 && node[node[at].right].column < 0;
+}
+
+static int is_triple(const Node *node, int32_t at) {
+    const int32_t left = node[at].left, right = node[at].right, kind = CATEGORIES | DEFAULT_LEFT;
+    return between_leaves(node, left) && between_leaves(node, right) && !(node[at].flags & CATEGORIES)
+        && !((node[at].flags ^ node[left].flags) & kind) && !((node[at].flags ^ node[right].flags) & kind);
+}
+
 static void write_steps(Writer *writer, const Node *node, int32_t at) {
     const Node *own = &node[at], *left = &node[own->left], *right = &node[own->right];
     Step step = {own->flags, own->column, own->threshold, 0, 0, own->set, own->words};
@@ -65,6 +75,7 @@ static void write_steps(Writer *writer, const Node *node, int32_t at) {
         write_steps(writer, node, own->right);
     }
     writer->forest->step[writer->steps++] = step;
+    if (is_triple(node, at)) writer->forest->step[writer->steps - 3].flags |= TRIPLE;
 }
 
 void forest_free(Forest *forest) {
@@ -202,31 +213,7 @@ static inline __attribute__((always_inline)) void look_up(int32_t *restrict chos
 #define V4 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
 #define V3 __attribute__((target("avx2,fma")))
 
-/* Sets of up to 32 words stand in two registers: a permutation fetches every row's word. */
-V4 static inline void look_up_v4(int32_t *restrict chosen, const int32_t *restrict code, const uint32_t *restrict set, int32_t words,
-                                 int32_t missing, int rows) {
-    if (words > 32) {
-        look_up(chosen, code, set, words, missing, rows);
-        return;
-    }
-    const uint32_t mask = words == 32 ? ~0u : (1u << words) - 1;
-    const __m512i low = _mm512_maskz_loadu_epi32((__mmask16)mask, set);
-    const __m512i high = _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16), set + (words > 16 ? 16 : 0));
-    const __m512i most = _mm512_set1_epi32(words * 32), one = _mm512_set1_epi32(1), last = _mm512_set1_epi32(31);
-    const __m512i none = _mm512_set1_epi32(MISSING);
-    const __mmask16 away = missing ? 0 : (__mmask16)~0; /* whether missing goes right */
-    for (int r = 0; r < rows; r += 16) {
-        const __m512i own = _mm512_loadu_si512(code + r);
-        const __m512i place = _mm512_srli_epi32(own, 5);
-        const __m512i word = words > 16 ? _mm512_permutex2var_epi32(low, place, high) : _mm512_permutexvar_epi32(place, low);
-        const __m512i bit = _mm512_sllv_epi32(one, _mm512_and_si512(own, last));
-        __mmask16 right = _mm512_mask_test_epi32_mask(_mm512_cmplt_epu32_mask(own, most), word, bit);
-        right |= _mm512_cmpeq_epi32_mask(own, none) & away;
-        _mm512_storeu_si512(chosen + r, _mm512_maskz_set1_epi32((__mmask16)~right, -1));
-    }
-}
-
-/* The same of up to 16 words. */
+/* Sets of up to 16 words stand in two registers: a permutation fetches every row's word. */
 V3 static inline void look_up_v3(int32_t *restrict chosen, const int32_t *restrict code, const uint32_t *restrict set, int32_t words,
                                  int32_t missing, int rows) {
     if (words > 16) {
@@ -301,8 +288,120 @@ typedef void Run(const Step *step, int32_t count, const float *const *column, co
     }
 
 #if defined(__x86_64__)
-RUN(run_128_v4, V4, BLOCK, look_up_v4)
-RUN(run_32_v4, V4, 32, look_up_v4)
+/* AVX-512: a comparison is a mask of 16 rows, and blends two registers. */
+
+typedef struct {
+    __m512i low, high; /* the first 32 words */
+    const uint32_t *set;
+    int32_t words;
+    __mmask16 away; /* all, where missing goes right */
+} Set;
+
+V4 static inline Set set_of(const Step *step, const uint32_t *sets) {
+    const uint32_t *set = sets + step->set;
+    const int32_t words = step->words;
+    const uint32_t mask = words >= 32 ? ~0u : (1u << words) - 1;
+    const Set found = {
+        _mm512_maskz_loadu_epi32((__mmask16)mask, set),
+        _mm512_maskz_loadu_epi32((__mmask16)(mask >> 16), set + (words > 16 ? 16 : 0)),
+        set,
+        words,
+        step->flags & DEFAULT_LEFT ? 0 : (__mmask16)~0,
+    };
+    return found;
+}
+
+/* Which of 16 rows go left by their categories: a permutation fetches every row's word, of a large set the memory. */
+V4 static inline __mmask16 left_by_set(const Set *set, const int32_t *code) {
+    const __m512i own = _mm512_loadu_si512(code), place = _mm512_srli_epi32(own, 5);
+    const __m512i bit = _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_and_si512(own, _mm512_set1_epi32(31)));
+    const __mmask16 known = _mm512_cmplt_epu32_mask(own, _mm512_set1_epi32(set->words * 32));
+    __m512i word;
+    if (set->words <= 16) word = _mm512_permutexvar_epi32(place, set->low);
+    else if (set->words <= 32) word = _mm512_permutex2var_epi32(set->low, place, set->high);
+    else word = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), known, place, set->set, 4);
+    const __mmask16 missing = _mm512_cmpeq_epi32_mask(own, _mm512_set1_epi32(MISSING));
+    return (__mmask16)~(_mm512_mask_test_epi32_mask(known, word, bit) | (missing & set->away));
+}
+
+#define PUT(VALUE)                                                                                                           \
+    do {                                                                                                                     \
+        const __m512 value = (VALUE);                                                                                        \
+        if (last) _mm512_storeu_ps(sum + r, _mm512_add_ps(_mm512_loadu_ps(sum + r), value));                                 \
+        else _mm512_storeu_ps(to + r, value);                                                                                \
+    } while (0)
+
+#define EACH for (int r = 0; r < rows; r += 16)
+
+/* LEFT(r) is the mask of the rows that go left. */
+#define SIDES_V4(LEFT)                                                                                                       \
+    switch (flags & (LEFT_IS_LEAF | RIGHT_IS_LEAF)) {                                                                        \
+    case LEFT_IS_LEAF | RIGHT_IS_LEAF: to = space->stack[top++]; EACH PUT(_mm512_mask_blend_ps(LEFT(r), b, a)); break;       \
+    case LEFT_IS_LEAF:                                                                                                       \
+        to = space->stack[top - 1];                                                                                          \
+        EACH PUT(_mm512_mask_blend_ps(LEFT(r), _mm512_loadu_ps(to + r), a));                                                 \
+        break;                                                                                                               \
+    case RIGHT_IS_LEAF:                                                                                                      \
+        to = space->stack[top - 1];                                                                                          \
+        EACH PUT(_mm512_mask_blend_ps(LEFT(r), b, _mm512_loadu_ps(to + r)));                                                 \
+        break;                                                                                                               \
+    default: {                                                                                                               \
+        const float *right = space->stack[--top];                                                                            \
+        to = space->stack[top - 1];                                                                                          \
+        EACH PUT(_mm512_mask_blend_ps(LEFT(r), _mm512_loadu_ps(right + r), _mm512_loadu_ps(to + r)));                        \
+    } }
+
+#define IS_BELOW(X, T, ORDER) _mm512_cmp_ps_mask(_mm512_loadu_ps(X), T, ORDER)
+#define BY_SET(R) left_by_set(&set, code + (R))
+#define BY_VALUE(R) IS_BELOW(x + (R), t, _CMP_LT_OQ)
+#define BY_VALUE_OR_MISSING(R) IS_BELOW(x + (R), t, _CMP_NGE_UQ)
+
+#define TRIPLE_V4(ORDER)                                                                                                     \
+    EACH PUT(_mm512_mask_blend_ps(IS_BELOW(z + r, v, ORDER), _mm512_mask_blend_ps(IS_BELOW(y + r, u, ORDER), d, c),          \
+                                  _mm512_mask_blend_ps(IS_BELOW(x + r, t, ORDER), b, a)))
+
+V4 static inline __attribute__((always_inline)) void run_v4(const int rows, const Step *step, int32_t count,
+                                                            const float *const *column, const int32_t *const *codes,
+                                                            const uint32_t *sets, Space *space, float *sum) {
+    int top = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const Step *own = &step[i];
+        const int flags = own->flags;
+        const float *x = column[own->column];
+        const __m512 t = _mm512_set1_ps(own->threshold), a = _mm512_set1_ps(own->left), b = _mm512_set1_ps(own->right);
+        float *to;
+        if (flags & TRIPLE) { /* a split, its two sides splits between leaves: nothing of it waits in memory */
+            const float *y = column[own[1].column], *z = column[own[2].column];
+            const __m512 u = _mm512_set1_ps(own[1].threshold), c = _mm512_set1_ps(own[1].left), d = _mm512_set1_ps(own[1].right);
+            const __m512 v = _mm512_set1_ps(own[2].threshold);
+            const int last = own[2].flags & LAST;
+            to = last ? sum : space->stack[top++];
+            if (flags & DEFAULT_LEFT) TRIPLE_V4(_CMP_NGE_UQ);
+            else TRIPLE_V4(_CMP_LT_OQ);
+            i += 2;
+            continue;
+        }
+        const int last = flags & LAST;
+        if (flags & CATEGORIES) {
+            const int32_t *code = codes[own->column];
+            const Set set = set_of(own, sets);
+            SIDES_V4(BY_SET)
+        } else if (flags & DEFAULT_LEFT) {
+            SIDES_V4(BY_VALUE_OR_MISSING)
+        } else {
+            SIDES_V4(BY_VALUE)
+        }
+    }
+}
+
+#define RUN_V4(NAME, ROWS)                                                                                                   \
+    V4 static void NAME(const Step *step, int32_t count, const float *const *column, const int32_t *const *codes,            \
+                        const uint32_t *sets, Space *space, float *restrict sum) {                                           \
+        run_v4(ROWS, step, count, column, codes, sets, space, sum);                                                          \
+    }
+
+RUN_V4(run_128_v4, BLOCK)
+RUN_V4(run_32_v4, 32)
 RUN(run_128_v3, V3, BLOCK, look_up_v3)
 RUN(run_32_v3, V3, 32, look_up_v3)
 #endif
