@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from sqlml.catalog import counters
 from sqlml.catalog import tables as t
+from sqlml.catalog.api_keys import forget_endpoint
 from sqlml.catalog.database import reading, writing
 from sqlml.catalog.earlier import carry, carry_back
 from sqlml.catalog.files import job_file
@@ -215,11 +216,12 @@ class Endpoints:
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
-    def undeploy(self, endpoint: str) -> None:
-        """Remove an endpoint.  ``BindError`` where there is none of that name."""
+    def undeploy(self, endpoint: str) -> tuple[str, ...]:
+        """Remove an endpoint; the names of the API keys that went with it.  ``BindError`` where there is none of that name."""
         with writing(self._engine) as c:
-            _remove(c, _known(c, endpoint))
+            keys = _remove(c, _known(c, endpoint))
             counters.count_up(c, counters.ENDPOINTS)
+        return keys
 
     def endpoint(self, name: str) -> Endpoint | None:
         """One endpoint, by its name in any case."""
@@ -290,15 +292,19 @@ def _numbered(c: sa.Connection, endpoint: str, before: Mapping[str, Any] | None,
     return {**state, "options": {**state["options"], QUERY_VERSION: version}}
 
 
-def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> None:
-    """Take versions, by a query of their ids, from endpoints: the others take over, and one that nothing is left of goes."""
+def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> tuple[str, ...]:
+    """Take versions, by a query of their ids, from endpoints: the others take over, and one that nothing is left of goes.
+
+    The names of the API keys that went with endpoints.
+    """
+    keys: list[str] = []
     uids = set(c.execute(sa.select(t.versions.c.uid).where(t.versions.c.id.in_(versions))).scalars())
     for name in endpoints:
         before = _standing(c, name)[0]["state"]
         state = dict(before)
         arms = without([Share(*arm) for arm in state["arms"]], uids)
         if not arms:
-            _remove(c, name)
+            keys += _remove(c, name)
             continue
         guard = guard_of(state["options"])
         state["arms"] = [[share.uid, share.role, share.weight] for share in arms]
@@ -306,13 +312,15 @@ def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[An
         state = carry(c, before, state)
         _write_down(c, name, _put(c, name, state), "DROP MODEL", state)
     counters.count_up(c, counters.ENDPOINTS)
+    return tuple(keys)
 
 
-def _remove(c: sa.Connection, name: str) -> None:
-    """An endpoint goes; what it was does not come back under its name."""
+def _remove(c: sa.Connection, name: str) -> tuple[str, ...]:
+    """An endpoint goes; what it was does not come back under its name.  The names of the API keys that go with it."""
     key = name.lower()
     c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == key))
     c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.endpoint == key).values(undone=True))
+    return forget_endpoint(c, name)
 
 
 def _settled(current: Mapping[str, Any], before: Mapping[str, Any] | None, candidate: str, *, promote: bool) -> dict[str, Any]:

@@ -105,7 +105,9 @@ def _changed(change: EndpointChange) -> dict[str, Any]:
 def plan_undeploy(node: Undeploy, source: str, catalog: Catalog) -> PlanNode:
     """What would go."""
     endpoint = find_endpoint(catalog, node.endpoint, source)
+    keys = [key.name for key in catalog.api_keys() if key.opens_only(endpoint.name)]
     fields = {"endpoint": endpoint.name, "now": endpoint_text(endpoint), "last_one": len(catalog.endpoints()) == 1}
+    fields["api_keys"] = keys
     return PlanNode("undeploy", fields, (), f"UNDEPLOY ENDPOINT {endpoint.name}")
 
 

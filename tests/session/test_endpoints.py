@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import sqlml
+from sqlml.catalog import Catalog
 
 TRAINED = """
     CREATE TABLE t AS SELECT range % 17 AS age, range % 5 AS visits, (range % 17) * 2.0 AS spent,
@@ -366,12 +367,38 @@ def test_what_looks_protected_and_is_not_is_told(bank: Bank) -> None:
     bank.run("CREATE API KEY one FOR ENDPOINT open")
     assert bank.notices == ["endpoint open answers without a key, too: ALTER ENDPOINT open SET (auth = 'key')"]
     bank.run("ALTER ENDPOINT open SET (auth = 'key')")
-    bank.run("UNDEPLOY ENDPOINT open")
-    bank.run("DEPLOY MODEL m@1 TO ENDPOINT open")
-    told = "endpoint open answers without a key, though there are some for it (one): ALTER ENDPOINT open SET (auth = 'key')"
+    assert bank.notices == []
+    catalog = Catalog.open(bank.database.with_suffix(".sqlml"))
+    catalog.create_api_key("two", ["later"])  # as they were left behind once
+    catalog.close()
+    bank.run("DEPLOY MODEL m@1 TO ENDPOINT later")
+    told = "endpoint later answers without a key, though there are some for it (two): ALTER ENDPOINT later SET (auth = 'key')"
     assert bank.notices == [told]
-    bank.run("DROP API KEY one")
-    bank.run("UNDEPLOY ENDPOINT open")
+
+
+def test_a_key_goes_with_its_endpoint_and_opens_no_other_of_its_name(bank: Bank) -> None:
+    bank.run("DEPLOY MODEL m@1 TO ENDPOINT shut WITH (auth = 'key')")
+    alone = bank.run("CREATE API KEY alone FOR ENDPOINT shut")[0][1]
+    both = bank.run("CREATE API KEY both FOR ENDPOINT shut, e")[0][1]
+    every = bank.run("CREATE API KEY every FOR ALL ENDPOINTS")[0][1]
+    [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'shut'")
+    assert [asked(url, secret) for secret in (alone, both, every)] == [200] * 3
+    assert plan(bank, "UNDEPLOY ENDPOINT shut")["api_keys"] == ["alone"]
+    bank.run("UNDEPLOY ENDPOINT shut")
+    assert bank.notices == ["1 API key went with it: alone"]
+    assert bank.run("SELECT api_key, endpoints FROM sqlml.api_keys") == [("both", ["e"]), ("every", None)]
+    bank.run("DEPLOY MODEL m@1 TO ENDPOINT shut WITH (auth = 'key')")
+    assert [asked(url, secret) for secret in (alone, both, every)] == [401, 403, 200]
+
+
+def test_keys_go_with_an_endpoint_that_nothing_is_left_of(bank: Bank) -> None:
+    bank.run("TRAIN MODEL only USING logistic_regression TARGET bought EXCLUDE (spent) ON inline AS FROM t")
+    bank.run("DEPLOY MODEL only TO ENDPOINT lone")
+    for key in ("first", "second"):
+        bank.run(f"CREATE API KEY {key} FOR ENDPOINT lone")
+    bank.run("DROP MODEL only CASCADE")
+    assert bank.notices == ["2 API keys went with the endpoint: first, second"]
+    assert bank.run("SHOW API KEYS") == []
 
 
 def test_a_key_opens_its_endpoint_until_it_is_dropped(bank: Bank) -> None:
