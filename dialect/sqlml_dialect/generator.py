@@ -169,7 +169,7 @@ def refresh_endpoint_sql(node: RefreshEndpoint) -> str:
 
 def undeploy_sql(node: Undeploy) -> str:
     """``UNDEPLOY ENDPOINT e``"""
-    return f"UNDEPLOY ENDPOINT {ident_sql(node.endpoint)}"
+    return _join("UNDEPLOY ENDPOINT", "IF EXISTS" if node.if_exists else "", ident_sql(node.endpoint))
 
 
 def deploy_function_sql(node: DeployFunction) -> str:

@@ -116,7 +116,10 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Undeploy:
+    """``UNDEPLOY ENDPOINT [IF EXISTS] e``"""
+
     endpoint: Ident
+    if_exists: bool = False
     span: Span = at()
 
 

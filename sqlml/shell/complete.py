@@ -110,6 +110,8 @@ def place_of(tokens: Sequence[Token]) -> Place:
     keys = [token.key or token.text for token in tokens]
     if not keys:
         return Place("start")
+    if keys[-2:] == ["IF", "EXISTS"]:
+        return place_of(tokens[:-2])
     first, last, before = keys[0], keys[-1], keys[-2] if len(keys) > 1 else ""
     opening = _open_parenthesis(keys)
     if last == "." and before == "ML":

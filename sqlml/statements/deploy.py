@@ -183,6 +183,8 @@ def _try_it(url: str, endpoint: str, version: Version) -> str:
 def run_undeploy(node: Undeploy, source: str, serving: Serving) -> Result:
     """Take an endpoint away, its copies of tables and the API keys of it alone; with the last one a detached server goes too."""
     catalog = serving.catalog
+    if node.if_exists and catalog.endpoint(node.endpoint.name) is None:
+        return Result()
     copies = copies_of(catalog, node.endpoint.name)
     try:
         keys = catalog.undeploy(node.endpoint.name)

@@ -135,7 +135,7 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.Deploy: st.builds(n.Deploy, MODELS, MAYBE, OPTIONS, MAYBE),
     n.DeployQuery: st.builds(n.DeployQuery, IDENTS, QUERIES, OPTIONS),
     n.RefreshEndpoint: st.builds(n.RefreshEndpoint, IDENTS),
-    n.Undeploy: st.builds(n.Undeploy, IDENTS),
+    n.Undeploy: st.builds(n.Undeploy, IDENTS, st.booleans()),
     n.DeployFunction: st.builds(n.DeployFunction, MODELS, MAYBE, st.none() | QUALIFIED),
     n.UndeployFunction: st.builds(n.UndeployFunction, QUALIFIED, MAYBE),
     n.AlterEndpoint: st.builds(

@@ -335,6 +335,15 @@ def test_dropping_a_version_leaves_the_others(bank: Bank) -> None:
     assert bank.traffic() == {"m@1": 100}
 
 
+def test_an_endpoint_goes_if_it_exists(bank: Bank) -> None:
+    bank.run("DEPLOY MODEL m@1 TO ENDPOINT gone")
+    assert bank.run("UNDEPLOY ENDPOINT IF EXISTS Gone") == []
+    assert bank.run("SELECT endpoint FROM sqlml.endpoints") == [("e",)]
+    assert bank.run("UNDEPLOY ENDPOINT IF EXISTS gone") == []
+    with pytest.raises(sqlml.ProgrammingError, match="unknown endpoint gone"):
+        bank.run("UNDEPLOY ENDPOINT gone")
+
+
 # --- API keys -----------------------------------------------------------------------------------------------------------
 
 
@@ -474,6 +483,8 @@ def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
     key = plan(bank, "CREATE API KEY k FOR ENDPOINT e WITH (expires = '1 hour')")
     assert (key["endpoints"], key["seconds"]) == ("e", 3600.0)
     assert plan(bank, "DROP API KEY IF EXISTS k") == {"node": "drop_api_key", "api_key": None}
+    assert plan(bank, "UNDEPLOY ENDPOINT IF EXISTS nowhere") == {"node": "undeploy", "endpoint": None}
+    assert plan(bank, "UNDEPLOY ENDPOINT IF EXISTS E")["now"] == "m@3"
     assert (bank.traffic(), bank.run("SHOW API KEYS")) == ({"m@3": 100}, [])
 
 

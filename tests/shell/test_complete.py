@@ -51,6 +51,8 @@ def offered(text: str) -> list[str]:
         ("SELECT PREDICT(de", ["deposit", "deposit@1", "deposit@champion"]),
         ("SHOW VERSIONS OF d", ["deposit", "deposit@1", "deposit@champion"]),
         ("UNDEPLOY ENDPOINT ", ["deposit_api"]),
+        ("UNDEPLOY ENDPOINT IF EXISTS ", ["deposit_api"]),
+        ("UNDEPLOY ENDPOINT e ", []),
         ("ROLLBACK ENDPOINT ", ["deposit_api"]),
         ("SHOW EN", ["ENDPOINTS"]),
         ("SHOW AP", ["API KEYS"]),
