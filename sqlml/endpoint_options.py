@@ -1,4 +1,4 @@
-"""What an endpoint can be told: every option of ``DEPLOY … WITH (…)`` and ``ALTER ENDPOINT e SET (…)``, in one table.
+"""What endpoints, their server and their keys can be told: every option of DEPLOY, ALTER ENDPOINT(S) and API KEY, in one table.
 
 The catalog keeps only what was given, as JSON: numbers, texts and booleans; sizes are bytes, lengths of time seconds.
 Whoever serves asks ``settings`` for the rest.  A new option is a new line here.
@@ -70,6 +70,16 @@ SERVER_OPTIONS = (
     ),
 )
 """Options of ``ALTER ENDPOINTS SET (…)``: of the server, for all endpoints together; all but ``memory`` from its next start."""
+
+_EXPIRES = OptionSpec("expires", "duration", None, "how long the key opens its endpoints, from now", low=0, open_low=True)
+KEY_OPTIONS = (
+    OptionSpec("rate_limit", "float", None, "requests per second, over all endpoints and workers", low=0, open_low=True),
+    _EXPIRES,
+)
+"""Options of API keys: ``CREATE API KEY k … WITH (…)`` and ``ALTER API KEY k SET (…)``."""
+
+ROTATE_OPTIONS = (OptionSpec("grace", "duration", 0.0, "how long the secrets of before go on", low=0), _EXPIRES)
+"""Options of ``ALTER API KEY k ROTATE WITH (…)``."""
 
 DEPLOY_OPTIONS = (*STATEMENT_OPTIONS, *KEPT_OPTIONS, *ROLLOUT_OPTIONS)
 """What DEPLOY takes."""

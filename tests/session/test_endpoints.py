@@ -263,6 +263,8 @@ def test_a_bare_version_needs_an_only_model(bank: Bank) -> None:
         ("traffic = 10", "traffic is an option of DEPLOY"),
         ("promote_after = 10", "promote_after belongs to the roll-out of a version"),
         ("replica = 2", "an endpoint has no option replica"),
+        ("grpc_port = 1", r"grpc_port is an option of all endpoints together(?s:.*)write ALTER ENDPOINTS SET \(grpc_port = …\)"),
+        ("rate_limit = 1", r"rate_limit is an option of an API key(?s:.*)write ALTER API KEY k SET \(rate_limit = …\)"),
         ("log = 'all'", "option log of an endpoint is a number"),
         ("", "no option is given"),
     ],
@@ -519,9 +521,12 @@ def test_a_key_s_rate_changes_with_its_secret_unchanged_and_rotation_keeps_it(ba
     assert bank.run("ALTER API KEY shop SET (rate_limit = NULL, expires = '1 day')")[0][2:3] == (None,)
     time.sleep(1.1)
     assert refused(newer, 20) == 0
-    for wrong in ("()", "(rate_limit = 0)", "(grace = 1)", "(expires = '400 years')"):
+    for wrong in ("()", "(rate_limit = 0)", "(expires = '400 years')"):
         with pytest.raises(sqlml.Error):
             bank.run(f"ALTER API KEY shop SET {wrong}")
+    for wrong, instead in (("grace", "ALTER API KEY k ROTATE WITH"), ("log", "ALTER ENDPOINT e SET")):
+        with pytest.raises(sqlml.ProgrammingError, match=f"{wrong} is an option of (?s:.*)write {instead} "):
+            bank.run(f"ALTER API KEY shop SET ({wrong} = 1)")
     assert "ALTER API KEY shop" in bank.run("EXPLAIN ALTER API KEY shop SET (rate_limit = 3)")[0][0]
 
 
