@@ -30,6 +30,8 @@ from sqlml.rollout import KEY, guard_of
 
 QUERY_VERSION = "query_version"
 """Under this name the version of a query lies among its endpoint's options."""
+_BACK_TO = "back_to"
+"""Under this name what a ROLLBACK led to holds the revision that stands again: ROLLBACK itself is nothing to go back to."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Endpoints:
             state = carry_back(c, last["state"], before["state"])
             _change_state(c, before["id"], state)
             revision = _put(c, name, state)
-            _write_down(c, name, revision, reason, state, undone=True)
+            _write_down(c, name, revision, reason, {**state, _BACK_TO: before["revision"]})
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
@@ -202,17 +204,17 @@ class Endpoints:
             if guard is None or _revision_of(c, name) != of:
                 return None
             own = [change for change in changes if _tries(change, guard.candidate)]
-            before = next((change["state"] for change in changes if not _tries(change, guard.candidate)), None)
-            before = before if before and _all_there(c, before) else None
-            state = _settled(current["state"], before, guard.candidate, promote=promote)
-            restored = state == before
+            before = next((change for change in changes if not _tries(change, guard.candidate)), None)
+            before = before if before and _all_there(c, before["state"]) else None
+            state = _settled(current["state"], before and before["state"], guard.candidate, promote=promote)
+            restored = before if before and state == before["state"] else None
             state = carry(c, current["state"], state) if promote else carry_back(c, current["state"], state)
             if restored:
-                _change_state(c, next(change["id"] for change in changes if not _tries(change, guard.candidate)), state)
+                _change_state(c, restored["id"], state)
             ids = [change["id"] for change in own]
             c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.id.in_(ids)).values(undone=True))
             revision = _put(c, name, state)
-            _write_down(c, name, revision, reason, state, undone=restored)
+            _write_down(c, name, revision, reason, {**state, _BACK_TO: restored["revision"]} if restored else state)
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
@@ -255,9 +257,12 @@ class Endpoints:
         )  # fmt: skip
 
     def endpoint_changes(self) -> list[Mapping[str, Any]]:
-        """Every change of every endpoint, the oldest first: endpoint, revision, reason, state, undone, owner, created_at."""
+        """Every change of every endpoint, the oldest first: endpoint, revision, reason, state, undone, owner, created_at;
+        ``stands``: ROLLBACK could go back to it, or it is what the endpoint is.
+        """
         with reading(self._engine) as c:
-            return [dict(row) for row in c.execute(sa.select(t.endpoint_changes).order_by(t.endpoint_changes.c.id)).mappings()]
+            rows = c.execute(sa.select(t.endpoint_changes).order_by(t.endpoint_changes.c.id)).mappings()
+            return [{**row, "stands": _stands(row)} for row in rows]
 
     def endpoints_revision(self) -> int:
         """A number that grows with every change of an endpoint, of an API key, or of what they all may take."""
@@ -375,10 +380,8 @@ def _version_id(c: sa.Connection, uid: str) -> int:
     return int(found)
 
 
-def _write_down(
-    c: sa.Connection, endpoint: str, revision: int, reason: str, state: Mapping[str, Any], *, undone: bool = False
-) -> None:
-    row = {"endpoint": endpoint.lower(), "revision": revision, "reason": reason, "state": dict(state), "undone": undone}
+def _write_down(c: sa.Connection, endpoint: str, revision: int, reason: str, state: Mapping[str, Any]) -> None:
+    row = {"endpoint": endpoint.lower(), "revision": revision, "reason": reason, "state": dict(state), "undone": False}
     c.execute(sa.insert(t.endpoint_changes).values(row | {"owner": user(), "created_at": now()}))
 
 
@@ -388,10 +391,14 @@ def _change_state(c: sa.Connection, change: int, state: Mapping[str, Any]) -> No
 
 
 def _standing(c: sa.Connection, endpoint: str) -> list[Mapping[str, Any]]:
-    """The changes that were not rolled back, the newest first."""
+    """The changes that were not rolled back and that are no rollbacks, the newest first."""
     own = (t.endpoint_changes.c.endpoint == endpoint.lower()) & ~t.endpoint_changes.c.undone
     query = sa.select(t.endpoint_changes).where(own).order_by(t.endpoint_changes.c.id.desc())
-    return [dict(row) for row in c.execute(query).mappings()]
+    return [dict(row) for row in c.execute(query).mappings() if _stands(row)]
+
+
+def _stands(change: Mapping[str, Any] | sa.RowMapping) -> bool:
+    return not change["undone"] and _BACK_TO not in change["state"]
 
 
 def _state_of(c: sa.Connection, endpoint: str) -> Mapping[str, Any] | None:
