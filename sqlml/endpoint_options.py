@@ -61,7 +61,7 @@ ROLLOUT_OPTIONS = (
 
 SERVER_OPTIONS = (
     OptionSpec("memory", "size", None, "what the models of all endpoints may take in memory, all workers together", low=10**6),
-    OptionSpec("port", "int", None, "the port of the server (8080 where it is free, else any)", low=1, high=65_535),
+    OptionSpec("port", "int", None, "the port of the server", low=1, high=65_535),
     OptionSpec("tls_certificate", "str", None, "a PEM file: the server speaks https by it, and by its key"),
     OptionSpec("tls_key", "str", None, "a PEM file: the private key of the certificate"),
     OptionSpec("grpc_port", "int", None, "the port at which gRPC is spoken, too", low=1, high=65_535),
@@ -70,6 +70,9 @@ SERVER_OPTIONS = (
     ),
 )
 """Options of ``ALTER ENDPOINTS SET (…)``: of the server, for all endpoints together; all but ``memory`` from its next start."""
+
+SERVER_DEFAULTS = {"memory": "half of the machine's", "port": "8080 where it is free, else any"}
+"""What the server does where such an option is not set; without the others it does nothing of the kind."""
 
 _EXPIRES = OptionSpec("expires", "duration", None, "how long the key opens its endpoints, from now", low=0, open_low=True)
 KEY_OPTIONS = (

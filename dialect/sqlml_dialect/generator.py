@@ -238,7 +238,7 @@ def show_sql(node: Show) -> str:
     return _join(f"SHOW {SHOWN.get(node.subject, node.subject.upper())}", of, like)
 
 
-SHOWN = {"functions": "DEPLOYED FUNCTIONS", "api_keys": "API KEYS"}
+SHOWN = {"functions": "DEPLOYED FUNCTIONS", "api_keys": "API KEYS", "server_settings": "SERVER SETTINGS"}
 """Subjects of SHOW that are written otherwise than their relation is called."""
 
 

@@ -248,7 +248,7 @@ class DropApiKey:
 
 @dataclass(frozen=True)
 class Show:
-    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, versions, functions, api_keys."""
+    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, functions, api_keys, server_settings."""
 
     subject: str
     model: ModelRef | None = None  # SHOW VERSIONS OF m

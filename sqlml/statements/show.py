@@ -83,6 +83,7 @@ NAME_COLUMNS = {
     "connections": ("connection",),
     "functions": ("function", "model"),
     "api_keys": ("api_key",),
+    "server_settings": ("option",),
 }
 _VERSIONS = "VERSIONS OF m"
 
@@ -103,6 +104,8 @@ def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | N
         return f"write SHOW {SHOWN['functions']} for those of models"
     if words[1].upper() in ("KEYS", "API", "APIKEYS"):
         return f"write SHOW {SHOWN['api_keys']}"
+    if words[1].upper() in ("SETTINGS", "SERVER", "SERVER_SETTINGS"):
+        return f"write SHOW {SHOWN['server_settings']} for those of endpoints"
     subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS if subject not in SHOWN)
     near = did_you_mean(words[1], [*subjects, "LOGS FOR JOB n"])
     return near.replace("mean ", "mean SHOW ") if near else None

@@ -104,7 +104,7 @@ CHANGES = st.one_of(
     st.just(n.Unset("comment")),
 )
 SUBJECTS = st.sampled_from(
-    ["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions", "api_keys"]
+    ["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions", "api_keys", "server_settings"]
 )
 RESOURCES = st.sampled_from(["runner", "connection"])
 FORMATS = st.none() | st.sampled_from(["onnx", "sql", "native", "bundle", "as"])

@@ -56,6 +56,7 @@ def offered(text: str) -> list[str]:
         ("ROLLBACK ENDPOINT ", ["deposit_api"]),
         ("SHOW EN", ["ENDPOINTS"]),
         ("SHOW AP", ["API KEYS"]),
+        ("SHOW SE", ["SERVER SETTINGS"]),
         ("DEPLOY MODEL deposit WITH (tr", ["traffic = "]),
         ("DEPLOY MODEL deposit WITH (auth = ", ["'none'", "'key'"]),
         ("DEPLOY MODEL deposit WITH (shadow = ", ["true", "false"]),
