@@ -10,10 +10,11 @@ from sqlml_dialect import DescribeModel, DialectError, Show, ShowCreateModel, Sh
 from sqlml_dialect.calls import BUILTINS
 from sqlml_dialect.fitted import FittedCall, find_fitted
 from sqlml_dialect.generator import SHOWN
+from sqlml_dialect.similar import nearest
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
-from sqlml.errors import Error, did_you_mean, nearest
+from sqlml.errors import Error, did_you_mean
 from sqlml.features.fitted import FUNCTIONS
 from sqlml.job_folder import LOG
 from sqlml.statements.describe import run_describe
