@@ -243,7 +243,10 @@ class Session:
         for row in rows:
             self._queries.check_labels(text, statement.span, row)
         sql = self._queries.bind(text, (0, len(text)))
-        self._engine.run_many(sql.text, rows)
+        try:
+            self._engine.run_many(sql.text, rows)
+        finally:
+            self._changed |= CHANGES.note(statement.text)
 
     def describe(self, text: str) -> tuple[Column, ...] | None:
         """The columns of a query, bound and not run; None for a statement of any other kind."""
@@ -473,6 +476,8 @@ class Session:
     def rollback(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("ROLLBACK")
+            if self._changed:
+                CHANGES.note()
             self._changed = False
 
     def interrupt(self) -> None:

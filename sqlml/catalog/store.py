@@ -126,6 +126,10 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
         revision: int = self.remembered("endpoints_revision", super().endpoints_revision)
         return revision
 
+    def moment(self) -> object:
+        """Equal as long as nothing in the catalog changes; of a database that does not tell, never."""
+        return self._watch.moment()
+
     def remembered(self, key: str, ask: Callable[[], Any]) -> Any:
         """An answer, asked again only when the catalog has changed."""
         moment = self._watch.moment()

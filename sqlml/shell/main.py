@@ -12,6 +12,7 @@ argparse rather than click: ``-c`` and ``-f`` run in the order in which they wer
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -141,7 +142,12 @@ def _shell(words: Sequence[str]) -> int:
 def _connect(options: argparse.Namespace, output: Output) -> Connection:
     import sqlml
 
-    return sqlml.connect(options.database, catalog=options.catalog, on_event=output.event)
+    gc.disable()  # nearly all that is made here stays: to look through it again and again is a tenth of the time that it takes
+    try:
+        return sqlml.connect(options.database, catalog=options.catalog, on_event=output.event)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _run_scripts(connection: Connection, scripts: Sequence[tuple[str, str]], output: Output) -> int:

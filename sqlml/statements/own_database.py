@@ -76,8 +76,14 @@ def open_database(database: str) -> HomeEngine:
 
 
 def calls_functions(engine: Engine) -> TypeGuard[FunctionEngine]:
-    """Whether a database calls Python functions from inside its queries.  Not for each statement: every method is looked at."""
-    return isinstance(engine, FunctionEngine)
+    """Whether a database calls Python functions from inside its queries."""
+    kind = type(engine)
+    if kind not in _calling:
+        _calling[kind] = isinstance(engine, FunctionEngine)  # looks at every method: not for each statement
+    return _calling[kind]
+
+
+_calling: dict[type[Engine], bool] = {}
 
 
 def catalog_in(database: str, catalog: str | None, engine: HomeEngine) -> str | None:

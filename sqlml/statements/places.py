@@ -80,6 +80,8 @@ class Places:
     def tables(self, source: str, span: Span) -> Tables:
         """The tables of connections in a stretch of text."""
         text = source[slice(*span)].lower()
+        if "." not in text:  # as the name of every such table has
+            return Tables()
         known = {key: name for key, name in self.known().items() if key in text}
         return find_tables(source, span, known) if known else Tables()
 

@@ -31,6 +31,7 @@ from sqlml.contracts import Stream
 from sqlml.errors import BindError, EngineError, Error, InternalError
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
+from sqlml.statements.changes import CHANGES
 from sqlml.statements.connection_table import ConnectionTable
 from sqlml.statements.missing import all_calls, explain_missing
 from sqlml.types import Column
@@ -43,8 +44,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+KEPT = 256
+"""So many texts are kept as they were bound …"""
+KEPT_TEXT = 10_000
+"""… of fewer characters than this."""
+
+
 class Queries(Binding):
     """Binds and runs the queries of one connection."""
+
+    _kept: dict[tuple[str, Span], Sql]
+    _kept_at: object = None
 
     def _runs(self) -> Runs:
         return self
@@ -144,7 +154,7 @@ class Queries(Binding):
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
         try:
             self.check_labels(source, span, parameters)
-            sql = self.bind_there(source, span, parameters) or self.bind(source, span)
+            sql = self._bind_again(source, span, parameters)
             if tables_of(sql):
                 check_values(sql, parameters)
             return self.run(sql, parameters)
@@ -157,6 +167,24 @@ class Queries(Binding):
 
             found, scope = self.find(source, span), partial(self._scope, source, span, parameters)
             raise explain_missing(error, source, found, self._engine, self._catalog, bind_error, scope) from None
+
+    def _bind_again(self, source: str, span: Span, parameters: Any) -> Sql:
+        """A stretch of the source, bound; as before, where programs send the same text again and nothing has changed since: no
+        model, no connection, no table, macro or setting.
+        """
+        moment = (self._catalog.moment(), CHANGES.count)
+        if moment != self._kept_at or len(self._kept) == KEPT:
+            self._kept, self._kept_at = {}, moment
+        found = self._kept.get((source, span))
+        if found is not None:
+            return found
+        sql = self.bind_there(source, span, parameters)
+        if sql is not None:  # by its values, too
+            return sql
+        sql = self.bind(source, span)
+        if not tables_of(sql) and len(source) < KEPT_TEXT:  # tables are of one run
+            self._kept[source, span] = sql
+        return sql
 
     def check_labels(self, source: str, span: Span, parameters: Any) -> None:
         """``BindError`` where a parameter of a query is to be a class and has the value of none."""

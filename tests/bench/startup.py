@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -17,6 +17,8 @@ import duckdb
 import sqlml
 from tests.bench.measuring import REPOSITORY, seconds
 from tests.bench.tables import floats
+
+FEW = ["f0", "f1", "f2", "f3", "f4"]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,31 +47,51 @@ def _show(name: str, action: Callable[[], object], runs: int, less: float = 0.0)
 
 def _connection(folder: Path, runs: int) -> None:
     many = max(200, runs)
-    with duckdb.connect(":memory:") as plain:
-        bare = statistics.median(seconds(lambda: plain.execute("SELECT 1").fetchall()) for _ in range(many))
-    with sqlml.connect(folder / "start.duckdb") as connection:
-        _plain(connection, bare, many)
-        table = floats(50_000)
-        import pyarrow.parquet as pq
+    import pyarrow.parquet as pq
 
-        pq.write_table(table, folder / "floats.parquet")
-        connection.execute(f"CREATE TABLE floats AS FROM '{folder / 'floats.parquet'}'")
-        connection.execute(
-            "TRAIN MODEL m USING xgboost_classifier TARGET y EXCLUDE (id) SPLIT NONE WITH (n_estimators = 100) AS FROM floats"
-        )
+    file = folder / "floats.parquet"
+    pq.write_table(floats(50_000), file)
+    with sqlml.connect(folder / "start.duckdb") as connection:
+        _plain(connection, many)
+        connection.execute(f"CREATE TABLE floats AS FROM '{file}'")
+        for model, columns in (("m", "* EXCLUDE (id)"), ("m5", f"{', '.join(FEW)}, y")):
+            connection.execute(
+                f"TRAIN MODEL {model} USING xgboost_classifier TARGET y SPLIT NONE WITH (n_estimators = 100) "
+                f"AS SELECT {columns} FROM floats"
+            )
         connection.execute("CREATE TABLE one AS FROM floats LIMIT 1")
     with sqlml.connect(folder / "start.duckdb") as connection:
         connection.execute("SELECT 1").fetchall()
         query = "SELECT PREDICT_PROBA(m, 1) FROM one"
-        started = time.perf_counter()
-        connection.execute(query).fetchall()
-        first = time.perf_counter() - started
-        again = statistics.median(seconds(lambda: connection.execute(query).fetchall()) for _ in range(many))
+        first = seconds(lambda: connection.execute(query).fetchall())
         print(f"| the first PREDICT of a warm connection, one row, 100 trees | {1000 * first:.2f} |")
-        print(f"| a PREDICT of one row after that | {1000 * again:.2f} |")
+        few = query.replace("(m,", "(m5,")
+        connection.execute(few).fetchall()
+        _told("a PREDICT of one row after that, 28 columns", lambda: connection.execute(query).fetchall(), many)
+        _told("the same of 5 columns", lambda: connection.execute(few).fetchall(), many)
+    with duckdb.connect() as plain:
+        plain.execute(f"CREATE TABLE one AS FROM '{file}' LIMIT 1")
+        for names in ([f"f{i}" for i in range(28)], FEW):
+            total = f"SELECT {' + '.join(names)} FROM one"
+            _told(f"DuckDB alone, the sum of {len(names)} columns of one row, as Arrow", partial(_arrow, plain, total), many)
 
 
-def _plain(connection: sqlml.Connection, bare: float, many: int) -> None:
-    connection.execute("SELECT 1").fetchall()
-    ours = statistics.median(seconds(lambda: connection.execute("SELECT 1").fetchall()) for _ in range(many))
-    print(f"| SELECT 1 through the connection, beyond DuckDB's own | {1000 * (ours - bare):.3f} |")
+def _told(name: str, action: Callable[[], object], many: int) -> None:
+    print(f"| {name} | {1000 * statistics.median(seconds(action) for _ in range(many)):.2f} |")
+
+
+def _arrow(plain: duckdb.DuckDBPyConnection, query: str) -> None:
+    plain.sql(query).to_arrow_reader().read_all()
+
+
+def _plain(connection: sqlml.Connection, many: int) -> None:
+    """A plain query, beside DuckDB's own two roads: rows of Python, and Arrow, which is ours."""
+    with duckdb.connect() as plain:
+        roads: dict[str, Callable[[], object]] = {
+            "its rows": lambda: plain.execute("SELECT 1").fetchall(),
+            "its Arrow": partial(_arrow, plain, "SELECT 1"),
+            "": lambda: connection.execute("SELECT 1").fetchall(),
+        }
+        found = {name: statistics.median(seconds(road) for _ in range(many)) for name, road in list(roads.items()) * 2}
+    for name in ("its rows", "its Arrow"):
+        print(f"| SELECT 1 through the connection, beyond DuckDB's own ({name}) | {1000 * (found[''] - found[name]):.3f} |")

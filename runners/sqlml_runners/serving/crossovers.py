@@ -20,13 +20,19 @@ from sqlml_runners.serving.runtime import HeadRuntime, head_runtime
 def runtimes_of(heads: Sequence[Head], arm: Arm) -> tuple[HeadRuntime, ...]:
     """How each head computes, by what was measured on this machine before, else measured now."""
     path = runtimes_path(arm.bundle.parent.parent, arm.sha256)
+    known = read_crossovers(path, len(heads))
+    if known is not None:
+        return _runtimes(heads, arm, known.rows)
     with _measuring(path):
-        known = read_crossovers(path, len(heads))
-        rows = known.rows if known else (None,) * len(heads)
-        found = tuple(head_runtime(head, arm.bundle, arm.sample, own) for head, own in zip(heads, rows, strict=True))
+        known = read_crossovers(path, len(heads))  # another may have measured meanwhile
+        found = _runtimes(heads, arm, known.rows if known else (None,) * len(heads))
         if known is None and heads:
             write_crossovers(path, [one.crossover for one in found])
     return found
+
+
+def _runtimes(heads: Sequence[Head], arm: Arm, rows: Sequence[float | None]) -> tuple[HeadRuntime, ...]:
+    return tuple(head_runtime(head, arm.bundle, arm.sample, own) for head, own in zip(heads, rows, strict=True))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -342,7 +343,13 @@ class Worker:
 
 
 def _resident() -> int:
-    return int(psutil.Process().memory_info().rss)
+    return int(_this_process(os.getpid()).memory_info().rss)
+
+
+@cache
+def _this_process(pid: int) -> psutil.Process:
+    """A worker is forked: what its parent knew of itself is of no use."""
+    return psutil.Process(pid)
 
 
 def _libraries() -> tuple[str, ...]:
@@ -351,7 +358,10 @@ def _libraries() -> tuple[str, ...]:
 
 def folder_bytes(folder: Path) -> int:
     """The size of the files in a folder: a model takes about as much memory, at least."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = 0
+    for root, _folders, files in os.walk(folder):
+        size += sum(os.stat(os.path.join(root, name)).st_size for name in files)
+    return size
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

@@ -42,6 +42,11 @@ T = TypeVar("T")
 BATCH_ROWS = 122_880
 """Rows per Arrow batch: DuckDB's own row-group size."""
 
+KEPT = 256
+"""So many queries are kept as they were parsed …"""
+KEPT_TEXT = 20_000
+"""… of fewer characters than this."""
+
 EXPLAIN = "EXPLAIN "
 ABORTED = -1
 MEMORY = ":memory:"
@@ -59,6 +64,7 @@ class DuckDBEngine:
         self.database = database
         self.connection = connection
         self.interrupts = Interrupts(connection.interrupt)
+        self._selects: dict[str, duckdb.Statement] = {}
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
         self._reading: weakref.ref[Generator[pa.RecordBatch, None, None]] | None = None
         for own in (self.connection, self.side):
@@ -168,12 +174,25 @@ class DuckDBEngine:
         """Run one statement of the database."""
         try:
             with self.interrupts.statement():
-                statements = self.connection.extract_statements(text)
-                if len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT:
-                    return self._select(statements[0], text, parameters)
-                return self._execute(text, parameters)
+                select = self._select_of(text)
+                return self._execute(text, parameters) if select is None else self._select(select, text, parameters)
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None
+
+    def _select_of(self, text: str) -> duckdb.Statement | None:
+        """A text as DuckDB reads it, where it is one query; parsed once as long as no statement of another kind runs."""
+        found = self._selects.get(text)
+        if found is None:
+            statements = self.connection.extract_statements(text)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                self._selects.clear()
+                return None
+            [found] = statements
+            if len(text) < KEPT_TEXT:
+                if len(self._selects) == KEPT:
+                    self._selects.clear()
+                self._selects[text] = found
+        return found
 
     def _placed_error(self, error: duckdb.Error, text: str, parameters: Any) -> DatabaseError:
         """The error with its place: a lazy relation's error does not tell it, that of binding the same text again does."""

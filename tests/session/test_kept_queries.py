@@ -1,0 +1,97 @@
+"""A query that is sent again is bound as before only while nothing that it stands on has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+import sqlml
+from sqlml.engines.duckdb.engine import DuckDBEngine
+from sqlml.session import Session
+from sqlml.statements.queries import KEPT, Queries
+
+COUNT = "SELECT count(*) FROM people WHERE buys(age, job, balance) = 'yes'"
+OTHER = "TRAIN MODEL buys USING naive_bayes TARGET bought EXCLUDE (id, spent) AS FROM people WHERE age BETWEEN 30 AND 52"
+MACRO = "CREATE MACRO buys(a, b, c) AS 'yes'"
+
+
+def count(connection: sqlml.Connection) -> int:
+    row = connection.execute(COUNT).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.fixture
+def bound(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that were bound."""
+    texts: list[str] = []
+    bind = Queries.bind
+
+    def noted(self: Queries, source: str, *arguments: object) -> object:
+        texts.append(source)
+        return bind(self, source, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Queries, "bind", noted)
+    return texts
+
+
+def test_the_same_text_is_bound_once(connection: sqlml.Connection, bound: list[str]) -> None:
+    first = count(connection)
+    connection.execute("SELECT 1").fetchall()
+    assert count(connection) == first
+    assert bound.count(COUNT) == 1
+
+
+def by_model(connection: sqlml.Connection) -> None:
+    connection.execute(OTHER)
+
+
+def by_another_connection(connection: sqlml.Connection) -> None:
+    with sqlml.connect(connection.database) as other:
+        other.execute(OTHER)
+
+
+def by_macro(connection: sqlml.Connection) -> None:
+    connection.execute(MACRO)
+
+
+def by_macro_within(connection: sqlml.Connection) -> None:
+    connection.begin()
+    count(connection)
+    connection.execute(MACRO)
+    connection.commit()
+
+
+@pytest.mark.parametrize("change", [by_model, by_another_connection, by_macro, by_macro_within])
+def test_bound_anew_after_a_change(connection: sqlml.Connection, change: Callable[[sqlml.Connection], None]) -> None:
+    before = count(connection)
+    change(connection)
+    assert count(connection) != before
+    rows = connection.execute("SELECT count(*) FROM people").fetchone()
+    if change in (by_macro, by_macro_within):
+        assert (count(connection),) == rows
+        connection.execute("DROP MACRO buys")
+        assert count(connection) == before
+
+
+def test_a_table_that_changed_its_columns(tmp_path: Path) -> None:
+    with sqlml.connect(tmp_path / "t.duckdb") as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS a")
+        assert connection.execute("SELECT * FROM t").fetchall() == [(1,)]
+        connection.execute("ALTER TABLE t ADD COLUMN b INTEGER DEFAULT 2")
+        assert connection.execute("SELECT * FROM t").fetchall() == [(1, 2)]
+        connection.execute("DROP TABLE t")
+        with pytest.raises(sqlml.Error, match="t does not exist"):
+            connection.execute("SELECT * FROM t")
+
+
+def test_no_more_are_kept_than_said(tmp_path: Path) -> None:
+    with sqlml.connect(tmp_path / "t.duckdb") as connection:
+        for number in range(2 * KEPT + 10):
+            assert connection.execute(f"SELECT {number}").fetchall() == [(number,)]
+        session = cast(Session, connection._session)
+        assert 0 < len(session._queries._kept) <= KEPT
+        assert 0 < len(cast(DuckDBEngine, session._engine)._selects) <= KEPT
