@@ -28,7 +28,6 @@ from sqlml_dialect import (
     Statement,
 )
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
-from sqlml_dialect.tokens import name_value, scan
 
 from sqlml.binder.feedback import FeedbackInsert, find_feedback
 from sqlml.binder.parameters import Parameters, foreign_parameters
@@ -50,7 +49,7 @@ from sqlml.statements.own_database import MEMORY, Place, calls_functions, catalo
 from sqlml.statements.places import Places, changes_hint
 from sqlml.statements.queries import Queries
 from sqlml.statements.refresh_schedule import RefreshSchedule
-from sqlml.statements.refusals import check_statement
+from sqlml.statements.refusals import check_schema, check_statement, in_memory, in_transaction
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
@@ -177,7 +176,7 @@ class Session:
         copied = {} if calls_functions(self._engine) else self._relations
         views = None if beside is None else beside._queries.views
         self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied, views)
-        self._doors = DoorRuns(self._queries, self._run_alone, self.answer_columns, calls_functions(self._engine))
+        self._doors = DoorRuns(self._queries, self._run, self.answer_columns, calls_functions(self._engine))
         self._areas = Areas(
             self._queries, self._catalog, self._places, self._engine, self._server, self.schema,
             self._emit, self._follow, self._notice, self._interrupted.is_set, self._run_watched,
@@ -285,9 +284,6 @@ class Session:
         except ModuleNotFoundError as error:  # of whatever this statement is the first to need
             raise missing_extra(error) from None
 
-    def _run_alone(self, statement: Statement, source: str) -> Result:
-        return self._run(statement, source, ())
-
     def _run_statement(self, statement: Statement, source: str, values: Sequence[Any] | Mapping[str, Any]) -> Result:
         authorise(user(), statement)
         parameters = Parameters(source, statement.span, values)
@@ -299,7 +295,8 @@ class Session:
         parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
-        self._check_transaction(node, source, statement.span)
+        if self._areas.writes(node) and self._engine.transaction() is not None:
+            raise in_transaction(source, statement.span)
         try:
             return self._run_node(node, parameters)
         finally:
@@ -307,7 +304,8 @@ class Session:
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         text = source[slice(*span)]
-        self._check_schema(text)
+        if self._queries.inside:
+            check_schema(text, self.schema)
         if calls_functions(self._engine):
             check_statement(text, source, span, serves=self._engine.keeps_settings)
         door = find_door(source, span)
@@ -327,11 +325,10 @@ class Session:
 
     def _hint(self, error: EngineError, source: str, span: Span) -> None:
         """What the database cannot know of."""
-        from sqlml.statements.show import misplaced_function, misspelt_name, misspelt_show
+        from sqlml.statements.show import our_hint
 
         text = source[slice(*span)]
-        hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
-        hint = hint or misspelt_name(text, error, self._catalog.model_names(), self.schema)
+        hint = our_hint(text, error, self._relations, self._catalog.model_names(), self.schema)
         changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
         error.hint = hint or (changes_hint(changed) if changed else error.hint)
 
@@ -345,8 +342,8 @@ class Session:
         if handler is None:
             raise not_yet(statement_name(node), parameters.source, first_word(parameters.source, node.span))
         lasts = handler.lasts(node)
-        if lasts is not None:
-            self._check_lasting(lasts, parameters.source, node.span)
+        if lasts is not None and self._temporary:
+            raise in_memory(lasts, parameters.source, node.span)
         result = handler.run(node, parameters)
         if self._schedule is not None and isinstance(node, DeployQuery | AlterEndpoint | RollbackEndpoint):
             self._schedule.look()
@@ -359,38 +356,6 @@ class Session:
             return self._run_node(node, parameters)
         finally:
             self._watch = None
-
-    def _check_transaction(self, node: Node, source: str, span: Span) -> None:
-        """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""
-        if self._areas.writes(node) and self._engine.transaction() is not None:
-            raise NotSupportedError(
-                f"{source[slice(*first_word(source, span))].upper()} cannot run inside an open transaction",
-                source=source,
-                span=first_word(source, span),
-                hint="COMMIT or ROLLBACK first, in Python commit() or rollback() of the connection",
-            )
-
-    def _check_schema(self, text: str) -> None:
-        """Refuse a schema that would make the names of our relations mean two things."""
-        if self.schema.lower() not in text.lower() or not self._queries.inside:
-            return
-        tokens = [token for token in scan(text) if token.key != ";"]
-        name = tokens[-1]
-        if [token.key for token in tokens[:2]] == ["CREATE", "SCHEMA"] and name_value(name).lower() == self.schema.lower():
-            raise BindError(
-                f"{self.schema} is the schema of the models' relations", source=text, span=(name.start, name.end),
-                hint='connect(schema="…") gives ours another name',
-            )  # fmt: skip
-
-    def _check_lasting(self, what: str, source: str, span: Span) -> None:
-        """Refuse what outlives the connection where the models do not."""
-        if self._temporary:
-            raise NotSupportedError(
-                f"an in-memory database cannot {what}: its models go when the connection closes",
-                source=source,
-                span=first_word(source, span),
-                hint='connect to a file, as in sqlml.connect("bank.duckdb")',
-            )
 
     # --- around them ------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ text → find_door → the statement in it → its answer as a table → the que
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlml_dialect import Span, Statement
 
@@ -26,12 +27,12 @@ from sqlml.types import Column
 class DoorRuns:
     """What the calls of a session's queries are run with.
 
-    ``run`` runs a statement of a text; ``columns`` tells those of a text's answer without carrying it out, None where nobody
-    knows them; ``calls_functions``: whether the engine does, and so takes a table without rows as SQL.
+    ``run`` runs a statement of a text with values; ``columns`` tells those of a text's answer without carrying it out, None where
+    nobody knows them; ``calls_functions``: whether the engine does, and so takes a table without rows as SQL.
     """
 
     queries: Queries
-    run: Callable[[Statement, str], Result]
+    run: Callable[[Statement, str, Sequence[Any]], Result]
     columns: Callable[[str], tuple[Column, ...] | None]
     calls_functions: bool
 
@@ -48,7 +49,7 @@ class DoorRuns:
         if is_query(source, span) and wants_no_rows(source, span, door.place):
             return self._run_empty(door, source, span, parameters)
         try:
-            answer = door_table(self.run(inner[0], door.statement), inner[0].kind)
+            answer = door_table(self.run(inner[0], door.statement, ()), inner[0].kind)
         except Error as error:
             raise error.pointed(source, door.place) from None
         return stream_result(self.queries.run_with(answer, source, span, door.place, parameters.values))

@@ -89,6 +89,12 @@ NAME_COLUMNS = {
 _VERSIONS = "VERSIONS OF m"
 
 
+def our_hint(text: str, error: Error, relations: Collection[str], models: Sequence[str], schema: str) -> str | None:
+    """What to say of a statement that the database refused, which knows nothing of ours; None where nothing of it is meant."""
+    hint = misspelt_show(text, relations, schema) or misplaced_function(text, error.message)
+    return hint or misspelt_name(text, error, models, schema)
+
+
 def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | None:
     """``did you mean SHOW ALGORITHMS?`` for a SHOW that is not ours and that the database refused.
 
