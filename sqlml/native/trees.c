@@ -16,46 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "forest.h"
+
 #define EXPORT __attribute__((visibility("default")))
 #define BLOCK 128     /* rows that one step works on */
 #define FEW 5         /* fewer rows than this walk */
 #define MOST_STEPS 768 /* trees with more splits are walked */
 #define FEW_WORDS 4     /* sets of more are looked up row by row */
 #define MOST_LEVELS 64 /* values that wait for their sibling, at most */
-
-enum { LEFT_IS_LEAF = 1, RIGHT_IS_LEAF = 2, DEFAULT_LEFT = 4, CATEGORIES = 8, LAST = 16 };
-
-typedef struct {
-    int32_t flags;
-    int32_t column;
-    float threshold;
-    float left, right; /* of leaves */
-    int32_t set;       /* the first word of a categorical split's set */
-    int32_t words;
-} Step;
-
-typedef struct {
-    int32_t column; /* -1: a leaf, whose value is the threshold */
-    int32_t flags;
-    float threshold;
-    int32_t left, right;
-    int32_t set, words;
-} Node;
-
-typedef struct {
-    int32_t root, step, steps; /* steps is 0 for a tree that is walked */
-    int32_t group;
-} Tree;
-
-typedef struct {
-    int32_t trees, groups, columns, is_categorical; /* whether any split is */
-    float *base;
-    Tree *tree;
-    Node *node;
-    Step *step;
-    uint32_t *set;
-    uint8_t *used, *codes; /* columns that are looked at, and those that are looked at as categories */
-} Forest;
 
 /* --- making one ------------------------------------------------------------------------------------------------------ */
 
@@ -99,10 +67,54 @@ static void write_steps(Writer *writer, const Node *node, int32_t at) {
     writer->forest->step[writer->steps++] = step;
 }
 
-EXPORT void sqlml_forest_free(Forest *forest) {
+void forest_free(Forest *forest) {
     if (!forest) return;
-    free(forest->base); free(forest->tree); free(forest->node); free(forest->step); free(forest->set);
-    free(forest->used); free(forest->codes); free(forest);
+    if (forest->pruning) pruning_free(forest->pruning);
+    if (!forest->borrows) free(forest->set);
+    free(forest->base); free(forest->tree); free(forest->node); free(forest->step);
+    free(forest->used); free(forest->codes); free(forest->splits); free(forest);
+}
+
+EXPORT void sqlml_forest_free(Forest *forest) { forest_free(forest); }
+
+Forest *forest_room(int32_t trees, int32_t groups, int32_t columns, int64_t nodes, int64_t set_words) {
+    Forest *forest = calloc(1, sizeof *forest);
+    if (!forest) return NULL;
+    forest->trees = trees; forest->groups = groups; forest->columns = columns; forest->nodes = nodes;
+    forest->base = malloc(groups * sizeof *forest->base);
+    forest->tree = calloc(trees + 1, sizeof *forest->tree);
+    forest->node = malloc((nodes + 1) * sizeof *forest->node);
+    forest->step = malloc((nodes + 1) * sizeof *forest->step);
+    forest->set = malloc((set_words + 1) * sizeof *forest->set);
+    forest->used = calloc(columns + 1, 1);
+    forest->codes = calloc(columns + 1, 1);
+    forest->splits = calloc(columns + 1, sizeof *forest->splits);
+    if (forest->base && forest->tree && forest->node && forest->step && forest->set && forest->used && forest->codes
+        && forest->splits)
+        return forest;
+    forest_free(forest);
+    return NULL;
+}
+
+/* What is known of the columns, from a node. */
+static void look_at(Forest *forest, const Node *node) {
+    if (node->column < 0) return;
+    forest->used[node->column] = 1;
+    forest->splits[node->column]++;
+    if (node->flags & CATEGORIES) forest->codes[node->column] = 1, forest->is_categorical = 1;
+}
+
+int32_t finish_tree(Forest *forest, int32_t i, int32_t root, int32_t group, int32_t step) {
+    Writer writer = {forest, step, 0};
+    Tree tree = {root, step, 0, group};
+    if (forest->node[root].column >= 0 && count_splits(forest->node, root, MOST_STEPS) <= MOST_STEPS
+        && depth_of(forest->node, root) < MOST_LEVELS) {
+        write_steps(&writer, forest->node, root);
+        tree.steps = writer.steps - step;
+        forest->step[writer.steps - 1].flags |= LAST;
+    }
+    forest->tree[i] = tree;
+    return writer.steps;
 }
 
 /* nodes of all trees, one tree after the other: children are numbers in their own tree; column -1 is a leaf.  NULL: no memory. */
@@ -112,67 +124,25 @@ EXPORT Forest *sqlml_forest_new(int32_t trees, const int32_t *sizes, const int32
                                 int64_t set_words, const uint32_t *sets) {
     int64_t nodes = 0;
     for (int32_t i = 0; i < trees; i++) nodes += sizes[i];
-    Forest *forest = calloc(1, sizeof *forest);
+    Forest *forest = forest_room(trees, groups, columns, nodes, set_words);
     if (!forest) return NULL;
-    forest->trees = trees; forest->groups = groups; forest->columns = columns;
-    forest->base = malloc(groups * sizeof *forest->base);
-    forest->tree = calloc(trees + 1, sizeof *forest->tree);
-    forest->node = malloc((nodes + 1) * sizeof *forest->node);
-    forest->step = malloc((nodes + 1) * sizeof *forest->step);
-    forest->set = malloc((set_words + 1) * sizeof *forest->set);
-    forest->used = calloc(columns + 1, 1);
-    forest->codes = calloc(columns + 1, 1);
-    if (!forest->base || !forest->tree || !forest->node || !forest->step || !forest->set || !forest->used || !forest->codes) {
-        sqlml_forest_free(forest);
-        return NULL;
-    }
     memcpy(forest->base, base, groups * sizeof *base);
     memcpy(forest->set, sets, set_words * sizeof *sets);
-    Writer writer = {forest, 0, 0};
-    int32_t first = 0;
+    int32_t first = 0, step = 0, walked = 0;
     for (int32_t i = 0; i < trees; first += sizes[i++]) {
         for (int32_t j = first; j < first + sizes[i]; j++) {
             Node node = {column[j], flags[j], threshold[j], first + left[j], first + right[j], set[j], words[j]};
             forest->node[j] = node;
-            if (column[j] >= 0) {
-                forest->used[column[j]] = 1;
-                if (flags[j] & CATEGORIES) forest->codes[column[j]] = 1, forest->is_categorical = 1;
-            }
+            look_at(forest, &node);
         }
-        Tree tree = {first, writer.steps, 0, group[i]};
-        if (column[first] >= 0 && count_splits(forest->node, first, MOST_STEPS) <= MOST_STEPS
-            && depth_of(forest->node, first) < MOST_LEVELS) {
-            write_steps(&writer, forest->node, first);
-            tree.steps = writer.steps - tree.step;
-            forest->step[writer.steps - 1].flags |= LAST;
-        }
-        forest->tree[i] = tree;
+        step = finish_tree(forest, i, first, group[i], step);
+        walked = walked || (column[first] >= 0 && !forest->tree[i].steps);
     }
+    if (!walked) forest->pruning = pruning_new(); /* trees of any depth are not copied by functions that call themselves */
     return forest;
 }
 
 /* --- walking --------------------------------------------------------------------------------------------------------- */
-
-#define MISSING (-1)
-#define OUTSIDE (-2)
-
-static inline int32_t code_of(float value) {
-    if (value != value) return MISSING;
-    return value < 0 || value >= 16777216.0f ? OUTSIDE : (int32_t)value;
-}
-
-static inline int in_set(const uint32_t *set, int32_t words, int32_t code) {
-    return (code >> 5) < words && (set[code >> 5] >> (code & 31)) & 1;
-}
-
-static inline int goes_left(const Forest *forest, const Node *node, float value) {
-    if (value != value) return (node->flags & DEFAULT_LEFT) != 0;
-    if (node->flags & CATEGORIES) {
-        int32_t code = code_of(value);
-        return code < 0 || !in_set(forest->set + node->set, node->words, code);
-    }
-    return value < node->threshold;
-}
 
 static float walk(const Forest *forest, int32_t at, const float *const *column, int64_t row) {
     const Node *node = &forest->node[at];
@@ -396,9 +366,13 @@ EXPORT int sqlml_forest_rows(const Forest *forest, const float *x, int64_t n, fl
 }
 
 /* The same of columns of n values each; those that no split looks at may be NULL. */
-EXPORT int sqlml_forest_columns(const Forest *forest, const float *const *column, int64_t n, float *out) {
+EXPORT int sqlml_forest_columns(const Forest *whole, const float *const *column, int64_t n, float *out) {
+    const Forest *forest = forest_for(whole, column, n);
     Room room;
-    if (!enter(&room, forest)) return 0;
+    if (!enter(&room, forest)) {
+        give_back(whole, forest);
+        return 0;
+    }
     for (int64_t first = 0; first < n; first += BLOCK) {
         int rows = n - first < BLOCK ? (int)(n - first) : BLOCK;
         for (int32_t c = 0; c < forest->columns; c++) {
@@ -418,6 +392,7 @@ EXPORT int sqlml_forest_columns(const Forest *forest, const float *const *column
         put_sums(forest, room.sums, rows, out + first * forest->groups);
     }
     leave(&room);
+    give_back(whole, forest);
     return 1;
 }
 

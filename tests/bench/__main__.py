@@ -24,6 +24,7 @@ SECTIONS = (
     "lookups",
     "mlp",
     "postgres_functions",
+    "pruning",
     "serving",
     "sessions",
     "wire",

@@ -1,0 +1,183 @@
+/* Ensembles without the branches that no row of a chunk reaches: where a column holds one value throughout, as after WHERE plan =
+ * 'pro' or in a sorted table, its splits are decided, once, and only what they lead to is computed.  The answers are the same.
+ *
+ * A chunk's constants are found by looking, so that nothing has to be known of the query.  What was pruned is kept for the chunks
+ * to come, from the second with the same constants on; several threads share it.
+ */
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "forest.h"
+
+#define KEPT 8        /* pruned ensembles of one whole */
+#define FEWEST 256    /* rows: for fewer it is not worth looking */
+#define WORTH 16      /* a sixteenth of the splits must look at columns that are constant */
+
+typedef struct {
+    Forest *forest; /* NULL: these constants have been seen once */
+    uint8_t *constant; /* of each column, whether it is */
+    float *value;
+    int64_t last;
+    int32_t lent;
+} Entry;
+
+struct Pruning {
+    pthread_mutex_t lock;
+    int64_t clock;
+    Entry entry[KEPT];
+};
+
+static void empty(Entry *entry) {
+    if (entry->forest) forest_free(entry->forest);
+    free(entry->constant); free(entry->value);
+    memset(entry, 0, sizeof *entry);
+}
+
+void pruning_free(Pruning *pruning) {
+    for (int i = 0; i < KEPT; i++) empty(&pruning->entry[i]);
+    pthread_mutex_destroy(&pruning->lock);
+    free(pruning);
+}
+
+Pruning *pruning_new(void) {
+    Pruning *pruning = calloc(1, sizeof *pruning);
+    if (pruning) pthread_mutex_init(&pruning->lock, NULL);
+    return pruning;
+}
+
+/* --- what is constant --------------------------------------------------------------------------------------------------- */
+
+static uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Missing is a value, too. */
+static int is_constant(const float *value, int64_t n) {
+    const uint32_t first = bits_of(value[0]);
+    for (int64_t r = 1; r < n; r++)
+        if (bits_of(value[r]) != first) return 0;
+    return 1;
+}
+
+/* Which columns are; whether enough splits look at them. */
+static int find_constants(const Forest *forest, const float *const *column, int64_t n, uint8_t *constant) {
+    int64_t all = 0, decided = 0;
+    for (int32_t c = 0; c < forest->columns; c++) {
+        constant[c] = forest->used[c] && is_constant(column[c], n);
+        all += forest->splits[c];
+        if (constant[c]) decided += forest->splits[c];
+    }
+    return decided * WORTH >= all && decided > 0;
+}
+
+/* --- pruning ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    const Forest *whole;
+    const Entry *known;
+    Forest *made;
+    int32_t nodes;
+} Gardener;
+
+static int32_t copy(Gardener *gardener, int32_t at) {
+    const Forest *whole = gardener->whole;
+    const Node *node = &whole->node[at];
+    while (node->column >= 0 && gardener->known->constant[node->column]) {
+        int left = goes_left(whole, node, gardener->known->value[node->column]);
+        node = &whole->node[left ? node->left : node->right];
+    }
+    int32_t own = gardener->nodes++;
+    gardener->made->node[own] = *node;
+    if (node->column < 0) return own;
+    gardener->made->used[node->column] = 1;
+    if (node->flags & CATEGORIES) gardener->made->codes[node->column] = 1, gardener->made->is_categorical = 1;
+    int32_t left = copy(gardener, node->left), right = copy(gardener, node->right);
+    gardener->made->node[own].left = left;
+    gardener->made->node[own].right = right;
+    return own;
+}
+
+/* NULL: no memory. */
+static Forest *prune(const Forest *whole, const Entry *known) {
+    Forest *made = forest_room(whole->trees, whole->groups, whole->columns, whole->nodes, 0);
+    if (!made) return NULL;
+    free(made->set);
+    made->set = whole->set;
+    made->borrows = 1;
+    memcpy(made->base, whole->base, whole->groups * sizeof *made->base);
+    Gardener gardener = {whole, known, made, 0};
+    int32_t step = 0;
+    for (int32_t i = 0; i < whole->trees; i++)
+        step = finish_tree(made, i, copy(&gardener, whole->tree[i].root), whole->tree[i].group, step);
+    Node *nodes = realloc(made->node, (gardener.nodes + 1) * sizeof *nodes);
+    Step *steps = realloc(made->step, (step + 1) * sizeof *steps);
+    if (nodes) made->node = nodes;
+    if (steps) made->step = steps;
+    return made;
+}
+
+/* --- keeping ------------------------------------------------------------------------------------------------------------ */
+
+static int knows(const Entry *entry, const Forest *whole, const uint8_t *constant, const float *const *column) {
+    if (!entry->constant || memcmp(entry->constant, constant, whole->columns)) return 0;
+    for (int32_t c = 0; c < whole->columns; c++)
+        if (constant[c] && bits_of(entry->value[c]) != bits_of(column[c][0])) return 0;
+    return 1;
+}
+
+/* The place of constants that were not seen before: one that was never used, or the one that was not used for longest. */
+static void note(Pruning *pruning, const Forest *whole, const uint8_t *constant, const float *const *column) {
+    Entry *oldest = NULL;
+    for (int i = 0; i < KEPT; i++) {
+        Entry *entry = &pruning->entry[i];
+        if (!entry->lent && (!oldest || entry->last < oldest->last)) oldest = entry;
+    }
+    if (!oldest) return;
+    empty(oldest);
+    oldest->constant = malloc(whole->columns);
+    oldest->value = calloc(whole->columns, sizeof *oldest->value);
+    if (!oldest->constant || !oldest->value) {
+        empty(oldest);
+        return;
+    }
+    memcpy(oldest->constant, constant, whole->columns);
+    for (int32_t c = 0; c < whole->columns; c++)
+        if (constant[c]) oldest->value[c] = column[c][0];
+    oldest->last = ++pruning->clock;
+}
+
+const Forest *forest_for(const Forest *whole, const float *const *column, int64_t n) {
+    Pruning *pruning = whole->pruning;
+    if (!pruning || n < FEWEST) return whole;
+    uint8_t few[256], *constant = whole->columns <= 256 ? few : malloc(whole->columns);
+    if (!constant) return whole;
+    const Forest *found = whole;
+    if (find_constants(whole, column, n, constant)) {
+        pthread_mutex_lock(&pruning->lock);
+        int i = 0;
+        while (i < KEPT && !knows(&pruning->entry[i], whole, constant, column)) i++;
+        if (i == KEPT) {
+            note(pruning, whole, constant, column);
+        } else {
+            Entry *entry = &pruning->entry[i];
+            if (!entry->forest) entry->forest = prune(whole, entry);
+            entry->last = ++pruning->clock;
+            if (entry->forest) entry->lent++, found = entry->forest;
+        }
+        pthread_mutex_unlock(&pruning->lock);
+    }
+    if (constant != few) free(constant);
+    return found;
+}
+
+void give_back(const Forest *whole, const Forest *lent) {
+    if (lent == whole) return;
+    pthread_mutex_lock(&whole->pruning->lock);
+    for (int i = 0; i < KEPT; i++)
+        if (whole->pruning->entry[i].forest == lent) whole->pruning->entry[i].lent--;
+    pthread_mutex_unlock(&whole->pruning->lock);
+}

@@ -1,0 +1,100 @@
+"""Branches that no row of a chunk reaches are left out; the answers stay XGBoost's to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import xgboost
+from numpy.typing import NDArray
+
+from sqlml.algorithms.xgboost_kernel import kernel_of
+from sqlml.native.trees import TreeKernel
+from tests.native.test_trees import CATEGORIES, pytestmark, rows, train
+
+__all__ = ["pytestmark"]
+CHUNK = 2_048
+
+
+@pytest.fixture(scope="module")
+def booster() -> xgboost.Booster:
+    return train(rows(20_000, 0), 30)
+
+
+@pytest.fixture
+def trees(booster: xgboost.Booster) -> TreeKernel:
+    kernel = kernel_of(booster)
+    assert kernel is not None
+    return kernel.trees
+
+
+def chunk(seed: int, fixed: Iterable[tuple[int, float]]) -> NDArray[np.float32]:
+    x = rows(CHUNK, seed)
+    for column, value in fixed:
+        x[:, column] = value
+    return x
+
+
+def by_columns(trees: TreeKernel, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return trees.columns([np.ascontiguousarray(x[:, j]) for j in range(x.shape[1])], len(x))
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        [(2, 7)],
+        [(3, 299)],
+        [(3, 100_000)],  # a category that no training saw
+        [(3, np.nan)],
+        [(3, 7.5)],  # no category
+        [(5, 0.25)],
+        [(5, np.inf), (6, -np.inf)],
+        [(0, 1), (1, 3), (2, 30), (3, 12), (5, 0.5)],
+        [(j, 1) for j in range(10)],  # nothing is left but one leaf of each tree
+        [(j, np.nan) for j in range(10)],
+    ],
+)
+def test_constant_columns(booster: xgboost.Booster, trees: TreeKernel, fixed: list[tuple[int, float]]) -> None:
+    for seed in range(4):  # pruned from the second chunk on
+        x = chunk(seed, fixed)
+        assert np.array_equal(by_columns(trees, x)[:, 0], booster.inplace_predict(x, predict_type="margin"))
+
+
+def test_chunks_with_other_constants_in_turn(booster: xgboost.Booster, trees: TreeKernel) -> None:
+    for turn in range(60):  # more than are kept
+        x = chunk(turn, [(turn % 2 + 2, turn % 21)])
+        x = x[: CHUNK - turn]
+        assert np.array_equal(by_columns(trees, x)[:, 0], booster.inplace_predict(x, predict_type="margin"))
+
+
+def test_threads_share_what_was_pruned(booster: xgboost.Booster, trees: TreeKernel) -> None:
+    chunks = [chunk(seed, [(3, seed % 12)]) for seed in range(24)]
+    expected = [booster.inplace_predict(x, predict_type="margin") for x in chunks]
+    with ThreadPoolExecutor(8) as pool:
+        for number, found in enumerate(pool.map(lambda i: by_columns(trees, chunks[i % 24]), range(240))):
+            assert np.array_equal(found[:, 0], expected[number % 24])
+
+
+def test_trees_too_deep_to_be_copied_are_left_whole() -> None:
+    x = rows(6_000, 1)
+    deep = train(x, 3, max_depth=0, max_leaves=1500, grow_policy="lossguide", min_child_weight=0)
+    kernel = kernel_of(deep)
+    assert kernel is not None
+    for seed in range(3):
+        part = chunk(seed, [(3, 5)])
+        assert np.array_equal(by_columns(kernel.trees, part)[:, 0], deep.inplace_predict(part, predict_type="margin"))
+
+
+def test_less_is_computed(trees: TreeKernel) -> None:
+    """A chunk of which only one column is not constant takes a fraction of the time."""
+    from tests.bench.measuring import seconds
+
+    fixed = chunk(0, [(j, 1) for j in range(9)])
+    nearly = fixed.copy()
+    nearly[0] = 2
+    assert len(CATEGORIES) < 9
+    by_columns(trees, fixed), by_columns(trees, nearly)
+    few, whole = (min(seconds(lambda: by_columns(trees, x)) for _ in range(20)) for x in (fixed, nearly))  # noqa: B023
+    assert few < whole
