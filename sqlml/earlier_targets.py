@@ -1,4 +1,4 @@
-"""Targets of versions that have left an endpoint: what turned out to be true of their predictions may be told late.
+"""Targets of versions and queries that have left an endpoint: what turned out to be true of their predictions may be told late.
 
     targets of the versions that stay and of those that leave → among the endpoint's options as JSON → feedback over HTTP
 

@@ -1,4 +1,4 @@
-"""What an endpoint can be told: every option of ``DEPLOY … WITH (…)`` and ``ALTER ENDPOINT e SET (…)``, in one table.
+"""What endpoints, their server and their keys can be told: every option of DEPLOY, ALTER ENDPOINT(S) and API KEY, in one table.
 
 The catalog keeps only what was given, as JSON: numbers, texts and booleans; sizes are bytes, lengths of time seconds.
 Whoever serves asks ``settings`` for the rest.  A new option is a new line here.
@@ -61,7 +61,7 @@ ROLLOUT_OPTIONS = (
 
 SERVER_OPTIONS = (
     OptionSpec("memory", "size", None, "what the models of all endpoints may take in memory, all workers together", low=10**6),
-    OptionSpec("port", "int", None, "the port of the server (8080 where it is free, else any)", low=1, high=65_535),
+    OptionSpec("port", "int", None, "the port of the server", low=1, high=65_535),
     OptionSpec("tls_certificate", "str", None, "a PEM file: the server speaks https by it, and by its key"),
     OptionSpec("tls_key", "str", None, "a PEM file: the private key of the certificate"),
     OptionSpec("grpc_port", "int", None, "the port at which gRPC is spoken, too", low=1, high=65_535),
@@ -70,6 +70,19 @@ SERVER_OPTIONS = (
     ),
 )
 """Options of ``ALTER ENDPOINTS SET (…)``: of the server, for all endpoints together; all but ``memory`` from its next start."""
+
+SERVER_DEFAULTS = {"memory": "half of the machine's", "port": "8080 where it is free, else any"}
+"""What the server does where such an option is not set; without the others it does nothing of the kind."""
+
+_EXPIRES = OptionSpec("expires", "duration", None, "how long the key opens its endpoints, from now", low=0, open_low=True)
+KEY_OPTIONS = (
+    OptionSpec("rate_limit", "float", None, "requests per second, over all endpoints and workers", low=0, open_low=True),
+    _EXPIRES,
+)
+"""Options of API keys: ``CREATE API KEY k … WITH (…)`` and ``ALTER API KEY k SET (…)``."""
+
+ROTATE_OPTIONS = (OptionSpec("grace", "duration", 0.0, "how long the secrets of before go on", low=0), _EXPIRES)
+"""Options of ``ALTER API KEY k ROTATE WITH (…)``."""
 
 DEPLOY_OPTIONS = (*STATEMENT_OPTIONS, *KEPT_OPTIONS, *ROLLOUT_OPTIONS)
 """What DEPLOY takes."""

@@ -28,11 +28,11 @@ option of the statement that it is about (``tune``, ``weight``, ``device``), for
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from sqlml_dialect import DialectError, point_at
+from sqlml_dialect.similar import nearest
 
 
 class Warning(Exception):
@@ -201,25 +201,10 @@ def not_yet(what: str, source: str, span: tuple[int, int]) -> NotSupportedError:
     return NotSupportedError(f"{what}: understood, but this version cannot carry it out yet", source=source, span=span)
 
 
-_BEGINNING = 3
-"""So many letters of a name are enough to tell which one was meant."""
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """``did you mean xgboost_classifier?``, or None where nothing is near."""
     near = nearest(word, known)
     return f"did you mean {near}?" if near else None
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like a word, else the shortest that begins with it, whatever the case of letters; None where
-    nothing is near.
-    """
-    lowered = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    longer = sorted((name for name in lowered if name.startswith(word.lower())), key=len) if len(word) >= _BEGINNING else []
-    found = next(iter([*near, *longer]), None)
-    return None if found is None else lowered[found]
 
 
 def count_of(count: int, one: str, many: str | None = None) -> str:

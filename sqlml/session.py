@@ -16,47 +16,44 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlml_dialect import (
     AlterEndpoint,
     DeployQuery,
-    DialectError,
     Node,
     RollbackEndpoint,
     Span,
     Statement,
-    parse,
-    statement_kind,
 )
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
-from sqlml_dialect.tokens import name_value, scan
 
 from sqlml.binder.feedback import FeedbackInsert, find_feedback
 from sqlml.binder.parameters import Parameters, foreign_parameters
 from sqlml.binder.remote_tables import is_query
-from sqlml.binder.table_calls import only_looks
 from sqlml.catalog import Catalog
 from sqlml.catalog.database import absolute_url
 from sqlml.catalog.rows import user
 from sqlml.contracts import EndpointServer, Event, JobHandle, OnEvent
-from sqlml.errors import BindError, Cancelled, EngineError, Error, NotSupportedError, ProgrammingError, not_yet, parse_error
+from sqlml.errors import BindError, Cancelled, EngineError, NotSupportedError, ProgrammingError, not_yet
 from sqlml.home import IN_DATABASE
 from sqlml.registry import SERVER, get, load, missing_extra
-from sqlml.statements.answer_columns import UNKNOWN, empty_table, empty_table_sql, statement_columns, table_columns
+from sqlml.statements.answer_columns import statement_columns
 from sqlml.statements.areas import Areas
 from sqlml.statements.changes import CHANGES
-from sqlml.statements.door import Door, door_error, door_table, find_door, wants_no_rows, without_door
+from sqlml.statements.door import door_error, find_door
+from sqlml.statements.door_run import DoorRuns
 from sqlml.statements.named_connections import known_connections, open_connection
 from sqlml.statements.own_database import MEMORY, Place, calls_functions, catalog_in, check_catalog, open_database, place_of
 from sqlml.statements.places import Places, changes_hint
 from sqlml.statements.queries import Queries
 from sqlml.statements.refresh_schedule import RefreshSchedule
-from sqlml.statements.refusals import check_statement
+from sqlml.statements.refusals import check_schema, check_statement, in_memory, in_transaction
 from sqlml.statements.relations import relations
 from sqlml.statements.result import Result, stream_result
 from sqlml.statements.schema import install_schema
+from sqlml.statements.texts import first_word, parse_text, statement_name
 from sqlml.types import Column
 
 if TYPE_CHECKING:
@@ -64,9 +61,6 @@ if TYPE_CHECKING:
 
     from sqlml.statements.log_relations import FileRelation
     from sqlml.statements.relations import Relation
-
-KEPT_TEXT = 10_000
-"""The trees of texts below so many characters are kept for the next time."""
 
 
 class Session:
@@ -182,6 +176,7 @@ class Session:
         copied = {} if calls_functions(self._engine) else self._relations
         views = None if beside is None else beside._queries.views
         self._queries = Queries(self._places, self._catalog, target, self.schema, self._notice, copied, views)
+        self._doors = DoorRuns(self._queries, self._run, self.answer_columns, calls_functions(self._engine))
         self._areas = Areas(
             self._queries, self._catalog, self._places, self._engine, self._server, self.schema,
             self._emit, self._follow, self._notice, self._interrupted.is_set, self._run_watched,
@@ -199,7 +194,7 @@ class Session:
 
     def execute(self, text: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[str, Result]:
         """Run every statement of a text; the kind and the result of the last.  Values are for a text of one statement."""
-        statements = _parse(text)
+        statements = parse_text(text)
         if values and len(statements) > 1:
             raise ProgrammingError(
                 f"values can be given for one statement at a time; this text has {len(statements)}",
@@ -218,7 +213,7 @@ class Session:
 
     def execute_many(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement of the database once for each row of values."""
-        statements = _parse(text)
+        statements = parse_text(text)
         if len(statements) != 1:
             raise ProgrammingError(
                 f"values for many rows are for one statement; this text has {len(statements)}", hint="run them one by one"
@@ -229,8 +224,8 @@ class Session:
         authorise(user(), statement)
         if statement.node is not None:
             raise NotSupportedError(
-                f"values for many rows are for the database's own statements, not for {_shown(statement.node)}",
-                source=text, span=_first_word(text, statement.span), hint="run it once for each",
+                f"values for many rows are for the database's own statements, not for {statement_name(statement.node)}",
+                source=text, span=first_word(text, statement.span), hint="run it once for each",
             )  # fmt: skip
         feedback = find_feedback(text, statement.span, self.schema)
         if feedback is not None:
@@ -250,7 +245,7 @@ class Session:
 
     def describe(self, text: str) -> tuple[Column, ...] | None:
         """The columns of a query, bound and not run; None for a statement of any other kind."""
-        statements = _parse(text)
+        statements = parse_text(text)
         if len(statements) != 1 or statements[0].node is not None:
             return None
         [statement] = statements
@@ -259,7 +254,7 @@ class Session:
             return None
         door = find_door(text, statement.span)
         if door is not None:
-            return self._describe_door(door, text, statement.span)
+            return self._doors.describe_door(door, text, statement.span)
         sql = self._queries.bind_there(text, statement.span) or self._queries.bind(text, statement.span)
         try:
             return self._queries.describe(sql)
@@ -274,7 +269,7 @@ class Session:
 
         () where it answers nothing, None where nobody knows them before it runs.
         """
-        statements = _parse(text)
+        statements = parse_text(text)
         if len(statements) != 1:
             return None
         [statement] = statements
@@ -300,7 +295,8 @@ class Session:
         parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
-        self._check_transaction(node, source, statement.span)
+        if self._areas.writes(node) and self._engine.transaction() is not None:
+            raise in_transaction(source, statement.span)
         try:
             return self._run_node(node, parameters)
         finally:
@@ -308,17 +304,13 @@ class Session:
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         text = source[slice(*span)]
-        self._check_schema(text)
+        if self._queries.inside:
+            check_schema(text, self.schema)
         if calls_functions(self._engine):
             check_statement(text, source, span, serves=self._engine.keeps_settings)
         door = find_door(source, span)
         if door is not None:
-            if only_looks(text):
-                raise NotSupportedError(
-                    "sqlml('…') is run before its query, and this statement runs nothing", source=source, span=door.place,
-                    hint=f"explain what is in it: EXPLAIN {door.statement.strip()}"[:200],
-                )  # fmt: skip
-            return self._run_door(door, source, span, parameters)
+            return self._doors.run_door(door, source, span, parameters)
         feedback = find_feedback(source, span, self.schema)
         if feedback is not None:
             return self._run_feedback(feedback, [parameters])
@@ -333,11 +325,10 @@ class Session:
 
     def _hint(self, error: EngineError, source: str, span: Span) -> None:
         """What the database cannot know of."""
-        from sqlml.statements.show import misplaced_function, misspelt_name, misspelt_show
+        from sqlml.statements.show import our_hint
 
         text = source[slice(*span)]
-        hint = misspelt_show(text, self._relations, self.schema) or misplaced_function(text, error.message)
-        hint = hint or misspelt_name(text, error, self._catalog.model_names(), self.schema)
+        hint = our_hint(text, error, self._relations, self._catalog.model_names(), self.schema)
         changed = self._places.changed(text) if hint is None and not is_query(source, span) else None
         error.hint = hint or (changes_hint(changed) if changed else error.hint)
 
@@ -346,52 +337,13 @@ class Session:
 
         return run_feedback(feedback, runs, self._queries, self._catalog, self._engine.transaction())
 
-    def _run_door(self, door: Door, source: str, span: Span, parameters: Parameters) -> Result:
-        """Run the statement in the call, then the query over its answer."""
-        inner = _parse(door.statement)
-        if len(inner) != 1:
-            raise BindError("sqlml('…') takes one statement", source=source, span=door.place)
-        if is_query(source, span) and wants_no_rows(source, span, door.place):
-            return self._run_empty_door(door, source, span, parameters)
-        try:
-            answer = door_table(self._run(inner[0], door.statement, ()), inner[0].kind)
-        except Error as error:
-            raise error.pointed(source, door.place) from None
-        return stream_result(self._queries.run_with(answer, source, span, door.place, parameters.values))
-
-    def _run_empty_door(self, door: Door, source: str, span: Span, parameters: Parameters) -> Result:
-        """The query over the columns of the statement's answer: as it wants no rows, the statement is not carried out."""
-        columns = self._door_columns(door, source) or UNKNOWN
-        if not calls_functions(self._engine):
-            table = empty_table(columns)
-            return stream_result(self._queries.run_with(table, source, span, door.place, parameters.values))
-        text = without_door(source, span, door.place, empty_table_sql(columns))
-        return stream_result(self._queries.run_bound(text, (0, len(text)), parameters.values))
-
-    def _describe_door(self, door: Door, source: str, span: Span) -> tuple[Column, ...] | None:
-        columns = self._door_columns(door, source)
-        if columns is None or not calls_functions(self._engine):
-            return None
-        text = without_door(source, span, door.place, empty_table_sql(columns))
-        try:
-            return self._queries.describe(self._queries.bind(text, (0, len(text))))
-        except Error as error:
-            error.source = error.span = None  # they are of a text that nobody wrote
-            raise
-
-    def _door_columns(self, door: Door, source: str) -> tuple[Column, ...] | None:
-        try:
-            return table_columns(self.answer_columns(door.statement))
-        except Error as error:
-            raise error.pointed(source, door.place) from None
-
     def _run_node(self, node: Node, parameters: Parameters) -> Result:
         handler = self._areas.get(type(node))
         if handler is None:
-            raise not_yet(_shown(node), parameters.source, _first_word(parameters.source, node.span))
+            raise not_yet(statement_name(node), parameters.source, first_word(parameters.source, node.span))
         lasts = handler.lasts(node)
-        if lasts is not None:
-            self._check_lasting(lasts, parameters.source, node.span)
+        if lasts is not None and self._temporary:
+            raise in_memory(lasts, parameters.source, node.span)
         result = handler.run(node, parameters)
         if self._schedule is not None and isinstance(node, DeployQuery | AlterEndpoint | RollbackEndpoint):
             self._schedule.look()
@@ -404,38 +356,6 @@ class Session:
             return self._run_node(node, parameters)
         finally:
             self._watch = None
-
-    def _check_transaction(self, node: Node, source: str, span: Span) -> None:
-        """What writes to the catalog cannot be undone by the database's ROLLBACK, so it is refused inside a transaction."""
-        if self._areas.writes(node) and self._engine.transaction() is not None:
-            raise NotSupportedError(
-                f"{source[slice(*_first_word(source, span))].upper()} cannot run inside an open transaction",
-                source=source,
-                span=_first_word(source, span),
-                hint="COMMIT or ROLLBACK first, in Python commit() or rollback() of the connection",
-            )
-
-    def _check_schema(self, text: str) -> None:
-        """Refuse a schema that would make the names of our relations mean two things."""
-        if self.schema.lower() not in text.lower() or not self._queries.inside:
-            return
-        tokens = [token for token in scan(text) if token.key != ";"]
-        name = tokens[-1]
-        if [token.key for token in tokens[:2]] == ["CREATE", "SCHEMA"] and name_value(name).lower() == self.schema.lower():
-            raise BindError(
-                f"{self.schema} is the schema of the models' relations", source=text, span=(name.start, name.end),
-                hint='connect(schema="…") gives ours another name',
-            )  # fmt: skip
-
-    def _check_lasting(self, what: str, source: str, span: Span) -> None:
-        """Refuse what outlives the connection where the models do not."""
-        if self._temporary:
-            raise NotSupportedError(
-                f"an in-memory database cannot {what}: its models go when the connection closes",
-                source=source,
-                span=_first_word(source, span),
-                hint='connect to a file, as in sqlml.connect("bank.duckdb")',
-            )
 
     # --- around them ------------------------------------------------------------------------------------------------
 
@@ -544,29 +464,6 @@ def _run_once(database: str, catalog: str | None, schema: str | None, statement:
         session.execute(statement)
     finally:
         session.close()
-
-
-def _parse(text: str) -> tuple[Statement, ...]:
-    try:
-        return _parsed(text) if len(text) < KEPT_TEXT else tuple(parse(text))
-    except DialectError as error:
-        raise parse_error(error) from None
-
-
-@lru_cache(maxsize=256)
-def _parsed(text: str) -> tuple[Statement, ...]:
-    """Programs send the same texts again and again, with other values."""
-    return tuple(parse(text))
-
-
-def _shown(node: Node) -> str:
-    """What a statement of ours is called."""
-    return statement_kind(node).replace("_", " ").upper()
-
-
-def _first_word(source: str, span: Span) -> Span:
-    word = source[span[0] : span[1]].split(maxsplit=1)
-    return (span[0], span[0] + len(word[0])) if word else span
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

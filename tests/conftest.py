@@ -76,6 +76,8 @@ SLOW_FILES = frozenset(
         "session/test_database_functions.py",
         "session/test_deploy_query.py",
         "session/test_disk.py",
+        "session/test_api_keys.py",
+        "session/test_endpoint_feedback.py",
         "session/test_endpoints.py",
         "session/test_errors.py",
         "session/test_explain_plan.py",

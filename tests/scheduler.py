@@ -24,6 +24,7 @@ TOGETHER = {
     "tests/wire/test_http.py": "wire over http",
     "tests/wire/test_pgjdbc.py": "wire",
     "tests/wire/test_psql.py": "wire",
+    "tests/wire/test_psycopg.py": "wire",
     "tests/wire/test_server.py": "wire server",
 }
 """File → what its tests share: the one Spark session, models of large tables, a server of endpoints."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from typing import NoReturn, TypeVar
 
 from sqlml_dialect.clause_nodes import Expression, Ident, ModelRef, QualifiedName, Query, Span
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.names import name_sql
+from sqlml_dialect.similar import nearest
 from sqlml_dialect.tokens import Kind, Token, name_value, string_value
 
 OPENING = {"(": ")", "[": "]", "{": "}"}
@@ -254,13 +254,6 @@ def either(words: Sequence[str]) -> str:
 def whole_number(digits: str) -> int | None:
     """The value of digits with underscores between, None when there are more of them than any number here can need."""
     return int(digits.replace("_", "")) if len(digits) <= 40 else None
-
-
-def nearest(word: str, words: Iterable[str], similarity: float = 0.6) -> str | None:
-    """The one of some keywords that a word was probably meant to be: one like it, else the shortest that begins with it."""
-    known = list(words)
-    longer = sorted((name for name in known if name.startswith(f"{word.upper()}_")), key=len)
-    return next(iter([*get_close_matches(word.upper(), known, 1, similarity), *longer]), None)
 
 
 def is_star(tokens: Sequence[Token]) -> bool:

@@ -65,9 +65,10 @@ def _refuse_clause(cursor: Cursor, words: tuple[str, ...], message: str, hint: s
 
 
 def parse_undeploy(cursor: Cursor) -> Undeploy:
-    """``UNDEPLOY ENDPOINT e``"""
+    """``UNDEPLOY ENDPOINT [IF EXISTS] e``"""
     cursor.expect("UNDEPLOY", "ENDPOINT")
-    return Undeploy(cursor.ident("an endpoint's name"))
+    if_exists = cursor.accept("IF", "EXISTS")
+    return Undeploy(cursor.ident("an endpoint's name"), if_exists)
 
 
 def parse_undeploy_function(cursor: Cursor) -> UndeployFunction:

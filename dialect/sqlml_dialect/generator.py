@@ -169,7 +169,7 @@ def refresh_endpoint_sql(node: RefreshEndpoint) -> str:
 
 def undeploy_sql(node: Undeploy) -> str:
     """``UNDEPLOY ENDPOINT e``"""
-    return f"UNDEPLOY ENDPOINT {ident_sql(node.endpoint)}"
+    return _join("UNDEPLOY ENDPOINT", "IF EXISTS" if node.if_exists else "", ident_sql(node.endpoint))
 
 
 def deploy_function_sql(node: DeployFunction) -> str:
@@ -238,7 +238,7 @@ def show_sql(node: Show) -> str:
     return _join(f"SHOW {SHOWN.get(node.subject, node.subject.upper())}", of, like)
 
 
-SHOWN = {"functions": "DEPLOYED FUNCTIONS", "api_keys": "API KEYS"}
+SHOWN = {"functions": "DEPLOYED FUNCTIONS", "api_keys": "API KEYS", "server_settings": "SERVER SETTINGS"}
 """Subjects of SHOW that are written otherwise than their relation is called."""
 
 

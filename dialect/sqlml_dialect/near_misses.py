@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from sqlml_dialect import clauses
-from sqlml_dialect.cursor import NAMES, Cursor, describe, nearest
+from sqlml_dialect.cursor import NAMES, Cursor, describe
 from sqlml_dialect.errors import DialectError
+from sqlml_dialect.similar import is_like
 from sqlml_dialect.statements import EXAMPLES, OWN_VERBS, SQL_VERBS, STATEMENTS, behind_explain
 from sqlml_dialect.tokens import Kind
 
@@ -145,7 +146,7 @@ def _nearly_opens(cursor: Cursor, opening: tuple[str, ...]) -> bool:
     """Whether each word here is like the one of an opening, not all the same, and then a name or value follows."""
     follows = cursor.peek(len(opening)).kind in (*NAMES, Kind.NUMBER, Kind.STRING)
     return (follows and not cursor.at_words(*opening)) and all(
-        token.kind is Kind.WORD and (token.key == word or nearest(token.key, (word,), _SIMILARITY) is not None)
+        token.kind is Kind.WORD and (token.key == word or is_like(token.key, word, _SIMILARITY))
         for token, word in ((cursor.peek(ahead), word) for ahead, word in enumerate(opening))
     )
 

@@ -116,7 +116,10 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Undeploy:
+    """``UNDEPLOY ENDPOINT [IF EXISTS] e``"""
+
     endpoint: Ident
+    if_exists: bool = False
     span: Span = at()
 
 
@@ -245,7 +248,7 @@ class DropApiKey:
 
 @dataclass(frozen=True)
 class Show:
-    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, versions, functions, api_keys."""
+    """``SHOW MODELS [LIKE '…']``; ``subject`` is the relation in lower case: models, functions, api_keys, server_settings."""
 
     subject: str
     model: ModelRef | None = None  # SHOW VERSIONS OF m

@@ -58,6 +58,7 @@ from sqlml_dialect.values import parse_value
 Parse = Callable[[Cursor], Node]
 
 SUBJECTS = ("MODELS", "RUNS", "JOBS", "ENDPOINTS", "ALGORITHMS", "RUNNERS", "CONNECTIONS")
+SUBJECT_PAIRS = (("API", "KEYS"), ("SERVER", "SETTINGS"))
 
 
 def parse_statement(cursor: Cursor, parse: Parse) -> Node:
@@ -277,10 +278,11 @@ def _parse_drop(cursor: Cursor) -> DropResource:
 
 
 def parse_show(cursor: Cursor) -> Show:
-    """``SHOW MODELS [LIKE '…']``, ``SHOW DEPLOYED FUNCTIONS [LIKE '…']``, ``SHOW API KEYS [LIKE '…']``"""
+    """``SHOW MODELS [LIKE '…']``, ``SHOW DEPLOYED FUNCTIONS``, ``SHOW API KEYS``, ``SHOW SERVER SETTINGS``"""
     cursor.expect("SHOW")
     cursor.accept("DEPLOYED")
-    subject = "api_keys" if cursor.accept("API", "KEYS") else cursor.keyword().key.lower()
+    pair = next((pair for pair in SUBJECT_PAIRS if cursor.accept(*pair)), None)
+    subject = "_".join(pair).lower() if pair else cursor.keyword().key.lower()
     return Show(subject, like=_parse_like(cursor))
 
 
@@ -364,7 +366,7 @@ STATEMENTS: dict[tuple[str, ...], Parse] = {
     ("CREATE", "API", "KEY"): parse_create_key,
     ("ALTER", "API", "KEY"): parse_alter_key,
     ("DROP", "API", "KEY"): parse_drop_key,
-    ("SHOW", "API", "KEYS"): parse_show,
+    **{("SHOW", *pair): parse_show for pair in SUBJECT_PAIRS},
     ("SHOW", "VERSIONS", "OF"): parse_show_versions,
     ("SHOW", "LOGS", "FOR"): parse_show_logs,
     ("SHOW", "CREATE", "MODEL"): parse_show_create,

@@ -13,8 +13,9 @@ from typing import NoReturn
 
 from sqlml_dialect.call_nodes import ModelCall
 from sqlml_dialect.clause_nodes import Ident, Option, Query, Value
-from sqlml_dialect.cursor import NAMES, Cursor, nearest
+from sqlml_dialect.cursor import NAMES, Cursor
 from sqlml_dialect.errors import DialectError
+from sqlml_dialect.similar import nearest
 from sqlml_dialect.tokens import words
 from sqlml_dialect.values import parse_number, parse_pair, parse_value
 

@@ -50,6 +50,10 @@ class ApiKey:
         """Whether the key is for an endpoint."""
         return not self.endpoints or endpoint.lower() in self.endpoints
 
+    def opens_only(self, endpoint: str) -> bool:
+        """Whether the key is for an endpoint and for no other: it goes with it."""
+        return self.endpoints == (endpoint.lower(),)
+
 
 def hash_secret(secret: str) -> str:
     """What is kept of a secret: its SHA-256 as hexadecimal digits (a secret is 256 random bits, so no slower hash is needed)."""
@@ -143,6 +147,23 @@ class ApiKeys:
             _find(c, name)
             c.execute(sa.delete(t.api_keys).where(t.api_keys.c.key == name.lower()))
             counters.count_up(c, counters.ENDPOINTS)
+
+
+def forget_endpoint(c: sa.Connection, endpoint: str) -> tuple[str, ...]:
+    """An endpoint goes: keys of it alone go with it, others open it no more, so that none opens the next of that name.
+
+    The names of the keys that went.
+    """
+    gone = []
+    for row in c.execute(sa.select(t.api_keys).order_by(t.api_keys.c.key)).mappings().all():
+        key, own = _api_key(dict(row)), t.api_keys.c.id == row["id"]
+        if key.opens_only(endpoint):
+            c.execute(sa.delete(t.api_keys).where(own))
+            gone.append(key.name)
+        elif endpoint.lower() in key.endpoints:
+            left = [name for name in key.endpoints if name != endpoint.lower()]
+            c.execute(sa.update(t.api_keys).where(own).values(endpoints=left))
+    return tuple(gone)
 
 
 def _new_secret() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from sqlml.catalog import tables as t
 from sqlml.catalog.shares import SERVES
 from sqlml.earlier_columns import NO_EARLIER, Reader, carried, earlier_columns, with_earlier
 from sqlml.earlier_targets import earlier_targets, target_of, with_targets
+from sqlml.errors import BundleError
 from sqlml.plan import InputColumn, TargetColumn
 from sqlml.types import Kind
 
@@ -31,9 +32,9 @@ def carry(c: sa.Connection, before: Mapping[str, Any] | None, state: Mapping[str
 
 def carry_back(c: sa.Connection, left: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     """A state that an endpoint goes back to, with the columns of what it leaves: who has begun to send them is answered on."""
-    if state["kind"] != "model":
-        return dict(state)
     state = _with_targets(c, left, state)
+    if state["kind"] != "model":
+        return state
     staying = {uid for uid, _, _ in state["arms"]}
     known = earlier_columns(left["options"])
     leaving = [_reader(c, uid, role) for uid, role, _ in left["arms"] if uid not in staying]
@@ -43,19 +44,26 @@ def carry_back(c: sa.Connection, left: Mapping[str, Any], state: Mapping[str, An
 
 
 def _with_targets(c: sa.Connection, left: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state with the targets of versions that have left: also where all have, their truths may come late."""
-    if state["kind"] != "model" or left["kind"] != "model":
-        return dict(state)
-    staying = {uid for uid, _, _ in state["arms"]}
-    leaving = [uid for uid, _, _ in left["arms"] if uid not in staying]
-    earlier = (*earlier_targets(state["options"]), *earlier_targets(left["options"]), *_targets(c, leaving))
-    return {**state, "options": with_targets(state["options"], _targets(c, staying), earlier)}
+    """A state with the targets of versions, or of a query, that have left: also where all have, their truths may come late."""
+    earlier = (*earlier_targets(state["options"]), *earlier_targets(left["options"]), *_targets(c, left))
+    return {**state, "options": with_targets(state["options"], _targets(c, state), earlier)}
 
 
-def _targets(c: sa.Connection, uids: Iterable[str]) -> list[TargetColumn]:
-    """The targets of versions; none of those that were dropped."""
-    found = c.execute(sa.select(t.versions.c.targets).where(t.versions.c.uid.in_(list(uids)))).scalars()
-    return [target_of(document) for documents in found for document in documents]
+def _targets(c: sa.Connection, state: Mapping[str, Any]) -> list[TargetColumn]:
+    """The targets of a state's versions, of a query the columns of its answer; none of versions that were dropped."""
+    uids = [uid for uid, _, _ in state["arms"]]
+    query = sa.select(t.versions.c.uid, t.versions.c.targets).where(t.versions.c.uid.in_(uids))
+    found = {uid: [target_of(document) for document in documents] for uid, documents in c.execute(query)}
+    if state["definition"] is None:
+        return [target for uid in uids for target in found.get(uid, ())]
+    from sqlml.composition.plan import Composition  # only where there is a query: it reads more than a catalog needs
+    from sqlml.composition.truths import answer_targets
+
+    classes = {uid: targets[0].classes for uid, targets in found.items() if len(targets) == 1}
+    try:
+        return answer_targets(Composition.from_json(state["definition"]), classes)
+    except BundleError:  # of other days
+        return []
 
 
 def _reader(c: sa.Connection, uid: str, role: str) -> Reader:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from sqlml.catalog import counters
 from sqlml.catalog import tables as t
+from sqlml.catalog.api_keys import forget_endpoint
 from sqlml.catalog.database import reading, writing
 from sqlml.catalog.earlier import carry, carry_back
 from sqlml.catalog.files import job_file
@@ -29,6 +30,8 @@ from sqlml.rollout import KEY, guard_of
 
 QUERY_VERSION = "query_version"
 """Under this name the version of a query lies among its endpoint's options."""
+_BACK_TO = "back_to"
+"""Under this name what a ROLLBACK led to holds the revision that stands again: ROLLBACK itself is nothing to go back to."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class Endpoints:
             state = carry_back(c, last["state"], before["state"])
             _change_state(c, before["id"], state)
             revision = _put(c, name, state)
-            _write_down(c, name, revision, reason, state, undone=True)
+            _write_down(c, name, revision, reason, {**state, _BACK_TO: before["revision"]})
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
@@ -201,25 +204,26 @@ class Endpoints:
             if guard is None or _revision_of(c, name) != of:
                 return None
             own = [change for change in changes if _tries(change, guard.candidate)]
-            before = next((change["state"] for change in changes if not _tries(change, guard.candidate)), None)
-            before = before if before and _all_there(c, before) else None
-            state = _settled(current["state"], before, guard.candidate, promote=promote)
-            restored = state == before
+            before = next((change for change in changes if not _tries(change, guard.candidate)), None)
+            before = before if before and _all_there(c, before["state"]) else None
+            state = _settled(current["state"], before and before["state"], guard.candidate, promote=promote)
+            restored = before if before and state == before["state"] else None
             state = carry(c, current["state"], state) if promote else carry_back(c, current["state"], state)
             if restored:
-                _change_state(c, next(change["id"] for change in changes if not _tries(change, guard.candidate)), state)
+                _change_state(c, restored["id"], state)
             ids = [change["id"] for change in own]
             c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.id.in_(ids)).values(undone=True))
             revision = _put(c, name, state)
-            _write_down(c, name, revision, reason, state, undone=restored)
+            _write_down(c, name, revision, reason, {**state, _BACK_TO: restored["revision"]} if restored else state)
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
-    def undeploy(self, endpoint: str) -> None:
-        """Remove an endpoint.  ``BindError`` where there is none of that name."""
+    def undeploy(self, endpoint: str) -> tuple[str, ...]:
+        """Remove an endpoint; the names of the API keys that went with it.  ``BindError`` where there is none of that name."""
         with writing(self._engine) as c:
-            _remove(c, _known(c, endpoint))
+            keys = _remove(c, _known(c, endpoint))
             counters.count_up(c, counters.ENDPOINTS)
+        return keys
 
     def endpoint(self, name: str) -> Endpoint | None:
         """One endpoint, by its name in any case."""
@@ -253,9 +257,12 @@ class Endpoints:
         )  # fmt: skip
 
     def endpoint_changes(self) -> list[Mapping[str, Any]]:
-        """Every change of every endpoint, the oldest first: endpoint, revision, reason, state, undone, owner, created_at."""
+        """Every change of every endpoint, the oldest first: endpoint, revision, reason, state, undone, owner, created_at;
+        ``stands``: ROLLBACK could go back to it, or it is what the endpoint is.
+        """
         with reading(self._engine) as c:
-            return [dict(row) for row in c.execute(sa.select(t.endpoint_changes).order_by(t.endpoint_changes.c.id)).mappings()]
+            rows = c.execute(sa.select(t.endpoint_changes).order_by(t.endpoint_changes.c.id)).mappings()
+            return [{**row, "stands": _stands(row)} for row in rows]
 
     def endpoints_revision(self) -> int:
         """A number that grows with every change of an endpoint, of an API key, or of what they all may take."""
@@ -290,15 +297,19 @@ def _numbered(c: sa.Connection, endpoint: str, before: Mapping[str, Any] | None,
     return {**state, "options": {**state["options"], QUERY_VERSION: version}}
 
 
-def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> None:
-    """Take versions, by a query of their ids, from endpoints: the others take over, and one that nothing is left of goes."""
+def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> tuple[str, ...]:
+    """Take versions, by a query of their ids, from endpoints: the others take over, and one that nothing is left of goes.
+
+    The names of the API keys that went with endpoints.
+    """
+    keys: list[str] = []
     uids = set(c.execute(sa.select(t.versions.c.uid).where(t.versions.c.id.in_(versions))).scalars())
     for name in endpoints:
         before = _standing(c, name)[0]["state"]
         state = dict(before)
         arms = without([Share(*arm) for arm in state["arms"]], uids)
         if not arms:
-            _remove(c, name)
+            keys += _remove(c, name)
             continue
         guard = guard_of(state["options"])
         state["arms"] = [[share.uid, share.role, share.weight] for share in arms]
@@ -306,13 +317,15 @@ def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[An
         state = carry(c, before, state)
         _write_down(c, name, _put(c, name, state), "DROP MODEL", state)
     counters.count_up(c, counters.ENDPOINTS)
+    return tuple(keys)
 
 
-def _remove(c: sa.Connection, name: str) -> None:
-    """An endpoint goes; what it was does not come back under its name."""
+def _remove(c: sa.Connection, name: str) -> tuple[str, ...]:
+    """An endpoint goes; what it was does not come back under its name.  The names of the API keys that go with it."""
     key = name.lower()
     c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == key))
     c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.endpoint == key).values(undone=True))
+    return forget_endpoint(c, name)
 
 
 def _settled(current: Mapping[str, Any], before: Mapping[str, Any] | None, candidate: str, *, promote: bool) -> dict[str, Any]:
@@ -367,10 +380,8 @@ def _version_id(c: sa.Connection, uid: str) -> int:
     return int(found)
 
 
-def _write_down(
-    c: sa.Connection, endpoint: str, revision: int, reason: str, state: Mapping[str, Any], *, undone: bool = False
-) -> None:
-    row = {"endpoint": endpoint.lower(), "revision": revision, "reason": reason, "state": dict(state), "undone": undone}
+def _write_down(c: sa.Connection, endpoint: str, revision: int, reason: str, state: Mapping[str, Any]) -> None:
+    row = {"endpoint": endpoint.lower(), "revision": revision, "reason": reason, "state": dict(state), "undone": False}
     c.execute(sa.insert(t.endpoint_changes).values(row | {"owner": user(), "created_at": now()}))
 
 
@@ -380,10 +391,14 @@ def _change_state(c: sa.Connection, change: int, state: Mapping[str, Any]) -> No
 
 
 def _standing(c: sa.Connection, endpoint: str) -> list[Mapping[str, Any]]:
-    """The changes that were not rolled back, the newest first."""
+    """The changes that were not rolled back and that are no rollbacks, the newest first."""
     own = (t.endpoint_changes.c.endpoint == endpoint.lower()) & ~t.endpoint_changes.c.undone
     query = sa.select(t.endpoint_changes).where(own).order_by(t.endpoint_changes.c.id.desc())
-    return [dict(row) for row in c.execute(query).mappings()]
+    return [dict(row) for row in c.execute(query).mappings() if _stands(row)]
+
+
+def _stands(change: Mapping[str, Any] | sa.RowMapping) -> bool:
+    return not change["undone"] and _BACK_TO not in change["state"]
 
 
 def _state_of(c: sa.Connection, endpoint: str) -> Mapping[str, Any] | None:

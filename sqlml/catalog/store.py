@@ -356,8 +356,10 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
             c.execute(sa.insert(t.aliases).values(row))
             counters.count_up(c, counters.MODELS)
 
-    def drop(self, name: str, version: int | None, *, cascade: bool) -> None:
+    def drop(self, name: str, version: int | None, *, cascade: bool) -> tuple[str, ...]:
         """Remove a version, or a model with all of them.  Refused while deployed, unless ``cascade`` undeploys it too.
+
+        The names of the API keys that went, with endpoints that nothing is left of.
 
         Functions in databases are only forgotten: whoever can reach the database removes them there first.
         """
@@ -368,10 +370,12 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
                 chosen = chosen.where(t.versions.c.version == version)
                 if c.execute(chosen).first() is None:
                     raise UnknownVersion(f"model {model['name']} has no version {version}")
-            undeploy_versions(c, chosen, model["name"] if version is None else f"{model['name']}@{version}", cascade=cascade)
+            what = model["name"] if version is None else f"{model['name']}@{version}"
+            keys = undeploy_versions(c, chosen, what, cascade=cascade)
             bundles, jobs = self._delete_versions(c, model, version)
             counters.count_up(c, counters.MODELS)
         self._remove_files(bundles, jobs)  # only now: had the transaction failed, the versions would be there without them
+        return keys
 
     def _remove_files(self, bundles: set[str], jobs: set[int]) -> None:
         """Remove what no version has any more; bundles that a crash leaves there are found by ``recover``."""

@@ -29,11 +29,15 @@ _DIGITS = 15
 
 @dataclass(frozen=True)
 class Formula:
-    """``run`` gives an array of the type ``sql_type``, or one value for all rows; ``reads`` are the columns it needs."""
+    """``run`` gives an array of the type ``sql_type``, or one value for all rows; ``reads`` are the columns it needs.
+
+    ``is_exact``: one of several literals, a decimal to the database, which goes on with decimals where it can.
+    """
 
     run: _Run
     sql_type: str
     reads: frozenset[str] = frozenset()
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,17 +160,25 @@ def _function(node: Mapping[str, Any], types: Mapping[str, str]) -> _Part:
         raise _Beyond
     if all(isinstance(part, _Constant) for part in parts):
         return _folded(name, [part.value for part in parts if isinstance(part, _Constant)])
-    runs = [_formula(part).run for part in parts]
+    runs, is_exact = [_formula(part).run for part in parts], all(map(_is_exact, parts))
+    if is_exact and len(runs) == 2 and name in _EXACT:
+        raise _Beyond
     if len(runs) == 2 and name in _ARITHMETIC:
         operation, (left, right) = _ARITHMETIC[name], runs
         return Formula(lambda columns: operation(left(columns), right(columns)), NUMBER)
     if len(runs) == 1 and name in ("-", "+", "abs"):
         single = {"-": np.negative, "+": np.positive, "abs": np.abs}[name]
-        return Formula(lambda columns: single(runs[0](columns)), NUMBER)
+        return Formula(lambda columns: single(runs[0](columns)), NUMBER, is_exact=is_exact)
     if name in _OF_SEVERAL:
         several = _OF_SEVERAL[name]
-        return Formula(lambda columns: several.reduce(np.broadcast_arrays(*(run(columns) for run in runs))), NUMBER)
+        return Formula(
+            lambda columns: several.reduce(np.broadcast_arrays(*(run(columns) for run in runs))), NUMBER, is_exact=is_exact
+        )
     raise _Beyond
+
+
+def _is_exact(part: _Part) -> bool:
+    return part.is_exact if isinstance(part, Formula) else isinstance(part.value, Decimal)
 
 
 def _folded(name: str, values: Sequence[Any]) -> _Constant:
@@ -190,7 +202,7 @@ def _cast(node: Mapping[str, Any], types: Mapping[str, str]) -> _Part:
     wanted = known.get(str(kind.get("type_name", "")).upper())
     if wanted is None or kind.get("children") or kind.get("schema") or kind.get("catalog") or inner.sql_type != wanted:
         raise _Beyond
-    return _formula(inner)
+    return replace(_formula(inner), is_exact=False)
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -221,8 +233,9 @@ def _conjunction(node: Mapping[str, Any], types: Mapping[str, str]) -> Formula:
 
 
 def _case(node: Mapping[str, Any], types: Mapping[str, str]) -> Formula:
-    checks = [(_typed(c["when_expr"], TRUTH, types), _formula(_part(c["then_expr"], types))) for c in node["case_checks"]]
-    otherwise = _formula(_part(node["else_expr"], types))
+    parts = [_part(c["then_expr"], types) for c in node["case_checks"]] + [_part(node["else_expr"], types)]
+    *results, otherwise = map(_formula, parts)
+    checks = [(_typed(c["when_expr"], TRUTH, types), then) for c, then in zip(node["case_checks"], results, strict=True)]
     if any(then.sql_type != otherwise.sql_type for _, then in checks):
         raise _Beyond
 
@@ -232,4 +245,4 @@ def _case(node: Mapping[str, Any], types: Mapping[str, str]) -> Formula:
             found = np.where(when(columns), then.run(columns), found)
         return found
 
-    return Formula(run, otherwise.sql_type)
+    return Formula(run, otherwise.sql_type, is_exact=all(map(_is_exact, parts)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlml.composition.plan import Result
+from sqlml.composition.plan import Ask, Composition, Result
 from sqlml.errors import did_you_mean, listing
 from sqlml.plan import TargetColumn
 from sqlml.types import Kind, Task
@@ -33,7 +33,7 @@ def sole_answer(results: Sequence[Result]) -> str | None:
 
 def truths_of(result: Result, classes: Sequence[Any] = ()) -> tuple[TargetColumn, ...]:
     """What can turn out to be true of a column: one of ``classes``, a model's whose label stands in it; of a number a number, or
-    yes and no, should it be a probability; none where it can be anything.
+    yes and no, should it be a probability; a class of which nothing is known where it can be anything.
     """
     own = tuple(classes) or result.classes
     if own or result.kind is Kind.BOOLEAN:
@@ -41,7 +41,24 @@ def truths_of(result: Result, classes: Sequence[Any] = ()) -> tuple[TargetColumn
     if result.kind is Kind.NUMBER:
         number = TargetColumn(result.name, result.sql_type, Task.REGRESSION)
         return number, TargetColumn(result.name, result.sql_type, Task.CLASSIFICATION, (False, True))
-    return ()
+    return (TargetColumn(result.name, result.sql_type, Task.CLASSIFICATION),)
+
+
+def answer_targets(composition: Composition, classes: Mapping[str, Sequence[Any]]) -> list[TargetColumn]:
+    """What can turn out to be true of each column of a query's answer but lists; ``classes``: of its versions, by uid."""
+    labels = {slot: classes.get(uid, ()) for slot, (uid, output) in asked_of(composition).items() if output == "predict"}
+    columns = [result for result in composition.results if not is_list(result)]
+    return [target for result in columns for target in truths_of(result, labels.get(result.slot, ()))]
+
+
+def asked_of(composition: Composition) -> dict[str, tuple[str, str]]:
+    """The answers of models, by slot: the version's uid, and which of its answers it is."""
+    return {
+        slot: (composition.parts[step.part].uid, output)
+        for step in composition.steps
+        if isinstance(step, Ask)
+        for output, slot in step.answers.items()
+    }
 
 
 @dataclass(frozen=True)

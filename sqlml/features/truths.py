@@ -61,8 +61,10 @@ def numbers(values: pa.Array) -> NDArray[np.float64]:
 def first_meaningless(truth: pa.Array, targets: Sequence[TargetColumn]) -> int | None:
     """The place of the first truth that no version can be measured by: none of its classes, or no number.
 
-    ``targets``: the same column as each of some versions predicts it.
+    ``targets``: the same column as each of some versions predicts it; one without classes means anything.
     """
+    if any(target.task is Task.CLASSIFICATION and not target.classes for target in targets):
+        return None
     means = np.zeros(len(truth), np.bool_)
     for target in targets:
         if target.task is Task.CLASSIFICATION:

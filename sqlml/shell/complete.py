@@ -110,6 +110,8 @@ def place_of(tokens: Sequence[Token]) -> Place:
     keys = [token.key or token.text for token in tokens]
     if not keys:
         return Place("start")
+    if keys[-2:] == ["IF", "EXISTS"]:
+        return place_of(tokens[:-2])
     first, last, before = keys[0], keys[-1], keys[-2] if len(keys) > 1 else ""
     opening = _open_parenthesis(keys)
     if last == "." and before == "ML":
@@ -288,16 +290,16 @@ def _options(algorithm: str) -> tuple[OptionSpec, ...]:
 
 def _endpoint_options(statement: str) -> tuple[OptionSpec, ...]:
     """The options of a statement about endpoints, by its first two words (``DEPLOY`` alone)."""
-    from sqlml.endpoint_options import DEPLOY_OPTIONS, KEPT_OPTIONS, SERVER_OPTIONS
-    from sqlml.statements import api_keys, evaluate_endpoint
+    from sqlml.endpoint_options import DEPLOY_OPTIONS, KEPT_OPTIONS, KEY_OPTIONS, ROTATE_OPTIONS, SERVER_OPTIONS
+    from sqlml.statements import evaluate_endpoint
 
     return {
         "DEPLOY": DEPLOY_OPTIONS,
         "ALTER ENDPOINT": KEPT_OPTIONS,
         "ALTER ENDPOINTS": SERVER_OPTIONS,
         "EVALUATE ENDPOINT": evaluate_endpoint.OPTIONS,
-        "CREATE API": api_keys.KEY_OPTIONS,
-        "ALTER API": (*api_keys.ROTATE_OPTIONS, *api_keys.KEY_OPTIONS[:1]),
+        "CREATE API": KEY_OPTIONS,
+        "ALTER API": (*ROTATE_OPTIONS, *KEY_OPTIONS[:1]),
     }.get(statement, ())
 
 

@@ -14,19 +14,15 @@ from sqlml.binder.options import bind_options
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import ApiKey, Catalog
 from sqlml.contracts import OptionSpec
+from sqlml.endpoint_options import KEY_OPTIONS, ROTATE_OPTIONS
 from sqlml.errors import BindError, listing
 from sqlml.statements.deploy import Serving
 from sqlml.statements.endpoint_changes import find_endpoint
 from sqlml.statements.handler import Handler, Handlers, always, no_columns, same_columns
+from sqlml.statements.misplaced_options import check_placed
 from sqlml.statements.result import Result, rows_result
 
 OWNER = "an API key"
-_EXPIRES = OptionSpec("expires", "duration", None, "how long the key opens its endpoints, from now", low=0, open_low=True)
-KEY_OPTIONS = (
-    OptionSpec("rate_limit", "float", None, "requests per second, over all endpoints and workers", low=0, open_low=True),
-    _EXPIRES,
-)
-ROTATE_OPTIONS = (OptionSpec("grace", "duration", 0.0, "how long the secrets of before go on", low=0), _EXPIRES)
 _COLUMNS = [("api_key", "string"), ("endpoints", "string"), ("rate_limit", "double"), ("expires_at", "timestamp[us]")]
 _SECRET_COLUMNS = [("api_key", "string"), ("secret", "string"), ("endpoints", "string"), ("expires_at", "timestamp[us]")]
 LONGEST = 100 * 366 * 86_400.0
@@ -157,6 +153,7 @@ def endpoints_text(endpoints: Sequence[str]) -> str:
 
 
 def _options(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
+    check_placed(options, specs, parameters.source)
     found = bind_options(options, specs, OWNER, parameters)
     for option in options:
         length = found.get(option.name.name.lower())

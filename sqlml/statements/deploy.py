@@ -14,7 +14,7 @@ from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Version
 from sqlml.catalog.shares import SERVES
 from sqlml.contracts import EndpointServer, Notice, OnEvent
-from sqlml.errors import BindError, listing
+from sqlml.errors import BindError, count_of, listing
 from sqlml.home import generate_url, rows_url
 from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_copies import copies_of, remove_copies
@@ -47,9 +47,7 @@ def endpoint_handlers(serving: Serving) -> Handlers:
         Deploy: Handler(
             lambda n, p: run_deploy(n, p, serving), writes=always, lasts=lambda node: "be deployed from", columns=versions
         ),
-        Undeploy: Handler(
-            lambda n, p: run_undeploy(n, p.source, serving.catalog, serving.server), writes=always, columns=no_columns
-        ),
+        Undeploy: Handler(lambda n, p: run_undeploy(n, p.source, serving), writes=always, columns=no_columns),
         AlterEndpoint: Handler(lambda n, p: run_alter_endpoint(n, p, serving), writes=always, columns=versions),
         AlterEndpoints: Handler(
             lambda n, p: run_alter_endpoints(n, p, serving.catalog, serving.server),
@@ -182,16 +180,21 @@ def _try_it(url: str, endpoint: str, version: Version) -> str:
     return f"try: curl -s {address} -d '{body}'"
 
 
-def run_undeploy(node: Undeploy, source: str, catalog: Catalog, server: EndpointServer) -> Result:
-    """Take an endpoint away, and its copies of tables; with the last one a detached server goes too."""
+def run_undeploy(node: Undeploy, source: str, serving: Serving) -> Result:
+    """Take an endpoint away, its copies of tables and the API keys of it alone; with the last one a detached server goes too."""
+    catalog = serving.catalog
+    if node.if_exists and catalog.endpoint(node.endpoint.name) is None:
+        return Result()
     copies = copies_of(catalog, node.endpoint.name)
     try:
-        catalog.undeploy(node.endpoint.name)
+        keys = catalog.undeploy(node.endpoint.name)
     except BindError as error:
         raise error.located(source, node.endpoint.span) from None
-    _wait_gone(node.endpoint.name, server)
+    _wait_gone(node.endpoint.name, serving.server)
     remove_copies(catalog, copies)
     forget_failure(catalog.home, node.endpoint.name)
+    if keys:
+        serving.notice(f"{count_of(len(keys), 'API key')} went with it: {listing(keys)}")
     return Result()
 
 

@@ -32,6 +32,7 @@ from sqlml.endpoint_options import (
 from sqlml.errors import BindError, Error, NotSupportedError, did_you_mean, listing
 from sqlml.rollout import KEY, MAX_ERROR_RATE, Guard, guard_of
 from sqlml.statements.endpoint_arms import check_arms, differences
+from sqlml.statements.misplaced_options import check_placed
 from sqlml.statements.refresh_schedule import copy_names
 from sqlml.training.goals import GOALS
 from sqlml.types import UNSUPERVISED
@@ -266,6 +267,7 @@ def _check_settable(options: Sequence[Option], before: Endpoint, source: str) ->
 
 def bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
     """The options that were given, checked; NULL is kept: it takes an option back to its default."""
+    check_placed(options, specs, parameters.source)
     found: dict[str, Any] = {}
     for option in options:
         known = next((spec.name for spec in specs if spec.name == option.name.name.lower()), None)

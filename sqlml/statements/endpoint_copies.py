@@ -32,7 +32,7 @@ def copies_text(catalog: Catalog, endpoint: Endpoint) -> list[str] | None:
 
 def copies_of(catalog: Catalog, endpoint: str, *, undone: bool = True) -> set[str]:
     """The names of all copies that an endpoint ever had; without ``undone`` those that ROLLBACK could go back to."""
-    changes = [c for c in catalog.endpoint_changes() if c["endpoint"] == endpoint.lower() and (undone or not c["undone"])]
+    changes = [c for c in catalog.endpoint_changes() if c["endpoint"] == endpoint.lower() and (undone or c["stands"])]
     return {name for change in changes for name in _names(change["state"]["definition"])}
 
 

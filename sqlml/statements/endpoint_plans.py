@@ -104,8 +104,12 @@ def _changed(change: EndpointChange) -> dict[str, Any]:
 
 def plan_undeploy(node: Undeploy, source: str, catalog: Catalog) -> PlanNode:
     """What would go."""
+    if node.if_exists and catalog.endpoint(node.endpoint.name) is None:
+        return PlanNode("undeploy", {"endpoint": None}, (), f"UNDEPLOY ENDPOINT {node.endpoint.name}: there is none")
     endpoint = find_endpoint(catalog, node.endpoint, source)
+    keys = [key.name for key in catalog.api_keys() if key.opens_only(endpoint.name)]
     fields = {"endpoint": endpoint.name, "now": endpoint_text(endpoint), "last_one": len(catalog.endpoints()) == 1}
+    fields["api_keys"] = keys
     return PlanNode("undeploy", fields, (), f"UNDEPLOY ENDPOINT {endpoint.name}")
 
 

@@ -1,4 +1,4 @@
-"""The rows of the relations about endpoints: what is served and how it goes, what was changed, who may ask."""
+"""The rows of the relations about endpoints: what is served and how it goes, how all are, what was changed, who may ask."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from sqlml.catalog import tables as t
 from sqlml.catalog.rows import now
 from sqlml.catalog.shares import SERVES
 from sqlml.contracts import ArmState, EndpointState
-from sqlml.endpoint_options import KEPT_OPTIONS, own_options, settings
+from sqlml.endpoint_options import KEPT_OPTIONS, SERVER_DEFAULTS, SERVER_OPTIONS, own_options, settings
 from sqlml.home import endpoint_url
 from sqlml.rollout import Guard, guard_of
+from sqlml.server_settings import read_settings
 from sqlml.statements.endpoint_copies import copies_text
 
 Rows: TypeAlias = list[dict[str, Any]]
@@ -96,6 +97,21 @@ def option_rows(catalog: Catalog) -> Rows:
         }
         for endpoint in catalog.endpoints()
         for spec, value in zip(KEPT_OPTIONS, settings(endpoint.options).values(), strict=True)
+    ]
+
+
+def setting_rows(catalog: Catalog) -> Rows:
+    """Every option of the endpoints' server on this machine: its value (none: as by default), and what it may be."""
+    given = read_settings(catalog.home.folder) | {"memory": catalog.endpoints_memory()}
+    return [
+        {
+            "option": spec.name,
+            "value": None if given.get(spec.name) is None else str(given[spec.name]),
+            "default": SERVER_DEFAULTS.get(spec.name),
+            "values": expectation(spec),
+            "description": spec.doc,
+        }
+        for spec in SERVER_OPTIONS
     ]
 
 

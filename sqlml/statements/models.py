@@ -15,7 +15,7 @@ from sqlml.binder.models import check_name, resolve_model
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, DatabaseFunction
 from sqlml.contracts import HomeEngine, Notice
-from sqlml.errors import BindError, Error, UnknownModel, UnknownVersion, listing
+from sqlml.errors import BindError, Error, UnknownModel, UnknownVersion, count_of, listing
 from sqlml.statements.handler import Handler, Handlers, always, no_columns
 from sqlml.statements.own_database import calls_functions
 from sqlml.statements.result import Result
@@ -33,7 +33,7 @@ def model_handlers(
         AlterModel: Handler(
             lambda n, p: run_alter_model(n, p, catalog, views_calling, notice), writes=always, columns=no_columns
         ),
-        DropModel: Handler(lambda n, p: run_drop_model(n, p.source, catalog, remove), writes=always, columns=no_columns),
+        DropModel: Handler(lambda n, p: run_drop_model(n, p.source, catalog, remove, notice), writes=always, columns=no_columns),
     }
 
 
@@ -151,7 +151,9 @@ def views_calling(engine: HomeEngine, schema: str, model: str) -> list[str]:
     return find_views(engine.views_with(f"{name_sql(schema)}.main."), model) if calls_functions(engine) else []
 
 
-def run_drop_model(node: DropModel, source: str, catalog: Catalog, remove: Callable[[DatabaseFunction], None]) -> Result:
+def run_drop_model(
+    node: DropModel, source: str, catalog: Catalog, remove: Callable[[DatabaseFunction], None], notice: Notice
+) -> Result:
     """Remove a model, or one version of it; with CASCADE first the functions that it is in databases (``remove``)."""
     ref = node.model
     try:
@@ -160,9 +162,11 @@ def run_drop_model(node: DropModel, source: str, catalog: Catalog, remove: Calla
             for function in catalog.functions():
                 if function.model.lower() == ref.name.text.lower() and version in (None, function.version):
                     remove(function)
-        catalog.drop(ref.name.text, version, cascade=node.cascade)
+        keys = catalog.drop(ref.name.text, version, cascade=node.cascade)
     except BindError as error:
         if node.if_exists and isinstance(error, UnknownModel | UnknownVersion):
             return Result()
         raise error.located(source, ref.span) from None
+    if keys:
+        notice(f"{count_of(len(keys), 'API key')} went with the endpoint: {listing(keys)}")
     return Result()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlml_dialect import (
     Span,
 )
+from sqlml_dialect.similar import nearest
 from sqlml_dialect.tokens import name_value, scan
 
 from sqlml import errors
@@ -27,7 +28,7 @@ from sqlml.binder.select_items import items_of
 from sqlml.binder.table_calls import TablePiece, check_values, only_looks, tables_of, values_in
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import Stream
-from sqlml.errors import BindError, EngineError, Error, InternalError, nearest
+from sqlml.errors import BindError, EngineError, Error, InternalError
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
 from sqlml.statements.changes import CHANGES

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlml.catalog import Catalog, Endpoint, query_uid
-from sqlml.composition.plan import Ask, Composition, Result
-from sqlml.composition.truths import is_list, is_passed_on, query_targets, sole_answer, truths_of
+from sqlml.composition.plan import Composition, Result
+from sqlml.composition.truths import asked_of, is_list, is_passed_on, query_targets, sole_answer, truths_of
 from sqlml.errors import BindError, BundleError, UnknownModel, UnknownVersion
 from sqlml.evaluation.live_query import AnswerColumn
 from sqlml.plan import TargetColumn
@@ -59,20 +59,15 @@ def target_fault(targets: Iterable[str | None], endpoint: Endpoint, catalog: Cat
 
 
 def truth_targets(target: str | None, endpoint: Endpoint, catalog: Catalog) -> list[TargetColumn]:
-    """What can turn out to be true of a column of the endpoint's queries, now and earlier (None: the only one); none where it
-    can be anything.
-    """
+    """What can turn out to be true of a column of the endpoint's queries, now and earlier (None: the only one)."""
     found: list[TargetColumn] = []
     now = query_of(endpoint)
     name = (target or sole_answer(now.composition.results) or "").lower()
     for query in (now, *earlier_queries(endpoint, catalog)):
-        asked = _asked(query.composition)
+        asked = asked_of(query.composition)
         for result in query.composition.results:
             if result.name.lower() == name:
-                own = truths_of(result, _column(result, asked, catalog, sole=False).classes)
-                if not own:
-                    return []
-                found += own
+                found += truths_of(result, _column(result, asked, catalog, sole=False).classes)
     return found
 
 
@@ -80,7 +75,7 @@ def answer_columns(query: PastQuery, catalog: Catalog) -> tuple[AnswerColumn, ..
     """The columns of a query's answer that a truth can be compared with: all but lists."""
     results = query.composition.results
     sole = sole_answer(results)
-    asked = _asked(query.composition)
+    asked = asked_of(query.composition)
     return tuple(_column(result, asked, catalog, sole=result.name == sole) for result in results if not is_list(result))
 
 
@@ -96,16 +91,6 @@ def _column(result: Result, asked: Mapping[str, tuple[str, str]], catalog: Catal
     label = output == "predict" and task in (Task.CLASSIFICATION, Task.CLUSTERING)
     own = tuple(classes) if label or result.classes else ()
     return AnswerColumn(result.name, result.sql_type, own or result.classes, label, sole, is_passed_on(result))
-
-
-def _asked(composition: Composition) -> Mapping[str, tuple[str, str]]:
-    """The answers of models, by slot: the version's uid, and which of its answers it is."""
-    return {
-        slot: (composition.parts[step.part].uid, output)
-        for step in composition.steps
-        if isinstance(step, Ask)
-        for output, slot in step.answers.items()
-    }
 
 
 def _model(uid: str, catalog: Catalog) -> tuple[Task | None, Sequence[Any]]:

@@ -18,7 +18,7 @@ from sqlml.catalog import tables as t
 from sqlml.catalog.store import Catalog
 from sqlml.job_folder import EVENTS, LOG
 from sqlml.registry import get, get_algorithm, names
-from sqlml.statements.endpoint_relations import Rows, States, change_rows, endpoint_rows, key_rows, option_rows
+from sqlml.statements.endpoint_relations import Rows, States, change_rows, endpoint_rows, key_rows, option_rows, setting_rows
 from sqlml.statements.log_relations import FileRelation, log_relations
 
 TAGS = "MAP(VARCHAR,VARCHAR)"
@@ -124,6 +124,11 @@ _RELATIONS = (
         "endpoint VARCHAR, revision BIGINT, reason VARCHAR, versions VARCHAR, rollout VARCHAR, options VARCHAR, "
         "undone BOOLEAN, owner VARCHAR, created_at TIMESTAMP",
         lambda catalog, _: change_rows(catalog),
+    ),
+    _Listed(
+        "server_settings",
+        "option VARCHAR, value VARCHAR, default VARCHAR, values VARCHAR, description VARCHAR",
+        lambda catalog, _: setting_rows(catalog),
     ),
     _Listed(
         "api_keys",

@@ -10,10 +10,11 @@ from sqlml_dialect import DescribeModel, DialectError, Show, ShowCreateModel, Sh
 from sqlml_dialect.calls import BUILTINS
 from sqlml_dialect.fitted import FittedCall, find_fitted
 from sqlml_dialect.generator import SHOWN
+from sqlml_dialect.similar import nearest
 
 from sqlml.binder.models import resolve_model
 from sqlml.catalog import Catalog
-from sqlml.errors import Error, did_you_mean, nearest
+from sqlml.errors import Error, did_you_mean
 from sqlml.features.fitted import FUNCTIONS
 from sqlml.job_folder import LOG
 from sqlml.statements.describe import run_describe
@@ -83,8 +84,15 @@ NAME_COLUMNS = {
     "connections": ("connection",),
     "functions": ("function", "model"),
     "api_keys": ("api_key",),
+    "server_settings": ("option",),
 }
 _VERSIONS = "VERSIONS OF m"
+
+
+def our_hint(text: str, error: Error, relations: Collection[str], models: Sequence[str], schema: str) -> str | None:
+    """What to say of a statement that the database refused, which knows nothing of ours; None where nothing of it is meant."""
+    hint = misspelt_show(text, relations, schema) or misplaced_function(text, error.message)
+    return hint or misspelt_name(text, error, models, schema)
 
 
 def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | None:
@@ -103,6 +111,8 @@ def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | N
         return f"write SHOW {SHOWN['functions']} for those of models"
     if words[1].upper() in ("KEYS", "API", "APIKEYS"):
         return f"write SHOW {SHOWN['api_keys']}"
+    if words[1].upper() in ("SETTINGS", "SERVER", "SERVER_SETTINGS"):
+        return f"write SHOW {SHOWN['server_settings']} for those of endpoints"
     subjects = (_VERSIONS if subject == "versions" else subject.upper() for subject in NAME_COLUMNS if subject not in SHOWN)
     near = did_you_mean(words[1], [*subjects, "LOGS FOR JOB n"])
     return near.replace("mean ", "mean SHOW ") if near else None

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sqlml.catalog import Catalog
-from sqlml.catalog.api_keys import hash_secret
+from sqlml.catalog.api_keys import forget_endpoint, hash_secret
+from sqlml.catalog.database import writing
 from sqlml.errors import BindError
 
 HOUR = timedelta(hours=1)
@@ -50,6 +51,17 @@ def test_a_key_opens_its_endpoints(catalog: Catalog) -> None:
     catalog.create_api_key("all", [])
     one, everything = catalog.api_key("ONE"), catalog.api_key("all")
     assert (one.opens("Churn"), one.opens("spend"), everything.opens("spend")) == (True, False, True)
+
+
+def test_a_key_loses_its_endpoint_with_it_and_never_comes_to_open_all(catalog: Catalog) -> None:
+    catalog.create_api_key("two", ["churn", "spend"])
+    catalog.create_api_key("all", [])
+    with writing(catalog._engine) as c:
+        assert forget_endpoint(c, "Spend") == ()
+    assert [key.endpoints for key in catalog.api_keys()] == [(), ("churn",)]
+    with writing(catalog._engine) as c:
+        assert forget_endpoint(c, "churn") == ("two",)
+    assert [(key.name, key.endpoints) for key in catalog.api_keys()] == [("all", ())]
 
 
 def test_rotation_gives_a_new_secret_and_the_old_one_a_time(catalog: Catalog) -> None:

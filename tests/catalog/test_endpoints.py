@@ -102,12 +102,32 @@ def test_a_version_with_any_share_is_not_dropped(catalog: Catalog) -> None:
         catalog.drop("m", 2, cascade=False)
 
 
+def test_a_rollback_is_not_undone_and_is_not_what_another_goes_back_to(catalog: Catalog) -> None:
+    for version in (1, 2, 3):
+        put(catalog, (version, 100))
+    catalog.rollback_endpoint("front")
+    catalog.rollback_endpoint("front")
+
+    def undone() -> list[tuple[int, bool]]:
+        return [(change["revision"], change["undone"]) for change in catalog.endpoint_changes()]
+
+    assert undone() == [(1, False), (2, True), (3, True), (4, False), (5, False)]
+    assert [change["revision"] for change in catalog.endpoint_changes() if change["stands"]] == [1]
+    with pytest.raises(BindError, match="no earlier state"):
+        catalog.rollback_endpoint("front")
+    put(catalog, (3, 100))
+    assert catalog.rollback_endpoint("front") == 7
+    assert (shares(catalog), undone()[5:]) == ([(1, 100)], [(6, True), (7, False)])
+    catalog.undeploy("front")
+    assert all(gone for _, gone in undone())
+
+
 def test_changes_are_kept(catalog: Catalog) -> None:
     put(catalog, (1, 100))
     put(catalog, (2, 100))
     catalog.rollback_endpoint("front", "error rate 0.4 over 0.1")
     found = [(c["revision"], c["reason"], c["undone"]) for c in catalog.endpoint_changes()]
-    assert found == [(1, "test", False), (2, "test", True), (3, "error rate 0.4 over 0.1", True)]
+    assert found == [(1, "test", False), (2, "test", True), (3, "error rate 0.4 over 0.1", False)]
     assert all(c["owner"] and c["created_at"] for c in catalog.endpoint_changes())
 
 

@@ -60,7 +60,8 @@ def test_formulas_of_the_kinds_that_there_are(sql: str) -> None:
     "sql",
     ["a // 2", "a % 2", "sqrt(a)", "round(a)", "a || 'x'", "CASE WHEN busy THEN a END", "a::INTEGER", "a IS NULL", "job > 'a'",
      "a + busy", "unknown + 1", "a.b", "[a, b]", "coalesce(a, b)", "a + 0.12345678901234567", "a + ln(b)",
-     "CASE WHEN busy THEN a ELSE job END", "lower(job)", "(SELECT 1)"],
+     "CASE WHEN busy THEN a ELSE job END", "lower(job)", "(SELECT 1)",
+     "0.1 * CASE WHEN busy THEN 0.1 ELSE 0.5 END", "greatest(0.1, CASE WHEN busy THEN 0.3 ELSE 0.5 END) - 0.1"],
 )  # fmt: skip
 def test_what_has_no_formula_is_left_to_the_database(sql: str) -> None:
     assert make_formula(sql, TYPES) is None

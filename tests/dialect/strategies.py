@@ -104,7 +104,7 @@ CHANGES = st.one_of(
     st.just(n.Unset("comment")),
 )
 SUBJECTS = st.sampled_from(
-    ["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions", "api_keys"]
+    ["models", "runs", "jobs", "endpoints", "algorithms", "runners", "connections", "functions", "api_keys", "server_settings"]
 )
 RESOURCES = st.sampled_from(["runner", "connection"])
 FORMATS = st.none() | st.sampled_from(["onnx", "sql", "native", "bundle", "as"])
@@ -135,7 +135,7 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     n.Deploy: st.builds(n.Deploy, MODELS, MAYBE, OPTIONS, MAYBE),
     n.DeployQuery: st.builds(n.DeployQuery, IDENTS, QUERIES, OPTIONS),
     n.RefreshEndpoint: st.builds(n.RefreshEndpoint, IDENTS),
-    n.Undeploy: st.builds(n.Undeploy, IDENTS),
+    n.Undeploy: st.builds(n.Undeploy, IDENTS, st.booleans()),
     n.DeployFunction: st.builds(n.DeployFunction, MODELS, MAYBE, st.none() | QUALIFIED),
     n.UndeployFunction: st.builds(n.UndeployFunction, QUALIFIED, MAYBE),
     n.AlterEndpoint: st.builds(

@@ -66,6 +66,22 @@ def test_what_is_wrong_changes_nothing(database: Path) -> None:
         assert connection.execute("ALTER ENDPOINTS SET (memory = '2 GB')").fetchall() == [("memory", 2 * 10**9, 2 * 10**9)]
 
 
+def test_what_is_set_is_shown_with_what_holds_without_it(database: Path) -> None:
+    with sqlml.connect(database) as connection:
+        connection.execute("ALTER ENDPOINTS SET (memory = '2 GB', grpc_port = 8081)")
+        connection.execute("ALTER ENDPOINTS SET (grpc_port = NULL)")
+        shown = connection.execute("SHOW SERVER SETTINGS LIKE '%O%r%'").fetch_arrow_table().to_pylist()
+        assert [(row["option"], row["value"], row["default"]) for row in shown] == [
+            ("memory", "2000000000", "half of the machine's"),
+            ("port", None, "8080 where it is free, else any"),
+            ("grpc_port", None, None),
+            ("cors_origins", None, None),
+        ]
+        assert all(row["values"] and row["description"] for row in shown)
+        with pytest.raises(sqlml.Error, match="write SHOW SERVER SETTINGS"):
+            connection.execute("SHOW server_settings")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
@@ -93,6 +109,15 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
             assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
         with socket.create_connection(("127.0.0.1", grpc), timeout=20):
             pass
+        shown = dict(connection.execute("SELECT option, value FROM sqlml.server_settings").fetchall())
+        assert shown == {
+            "memory": None,
+            "port": str(port),
+            "tls_certificate": str(papers.certificate),
+            "tls_key": str(papers.key),
+            "grpc_port": str(grpc),
+            "cors_origins": "https://shop.example, http://localhost:3000",
+        }
         result = connection.execute("ALTER ENDPOINTS SET (tls_certificate = NULL, tls_key = NULL, cors_origins = NULL)")
         assert result.footer is not None
         assert result.footer.startswith(

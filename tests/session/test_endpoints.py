@@ -1,88 +1,13 @@
-"""DEPLOY with options, traffic and shadow, ALTER and ROLLBACK ENDPOINT, API keys: what the catalog and the server have after."""
+"""DEPLOY with options, traffic and shadow, ALTER and ROLLBACK ENDPOINT: what the catalog and the server have after."""
 
 from __future__ import annotations
 
-import json
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import sqlml
-
-TRAINED = """
-    CREATE TABLE t AS SELECT range % 17 AS age, range % 5 AS visits, (range % 17) * 2.0 AS spent,
-        CASE WHEN range % 17 > 8 THEN 'yes' ELSE 'no' END AS bought FROM range(300);
-    TRAIN MODEL m USING logistic_regression TARGET bought EXCLUDE (spent) ON inline AS FROM t;
-    TRAIN MODEL m USING logistic_regression TARGET bought EXCLUDE (spent) ON inline AS FROM t WHERE age > 2;
-    TRAIN MODEL m USING logistic_regression TARGET bought EXCLUDE (spent) ON inline AS FROM t WHERE age > 3;
-    TRAIN MODEL small USING logistic_regression TARGET bought EXCLUDE (spent, visits) ON inline AS FROM t;
-    TRAIN MODEL texts USING logistic_regression TARGET bought ON inline AS SELECT age::VARCHAR AS age, bought FROM t;
-    TRAIN MODEL number USING linear_regression TARGET spent EXCLUDE (bought) ON inline AS FROM t;
-"""
-
-
-class Bank:
-    """A database with versions to deploy, and its server."""
-
-    def __init__(self, database: Path) -> None:
-        self.database = database
-        self.notices: list[str] = []
-        self.connection = sqlml.connect(database, on_event=self._see)
-        self.connection.execute(TRAINED)
-
-    def _see(self, event: Any) -> None:
-        if event["event"] == "notice":
-            self.notices.append(event["text"])
-
-    def run(self, statement: str, values: Any = ()) -> list[tuple[Any, ...]]:
-        self.notices.clear()
-        cursor = self.connection.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-    def dicts(self, statement: str) -> list[dict[str, Any]]:
-        return list(self.connection.execute(statement).fetch_arrow_table().to_pylist())
-
-    def traffic(self, endpoint: str = "e") -> dict[str, int | None]:
-        return dict(self.run(f"SELECT version, traffic FROM sqlml.endpoints WHERE endpoint = '{endpoint}'"))
-
-    def options(self, endpoint: str = "e") -> Any:
-        return json.loads(self.run(f"SELECT options FROM sqlml.endpoints WHERE endpoint = '{endpoint}'")[0][0])
-
-    def stop(self) -> None:
-        self.connection.execute("SELECT 1")
-        sqlml_server(self.database).stop()
-
-
-def sqlml_server(database: Path) -> Any:
-    from sqlml_runners.serving.control import LocalServer
-
-    return LocalServer(database.with_suffix(".sqlml"))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
-    bank = Bank(tmp_path_factory.mktemp("bank") / "bank.duckdb")
-    yield bank
-    bank.stop()
-    bank.connection.close()
-
-
-@pytest.fixture
-def bank(trained: Bank) -> Iterator[Bank]:
-    """With m@1 behind the endpoint e, and nothing else deployed; the server goes on."""
-    trained.run("DEPLOY MODEL m@1 TO ENDPOINT e")
-    yield trained
-    for (name,) in trained.run("SELECT DISTINCT endpoint FROM sqlml.endpoints WHERE endpoint <> 'e'"):
-        trained.run(f'UNDEPLOY ENDPOINT "{name}"')
-    trained.run("ALTER ENDPOINT e SET (replicas = NULL, timeout = NULL, auth = NULL, sticky = NULL, log = NULL)")
-    for (name,) in trained.run("SELECT api_key FROM sqlml.api_keys"):
-        trained.run(f"DROP API KEY {name}")
-
+from tests.session.endpoint_bank import Bank, plan
 
 # --- DEPLOY -------------------------------------------------------------------------------------------------------------
 
@@ -262,6 +187,8 @@ def test_a_bare_version_needs_an_only_model(bank: Bank) -> None:
         ("traffic = 10", "traffic is an option of DEPLOY"),
         ("promote_after = 10", "promote_after belongs to the roll-out of a version"),
         ("replica = 2", "an endpoint has no option replica"),
+        ("grpc_port = 1", r"grpc_port is an option of all endpoints together(?s:.*)write ALTER ENDPOINTS SET \(grpc_port = …\)"),
+        ("rate_limit = 1", r"rate_limit is an option of an API key(?s:.*)write ALTER API KEY k SET \(rate_limit = …\)"),
         ("log = 'all'", "option log of an endpoint is a number"),
         ("", "no option is given"),
     ],
@@ -282,8 +209,8 @@ def test_rollback_goes_back_change_by_change(bank: Bank) -> None:
     assert (bank.traffic(), bank.options()) == ({"m@1": 100}, {})
     last = bank.dicts("SELECT reason, versions, undone FROM sqlml.endpoint_changes ORDER BY created_at DESC LIMIT 4")
     assert [(row["reason"], row["versions"], row["undone"]) for row in last] == [
-        ("ROLLBACK", "m@1", True),
-        ("ROLLBACK", "m@2", True),
+        ("ROLLBACK", "m@1", False),
+        ("ROLLBACK", "m@2", False),
         ("SET TRAFFIC", "m@2 50 %, m@3 50 %", True),
         ("DEPLOY", "m@2", True),
     ]
@@ -334,100 +261,16 @@ def test_dropping_a_version_leaves_the_others(bank: Bank) -> None:
     assert bank.traffic() == {"m@1": 100}
 
 
-# --- API keys -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_secret_is_shown_once(bank: Bank) -> None:
-    bank.run("DEPLOY MODEL m@1 TO ENDPOINT e WITH (auth = 'key')")
-    assert bank.notices == ["no API key opens endpoint e yet: CREATE API KEY name FOR ENDPOINT e"]
-    [(name, secret, endpoints, expires)] = bank.run(
-        "CREATE API KEY shop FOR ENDPOINT E WITH (rate_limit = 50, expires = '90 days')"
-    )
-    assert (name, endpoints) == ("shop", "e")
-    assert secret.startswith("sqlml_")
-    assert expires is not None
-    [key] = bank.dicts("SHOW API KEYS LIKE 'SH%'")
-    assert (key["prefix"], key["endpoints"], key["rate_limit"], key["secrets"]) == (secret[:10], ["e"], 50.0, 1)
-    [(_, second, *_)] = bank.run("ALTER API KEY Shop ROTATE WITH (grace = '1 hour')")
-    assert bank.dicts("SHOW API KEYS")[0]["secrets"] == 2
-    everything = [
-        bank.run(f"SELECT * FROM sqlml.{relation}") for relation in ("api_keys", "endpoints", "endpoint_changes", "jobs")
-    ]
-    for hidden in (secret, second):
-        assert hidden[10:] not in str(everything)
-        for path in bank.database.parent.rglob("*"):
-            assert not path.is_file() or hidden[10:].encode() not in path.read_bytes()
-    bank.run("DROP API KEY shop")
-    assert bank.run("SHOW API KEYS") == []
-
-
-def test_what_looks_protected_and_is_not_is_told(bank: Bank) -> None:
-    bank.run("DEPLOY MODEL m@1 TO ENDPOINT open")
-    bank.run("CREATE API KEY one FOR ENDPOINT open")
-    assert bank.notices == ["endpoint open answers without a key, too: ALTER ENDPOINT open SET (auth = 'key')"]
-    bank.run("ALTER ENDPOINT open SET (auth = 'key')")
-    bank.run("UNDEPLOY ENDPOINT open")
-    bank.run("DEPLOY MODEL m@1 TO ENDPOINT open")
-    told = "endpoint open answers without a key, though there are some for it (one): ALTER ENDPOINT open SET (auth = 'key')"
-    assert bank.notices == [told]
-    bank.run("DROP API KEY one")
-    bank.run("UNDEPLOY ENDPOINT open")
-
-
-def test_a_key_opens_its_endpoint_until_it_is_dropped(bank: Bank) -> None:
-    bank.run("DEPLOY MODEL m@1 TO ENDPOINT other WITH (auth = 'key')")
-    bank.run("ALTER ENDPOINT e SET (auth = 'key')")
-    [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'e'")
-    first = bank.run("CREATE API KEY shop FOR ENDPOINT e")[0][1]
-    assert until(lambda: asked(url, first) == 200)
-    assert (asked(url, None), asked(url, first + "x"), asked(url.replace("models/e", "models/other"), first)) == (401, 401, 403)
-    second = bank.run("ALTER API KEY shop ROTATE WITH (grace = '1 hour')")[0][1]
-    assert until(lambda: asked(url, second) == 200)
-    assert asked(url, first) == 200
-    third = bank.run("ALTER API KEY shop ROTATE")[0][1]
-    assert until(lambda: asked(url, third) == 200)
-    assert (asked(url, first), asked(url, second)) == (401, 401)
-    bank.run("DROP API KEY shop")
-    assert until(lambda: asked(url, third) == 401)
-    log = (bank.database.with_suffix(".sqlml") / "logs" / "server.log").read_text()
-    assert not any(secret[10:] in log for secret in (first, second, third))
-
-
-def asked(url: str, secret: str | None) -> int:
-    """The status of a request to an endpoint whose V2 address is given, with a key or without."""
-    base, _, name = url.partition("/v2/models/")
-    headers = {"authorization": f"Bearer {secret}"} if secret else {}
-    sent = urllib.request.Request(f"{base}/models/{name}/predict", data=b'{"rows": [{}]}', headers=headers)
-    try:
-        with urllib.request.urlopen(sent, timeout=20) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-
-
-def test_keys_that_are_refused(bank: Bank) -> None:
-    bank.run("CREATE API KEY every FOR ALL ENDPOINTS")
-    with pytest.raises(sqlml.ProgrammingError, match="there is an API key every already"):
-        bank.run("CREATE API KEY EVERY FOR ENDPOINT e")
-    with pytest.raises(sqlml.ProgrammingError, match="unknown API key evry"):
-        bank.run("ALTER API KEY evry ROTATE")
-    with pytest.raises(sqlml.ProgrammingError, match="grace is 100 years at most"):
-        bank.run("ALTER API KEY every ROTATE WITH (grace = '400000 days')")
-    bank.run("DROP API KEY IF EXISTS nobody")
-    assert [key["endpoints"] for key in bank.dicts("SHOW API KEYS")] == [None]
-
-
-def test_a_database_in_memory_has_neither_endpoints_nor_keys() -> None:
-    with sqlml.connect() as memory, pytest.raises(sqlml.NotSupportedError, match="an in-memory database cannot have API keys"):
-        memory.execute("CREATE API KEY k FOR ALL ENDPOINTS")
+def test_an_endpoint_goes_if_it_exists(bank: Bank) -> None:
+    bank.run("DEPLOY MODEL m@1 TO ENDPOINT gone")
+    assert bank.run("UNDEPLOY ENDPOINT IF EXISTS Gone") == []
+    assert bank.run("SELECT endpoint FROM sqlml.endpoints") == [("e",)]
+    assert bank.run("UNDEPLOY ENDPOINT IF EXISTS gone") == []
+    with pytest.raises(sqlml.ProgrammingError, match="unknown endpoint gone"):
+        bank.run("UNDEPLOY ENDPOINT gone")
 
 
 # --- EXPLAIN ------------------------------------------------------------------------------------------------------------
-
-
-def plan(bank: Bank, statement: str) -> Any:
-    return json.loads(bank.run(f"EXPLAIN (FORMAT JSON) {statement}")[0][0])
 
 
 def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
@@ -447,142 +290,6 @@ def test_plans_say_what_would_be_there_and_change_nothing(bank: Bank) -> None:
     key = plan(bank, "CREATE API KEY k FOR ENDPOINT e WITH (expires = '1 hour')")
     assert (key["endpoints"], key["seconds"]) == ("e", 3600.0)
     assert plan(bank, "DROP API KEY IF EXISTS k") == {"node": "drop_api_key", "api_key": None}
+    assert plan(bank, "UNDEPLOY ENDPOINT IF EXISTS nowhere") == {"node": "undeploy", "endpoint": None}
+    assert plan(bank, "UNDEPLOY ENDPOINT IF EXISTS E")["now"] == "m@3"
     assert (bank.traffic(), bank.run("SHOW API KEYS")) == ({"m@3": 100}, [])
-
-
-def test_a_key_s_rate_changes_with_its_secret_unchanged_and_rotation_keeps_it(bank: Bank) -> None:
-    bank.run("ALTER ENDPOINT e SET (auth = 'key')")
-    [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'e'")
-    [(_, secret, *_)] = bank.run("CREATE API KEY shop FOR ENDPOINT e WITH (rate_limit = 1)")
-
-    def refused(secret: str, requests: int) -> int:
-        answers = []
-        for _ in range(requests):
-            asked = urllib.request.Request(
-                f"{url.replace('/v2', '')}/predict", b'{"rows": [{"age": 3}]}', {"authorization": f"Bearer {secret}"}
-            )
-            try:
-                with urllib.request.urlopen(asked, timeout=20) as answer:
-                    answers.append(answer.status)
-            except urllib.error.HTTPError as error:
-                with error:
-                    answers.append(error.code)
-        assert set(answers) <= {200, 429}
-        return answers.count(429)
-
-    assert refused(secret, 5) >= 3
-    assert bank.run("ALTER API KEY shop SET (rate_limit = 500)") == [("shop", "e", 500.0, None)]
-    time.sleep(1.1)  # what was spent at the old rate
-    assert refused(secret, 20) == 0
-    [(_, newer, *_)] = bank.run("ALTER API KEY shop ROTATE")
-    assert bank.run("SELECT rate_limit FROM sqlml.api_keys") == [(500.0,)]
-    bank.run("ALTER API KEY shop SET (rate_limit = 1)")
-    assert refused(newer, 5) >= 3
-    assert bank.run("ALTER API KEY shop SET (rate_limit = NULL, expires = '1 day')")[0][2:3] == (None,)
-    time.sleep(1.1)
-    assert refused(newer, 20) == 0
-    for wrong in ("()", "(rate_limit = 0)", "(grace = 1)", "(expires = '400 years')"):
-        with pytest.raises(sqlml.Error):
-            bank.run(f"ALTER API KEY shop SET {wrong}")
-    assert "ALTER API KEY shop" in bank.run("EXPLAIN ALTER API KEY shop SET (rate_limit = 3)")[0][0]
-
-
-def test_options_of_a_key_are_shown_in_one_order_and_given_once(bank: Bank) -> None:
-    bank.run("CREATE API KEY shop FOR ALL ENDPOINTS WITH (rate_limit = 2)")
-    for wrong in ("rate_limit = 5, rate_limit = NULL", "rate_limit = NULL, RATE_LIMIT = 5", "expires = NULL, expires = NULL"):
-        with pytest.raises(sqlml.Error, match=r"option \w+ is given twice"):
-            bank.run(f"ALTER API KEY shop SET ({wrong})")
-    assert bank.run("SELECT rate_limit FROM sqlml.api_keys") == [(2.0,)]
-    options = plan(bank, "ALTER API KEY shop SET (expires = NULL, rate_limit = NULL)")
-    assert list(options)[-2:] == ["rate_limit", "expires"]
-
-
-# --- feedback -----------------------------------------------------------------------------------------------------------
-
-
-def test_feedback_is_kept_beside_the_log(bank: Bank) -> None:
-    cursor = bank.connection.execute("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('E', ?, ?)", ["r1", "yes"])
-    assert cursor.rowcount == 1
-    cursor.executemany(
-        "INSERT INTO sqlml.main.feedback (endpoint, request_id, row, truth) VALUES (?, ?, ?, ?)",
-        [("e", "r2", 0, "no"), ("e", "r2", 1, "yes")],
-    )
-    bank.run("INSERT INTO sqlml.feedback (truth, key, endpoint) SELECT bought, age, 'e' FROM t ORDER BY ALL LIMIT 2")
-    found = bank.run("SELECT request_id, row, key, truth FROM sqlml.feedback WHERE endpoint = 'e' ORDER BY given_at, row")
-    assert found == [("r1", None, None, "yes"), ("r2", 0, None, "no"), ("r2", 1, None, "yes"), *[(None, None, "0", "no")] * 2]
-    assert bank.run("SELECT count(*) FROM sqlml.feedback WHERE owner IS NULL OR given_at IS NULL") == [(0,)]
-
-
-@pytest.mark.parametrize(
-    ("columns", "values", "message"),
-    [
-        (
-            "request_id, truth",
-            "('r', 'yes'), ('r', 'Yess')",
-            "the truth 'Yess' is none of the classes of bought.*did you mean yes",
-        ),
-        ("key, truth", "(1, 'true')", "the truth 'true' is none of the classes of bought.*they are: no, yes"),
-        ("request_id, row, truth", "('r', -1, 'no')", "row is -1: the rows of a request are counted from 0"),
-        ("request_id, truth, target", "('r', 'no', 'brought')", "endpoint e has no target 'brought'.*did you mean bought"),
-    ],
-)
-def test_feedback_that_nothing_could_be_measured_by_is_refused(bank: Bank, columns: str, values: str, message: str) -> None:
-    before = bank.run("SELECT count(*) FROM sqlml.feedback")
-    with pytest.raises(sqlml.Error, match=f"(?s){message}"):
-        bank.run(f"INSERT INTO sqlml.feedback (endpoint, {columns}) SELECT 'e', * FROM (VALUES {values})")
-    assert bank.run("SELECT count(*) FROM sqlml.feedback") == before
-
-
-def test_feedback_takes_no_part_in_a_transaction(bank: Bank) -> None:
-    before = bank.run("SELECT count(*) FROM sqlml.feedback")
-    bank.run("BEGIN")
-    try:
-        with pytest.raises(sqlml.NotSupportedError, match="INSERT into feedback cannot run inside an open transaction"):
-            bank.run("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('e', 'r', 'yes')")
-    finally:
-        bank.run("ROLLBACK")
-    with pytest.raises(sqlml.ProgrammingError, match="unknown endpoint nowhere"):
-        bank.run("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('e', 'r', 'yes'), ('nowhere', 'r', 'yes')")
-    assert bank.run("SELECT count(*) FROM sqlml.feedback") == before
-
-
-def ask(url: str, rows: list[dict[str, Any]], request: str) -> Any:
-    """Rows to an endpoint whose V2 address is given."""
-    base, _, name = url.partition("/v2/models/")
-    body = json.dumps({"rows": rows}).encode()
-    sent = urllib.request.Request(f"{base}/models/{name}/predict", data=body, headers={"x-request-id": request})
-    with urllib.request.urlopen(sent, timeout=20) as answer:
-        return json.load(answer)["predictions"]
-
-
-def test_what_was_really_answered_is_measured(bank: Bank) -> None:
-    bank.run("DEPLOY MODEL m@1 TO ENDPOINT live")
-    [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'live'")
-    answers = [ask(url, [{"age": age, "visits": 1}, {"age": 16 - age, "visits": None}], f"r{age}") for age in range(10)]
-    assert until(lambda: bank.run("SELECT count(*) FROM sqlml.predictions WHERE endpoint = 'live'") == [(20,)])
-    logged = bank.dicts(
-        "SELECT request_id, row, inputs->>'age' AS age, outputs->>'predicted_bought' AS bought "
-        "FROM sqlml.predictions WHERE endpoint = 'live'"
-    )
-    assert {(row["request_id"], row["row"]): row["bought"] for row in logged} == {
-        (f"r{age}", row): answer["predicted_bought"] for age, pair in enumerate(answers) for row, answer in enumerate(pair)
-    }
-    bank.run(
-        "INSERT INTO sqlml.feedback (endpoint, request_id, row, truth) SELECT endpoint, request_id, row, "
-        "CASE WHEN (inputs->>'age')::DOUBLE > 8 THEN 'yes' ELSE 'no' END FROM sqlml.predictions "
-        "WHERE endpoint = 'live' AND row = 0"
-    )
-    [figures] = bank.dicts("EVALUATE ENDPOINT live")
-    assert (figures["predictions"], figures["rows"]) == (20, 10)
-    right = [pair[0]["predicted_bought"] == ("yes" if age > 8 else "no") for age, pair in enumerate(answers)]
-    assert figures["accuracy"] == pytest.approx(sum(right) / 10)
-    assert [row["rows"] for row in bank.dicts("EVALUATE ENDPOINT live BY visits")] == [10]
-    live = bank.dicts("SELECT requests, errors, latency_p50 > 0 AS timed FROM sqlml.endpoints WHERE endpoint = 'live'")
-    assert live == [{"requests": 10, "errors": 0, "timed": True}]
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return condition()

@@ -175,6 +175,32 @@ def test_an_earlier_query_has_its_row_and_its_names(told: Told) -> None:
     assert len(told.dicts("EVALUATE ENDPOINT moves")) == 2
 
 
+def test_what_was_true_of_an_earlier_query_is_taken_both_ways(told: Told) -> None:
+    def tell(target: str | None, truth: Any) -> int:
+        named = {} if target is None else {"target": target}
+        status, _ = told.tell("late", {"request_id": "r", "truth": truth} | named)
+        columns, values = "endpoint, request_id, truth, target", ["r", str(truth), target]
+        try:
+            told.run(f"INSERT INTO sqlml.feedback ({columns}) VALUES ('late', ?, ?, ?)", values)
+        except sqlml.ProgrammingError:
+            assert status == 422
+        else:
+            assert status == 202
+        return status
+
+    told.run("DEPLOY QUERY late AS SELECT PREDICT(spends) AS answer, $job AS said, PREDICT(buys) AS old")
+    assert [tell("answer", 7), tell("answer", "perhaps"), tell("said", "what it likes"), tell("old", 7)] == [202, 422, 202, 422]
+    told.run("DEPLOY QUERY late AS SELECT PREDICT(buys) AS answer")
+    told.run("ALTER ENDPOINT late SET (log = 0.5)")
+    assert [tell("answer", "no"), tell("answer", 7), tell(None, 7), tell("answer", "perhaps")] == [202, 202, 202, 422]
+    assert [tell("Old", "yes"), tell("old", "perhaps"), tell("said", "cook"), tell("never", 7)] == [202, 422, 202, 422]
+    told.run("DEPLOY QUERY late AS SELECT PREDICT(spends) * 2 AS fresh")
+    assert [tell("fresh", 7), tell("answer", "no"), tell("answer", 7), tell("old", 7)] == [202, 202, 202, 422]
+    for _ in range(3):
+        told.run("ROLLBACK ENDPOINT late")
+    assert [tell("fresh", 7), tell("fresh", "perhaps"), tell("answer", "no"), tell("answer", "perhaps")] == [202, 422, 202, 422]
+
+
 @pytest.mark.parametrize(
     ("target", "truth", "message", "hint"),
     [

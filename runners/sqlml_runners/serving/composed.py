@@ -49,7 +49,7 @@ class ServedQuery(Served):
 
     @cached_property
     def truth_targets(self) -> tuple[TargetColumn, ...]:
-        """What the columns can be: the classes of a model whose label stands in one, numbers; of texts nothing is known."""
+        """What the columns can be: the classes of a model whose label stands in one, numbers; anything where nothing is known."""
         results = () if self.composed is None else self.composed.composition.results
         return tuple(target for result in results for target in truths_of(result, self.labels.get(result.slot, ())))
 

@@ -87,6 +87,8 @@ def _present(route: Route, name: str | None) -> list[TargetColumn]:
 
 
 def _earlier(route: Route, name: str | None) -> list[TargetColumn]:
+    if name is None and route.endpoint.definition is not None:  # of a query a column of today's
+        name = (route.main.sole_target or "").lower()
     return [target for target in earlier_targets(route.endpoint.options) if name is None or target.name.lower() == name]
 
 

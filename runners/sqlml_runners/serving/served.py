@@ -93,7 +93,7 @@ class Served:
 
     @cached_property
     def truth_targets(self) -> tuple[TargetColumn, ...]:
-        """The targets with what their truths can be; of one that can be anything there is none."""
+        """The targets with what their truths can be."""
         return tuple(head.manifest.target for head in self.model.heads if head.manifest.target is not None)
 
     @property

@@ -47,6 +47,7 @@ from sqlml_runners.serving.guards import Guards
 from sqlml_runners.serving.keys import KeyBook, LimitsFile
 from sqlml_runners.serving.options import ServerOptions, memory_budget
 from sqlml_runners.serving.questions import ControlSocket, told_states
+from sqlml_runners.serving.rolling_restart import LEAVE_SECONDS, RollingRestart, until
 from sqlml_runners.serving.scaling import Demand, Scalers, bounds_of, shed
 from sqlml_runners.serving.settling import Settler
 from sqlml_runners.serving.state import ServerLock, ServerState, remove_state, write_state
@@ -59,9 +60,6 @@ KEYS_SECONDS = 1.0
 """So long whoever asks waits for workers to know new keys."""
 CARE_SECONDS = 0.5
 INSPECT_SECONDS = 5.0
-LEAVE_SECONDS = 12.0
-REPLACE_SECONDS = 60.0
-"""How long a rolling restart waits for the next worker to take requests before it gives up and leaves the old ones."""
 IMPORT_PAUSE = 1.0
 FIRST_TRIES = 3
 SLEPT_SECONDS = 5.0
@@ -90,7 +88,6 @@ class Supervisor:
         self._open = OpenEndpoints(options)
         self._wanted_workers = 1
         self._hiring = 0
-        self._rolling = False
         self._heard_of: dict[int, float] = {}
         self._cared = time.monotonic()
         self._starved = out_of_memory_kills()
@@ -109,6 +106,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._restart()))
         self._crew = Crew(nest, listener, self._hear, self._gone)
         self._crew.start()
+        self._restarts = RollingRestart(self._fleet, self._crew, self._hire, self._dismiss)
         self._control = ControlSocket(self._tell)
         self._state = replace(state, control=await self._control.open())
         self._fill()
@@ -224,7 +222,7 @@ class Supervisor:
         """Every worker finishes what is under way; whoever does not within the time is killed."""
         for number in self._crew.numbers():
             self._crew.send(number, Drain(last=True))
-        await self._until(lambda: not self._crew.numbers(), LEAVE_SECONDS)
+        await until(lambda: not self._crew.numbers(), LEAVE_SECONDS)
         for number in self._crew.numbers():
             self._crew.kill(number)
         for task in self._tasks:
@@ -232,48 +230,12 @@ class Supervisor:
         await self._crew.close()
 
     async def _restart(self) -> None:
-        """Replace the workers one by one, each by one that takes requests already."""
-        if self._rolling:
+        if self._restarts.is_under_way:
             return
-        self._rolling = True
         try:
-            log.info("rolling restart")
-            await self._crew.renew(tuple(sorted(self._libraries)))
-            for number in list(self._fleet.serving()):
-                if not await self._replace(number):
-                    log.error("rolling restart given up: the new worker does not take requests; the old ones go on")
-                    return
-            log.info("rolling restart done")
-        except OSError as error:
-            log.error("rolling restart given up, the old workers go on: %s", error or "the new process does not start")
+            await self._restarts.run(tuple(self._libraries))
         finally:
-            self._rolling = False
             self._fill()
-
-    async def _replace(self, number: int) -> bool:
-        new = await self._hire()
-        if new is None or not await self._until(lambda: self._takes_requests(new), REPLACE_SECONDS):
-            if new is not None:
-                self._fleet.leave(new)
-                self._crew.kill(new)
-            return False
-        if number in self._fleet.seats:
-            self._dismiss(number)
-        await self._until(lambda: number not in self._crew.numbers(), LEAVE_SECONDS)
-        self._crew.kill(number)
-        return True
-
-    def _takes_requests(self, number: int) -> bool:
-        seat = self._fleet.seats.get(number)
-        return seat is not None and seat.listening
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(0.02)
-        return True
 
     # --- what workers say, and what they are told ---
 
@@ -392,7 +354,7 @@ class Supervisor:
 
     def _scale(self, now: float) -> None:
         """Hire or dismiss workers by what the endpoints ask for and how many requests wait."""
-        if self._rolling or self._leave.is_set():
+        if self._restarts.is_under_way or self._leave.is_set():
             return
         seats = self._fleet.serving()
         wanted = self._scalers.decide(now, self._wanted_workers, self._demands(now))

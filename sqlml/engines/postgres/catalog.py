@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlml_dialect import quote_identifier
+from sqlml_dialect.similar import nearest
 
 from sqlml.engines.postgres.types import TypeInfo
-from sqlml.errors import did_you_mean, nearest
+from sqlml.errors import did_you_mean
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 
