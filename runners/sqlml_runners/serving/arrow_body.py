@@ -26,6 +26,7 @@ from sqlml_runners.serving.protocol import (
     Columns,
     arrow_of,
     find_name,
+    given_twice,
     parse_values,
     unknown_name,
     wrong_value,
@@ -71,10 +72,12 @@ def read_arrow_body(form: RowForm, body: bytes, policy: Policy) -> Bulk:
 def bulk_of(form: RowForm, given: Mapping[str, Any], n: int) -> Bulk:
     """Columns as they came → the inputs in their own types; one that is missing is NULL.  422 names what does not fit."""
     found: dict[str, str] = {}
-    for column in sorted(given, key=lambda name: name in form.names):  # exact names last: they win
+    for column in given:
         name = find_name(column, form.names)
         if name is None:
             raise BadRequest(422, f"column {column}: {unknown_name(column, form.known)}", column)
+        if name in found:
+            raise BadRequest(422, given_twice(name, given, form.names), column)
         found[name] = column
     columns = {c.name: _typed(given[found[c.name]], c) for c in form.known if c.name in found}
     inputs = {c.name: columns.pop(c.name, None) for c in form.inputs}
