@@ -63,8 +63,17 @@ def write_settings(home: Home, settings: Mapping[str, Any]) -> None:
 
 
 def origins_of(text: str | None) -> tuple[str, ...]:
-    """``https://a.example, http://localhost:3000`` as origins, as browsers write them; ``ValueError`` says which is none."""
-    found = [part for part in re.split(r"[\s,]+", text or "") if part]
+    """``https://a.example, http://localhost:3000`` as origins, as browsers write them; ``*`` alone is all, None none.
+
+    ``ValueError`` says which is no origin.
+    """
+    if text is None:
+        return ()
+    found = [part for part in re.split(r"[\s,]+", text) if part]
+    if not found:
+        raise ValueError("no origin is given, such as https://shop.example; where no page may ask, leave it out (in SQL: NULL)")
+    if ANY_ORIGIN in found and len(set(found)) > 1:
+        raise ValueError("'*' lets the pages of all origins ask: give it alone, or the origins without it")
     for origin in found:
         if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
             raise ValueError(

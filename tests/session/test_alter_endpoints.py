@@ -114,6 +114,8 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
             "cors_origins = 'https://shop.example/app'",
             "'https://shop.example/app' is no origin: write scheme, host and port alone",
         ),
+        ("cors_origins = ''", "no origin is given, such as https://shop.example"),
+        ("cors_origins = '*, https://shop.example'", r"'\*' lets the pages of all origins ask: give it alone"),
         ("grpc_port = 70000", "option grpc_port"),
         ("port = 9000, grpc_port = 9000", "port and grpc_port are both 9000"),
         ("tls_certificate = '{here}', tls_key = '{here}'", "no TLS with .*test_alter_endpoints.py"),
