@@ -20,6 +20,8 @@ from sqlml.home import Home
 
 FILE = "serving.json"
 _LOCK = "serving.lock"
+DEFAULT_PORT = 8080
+"""Of HTTP, where none is set and it is free."""
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 

@@ -118,6 +118,7 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
         ("cors_origins = '*, https://shop.example'", r"'\*' lets the pages of all origins ask: give it alone"),
         ("grpc_port = 70000", "option grpc_port"),
         ("port = 9000, grpc_port = 9000", "port and grpc_port are both 9000"),
+        ("grpc_port = 8080", "grpc_port is 8080, HTTP's where no port is set"),
         ("tls_certificate = '{here}', tls_key = '{here}'", "no TLS with .*test_alter_endpoints.py"),
     ],
 )
@@ -140,6 +141,10 @@ def test_a_key_of_another_certificate_is_refused(database: Path, tmp_path: Path)
         connection.execute("ALTER ENDPOINTS SET (port = 9001)")
         with pytest.raises(sqlml.Error, match="port and grpc_port are both 9001"):
             connection.execute("ALTER ENDPOINTS SET (grpc_port = 9001)")
+        connection.execute("ALTER ENDPOINTS SET (grpc_port = 8080)")
+        with pytest.raises(sqlml.Error, match="grpc_port is 8080, HTTP's where no port is set"):
+            connection.execute("ALTER ENDPOINTS SET (port = NULL)")
+        connection.execute("ALTER ENDPOINTS SET (grpc_port = NULL)")
     kept = json.loads((home_of(database) / "serving.json").read_text())
     assert kept == {"tls_certificate": str(papers.certificate), "tls_key": str(papers.key), "port": 9001}
 
