@@ -24,6 +24,8 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 ASK_SECONDS = 10.0
 PAUSE = 0.02
+LOG_BYTES = 4000
+"""So much of the log is read for what it says of a start that failed."""
 
 
 class LocalServer:
@@ -132,10 +134,13 @@ class LocalServer:
         return self.url() is not None
 
     def _failed(self, message: str, seen: int) -> ServingError:
+        """``seen``: how large the log was before the start; what stands there is of earlier ones."""
+        size = self._log.stat().st_size
         with self._log.open("rb") as log:
-            log.seek(min(seen, max(0, self._log.stat().st_size - 4000)))
+            log.seek(max(seen if seen <= size else 0, size - LOG_BYTES))  # smaller than before: a new file was begun
             lines = log.read().decode(errors="replace").splitlines()
-        return ServingError(message, hint="\n".join([f"the end of its log {self._log}:", *lines[-12:]]))
+        shown = [f"the end of its log {self._log}:", *lines[-12:]] if lines else [f"its log {self._log} says nothing of it"]
+        return ServingError(message, hint="\n".join(shown))
 
 
 def _state(entry: Mapping[str, Any]) -> EndpointState:
