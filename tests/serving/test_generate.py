@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from sqlml_runners.serving.control import LocalServer
-from sqlml_runners.serving.generate import decode_generate
+from sqlml_runners.serving.generate import _run, decode_generate, encode_event
 from sqlml_runners.serving.protocol import BadRequest
 
 import sqlml
+from sqlml.generation.generator import Ending, Piece
 from tests.generation.gpt import greedy, make_gpt, make_tokenizer, write_folder
 
 Client = httpx.Client
@@ -189,6 +192,18 @@ def test_bad_requests(client: Client, model: Any) -> None:
     assert client.post("/models/nothing/generate", json={"prompt": "a"}).status_code == 404
 
 
+def test_a_fault_while_a_text_is_written_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def pieces() -> Iterator[Piece | Ending]:
+        yield Piece(1, "a")
+        raise ZeroDivisionError
+
+    told: list[Any] = []
+    _run(SimpleNamespace(flight=nullcontext()), pieces(), told.append)  # type: ignore[arg-type]
+    assert [type(happening).__name__ for happening in told] == ["Piece", "InternalError", "NoneType"]
+    assert encode_event(told[1]).startswith(b'data: {"done":true,"error":"internal error of the server; its log')
+    assert caplog.records[0].exc_info is not None
+
+
 def test_errors_are_of_one_form_with_those_of_predict(client: Client) -> None:
     for path, body, status, names in (
         ("generate", b'{"prompt": 3}', 422, {"error", "field"}),
@@ -263,6 +278,27 @@ def test_a_shadow_writes_each_text_too_and_nobody_hears_it(client: Client, conne
         wait_until(lambda: connection.execute(figures).fetchall() == [("lm@1", 2, 0), ("slow@1", 2, 0)])
     finally:
         connection.execute("UNDEPLOY ENDPOINT dark")
+
+
+def test_texts_that_a_shadow_has_no_room_for_are_counted(client: Client, connection: sqlml.Connection) -> None:
+    connection.execute("DEPLOY MODEL lm TO ENDPOINT rush")
+    connection.execute("DEPLOY MODEL slow TO ENDPOINT rush WITH (shadow = true)")
+    asked, times = {"prompt": "the cat", "temperature": 0, "max_new_tokens": 200}, 24
+    labels = '{endpoint="rush",version="slow@1"}'
+
+    def figure(name: str, more: str = labels) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name + more))
+
+    try:
+        for _ in range(times):
+            client.post("/models/rush/generate", json=asked).raise_for_status()
+        wait_until(lambda: figure("sqlml_shadow_dropped_total") > 0)
+        answered = '{endpoint="rush",status="200",version="slow@1"}'
+        wait_until(lambda: figure("sqlml_shadow_dropped_total") + figure("sqlml_requests_total", answered) == times)
+        assert connection.execute("SELECT errors FROM sqlml.endpoints WHERE endpoint = 'rush'").fetchall() == [(0,), (0,)]
+    finally:
+        connection.execute("UNDEPLOY ENDPOINT rush")
 
 
 def test_a_caller_sticks_to_a_version_by_a_header(client: Client, connection: sqlml.Connection) -> None:

@@ -170,7 +170,8 @@ class Listening(msgspec.Struct, frozen=True, tag=True):
 
 class ArmFigures(msgspec.Struct, frozen=True):
     """What one version did behind one endpoint since the last report; ``latencies`` counts requests by ``figures.bucket``,
-    ``statuses`` by their HTTP status.  ``name`` is the version's (``churn@3``); with an empty uid no version had a part in it.
+    ``statuses`` by their HTTP status; ``dropped``: copies for which it, a shadow, had no room.  ``name`` is the version's
+    (``churn@3``); with an empty uid no version had a part in it.
     """
 
     key: str
@@ -181,6 +182,7 @@ class ArmFigures(msgspec.Struct, frozen=True):
     statuses: dict[int, int] = {}
     rows: int = 0
     name: str = ""
+    dropped: int = 0
 
 
 class Figures(msgspec.Struct, frozen=True, tag=True):
