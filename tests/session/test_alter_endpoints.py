@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 import urllib.request
@@ -14,6 +15,7 @@ import pytest
 from sqlml_runners.serving.control import LocalServer
 
 import sqlml
+from sqlml import home
 from sqlml.home import home_of
 from tests.serving.test_tls import Papers
 
@@ -103,6 +105,11 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
         connection.execute("DEPLOY MODEL m")
         [(url,)] = connection.execute("SELECT url FROM sqlml.endpoints").fetchall()
         assert url == f"http://127.0.0.1:{port}/v2/models/m"
+        connection.execute("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('m', 'a', 1)")
+        there = {path.name for path in home_of(database).iterdir()}
+        assert there >= {"serving.json", "serving.lock", "server.json", "server.lock", "feedback"}
+        listed = set(re.findall(r"^        (\S+?)/? ", str(home.__doc__), re.MULTILINE))
+        assert {name for name in there if not name.startswith("catalog.db-")} <= listed
 
 
 @pytest.mark.parametrize(
