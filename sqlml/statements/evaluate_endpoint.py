@@ -15,7 +15,7 @@ from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Version
 from sqlml.catalog.rows import now
-from sqlml.contracts import OptionSpec
+from sqlml.contracts import EndpointServer, OptionSpec
 from sqlml.errors import BindError, UnknownModel, UnknownVersion, count_of, did_you_mean, listing
 from sqlml.evaluation.functions import THRESHOLD
 from sqlml.evaluation.live import LiveScores, measure_live, read_feedback
@@ -36,9 +36,14 @@ OPTIONS = (
 )
 
 
-def evaluate_endpoint_handlers(catalog: Catalog) -> Handlers:
+def evaluate_endpoint_handlers(catalog: Catalog, server: EndpointServer) -> Handlers:
     """EVALUATE ENDPOINT."""
-    return {EvaluateEndpoint: Handler(lambda n, p: run_evaluate_endpoint(n, p, catalog))}
+
+    def run(node: EvaluateEndpoint, parameters: Parameters) -> Result:
+        server.write_predictions()
+        return run_evaluate_endpoint(node, parameters, catalog)
+
+    return {EvaluateEndpoint: Handler(run)}
 
 
 @dataclass(frozen=True)

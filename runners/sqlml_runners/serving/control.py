@@ -23,6 +23,7 @@ from sqlml_runners.serving.state import LOCK_FILE, ServerState, read_state
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 ASK_SECONDS = 10.0
+WRITE_SECONDS = 0.3
 PAUSE = 0.02
 LOG_BYTES = 4000
 """So much of the log is read for what it says of a start that failed."""
@@ -76,6 +77,10 @@ class LocalServer:
         """By the endpoint's name in lower case, from the running server; empty where none runs."""
         return {name.lower(): _state(entry) for name, entry in (self._ask("endpoints") or {}).items()}
 
+    def write_predictions(self) -> None:
+        """Let the running server write what its prediction log still holds; gives up after 0.3 s."""
+        self._ask("written", WRITE_SECONDS)
+
     def url(self) -> str | None:
         """The base URL of the running server."""
         state = read_state(self._home)
@@ -100,13 +105,13 @@ class LocalServer:
         """Each worker of the running server: its ``pid``, whether it ``takes_requests``, and its open ``connections``."""
         return list(self._ask("workers") or [])
 
-    def _ask(self, what: str) -> Any:
+    def _ask(self, what: str, seconds: float = ASK_SECONDS) -> Any:
         state = read_state(self._home)
         if state is None:
             return None
         try:
             with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answer:
-                connection.settimeout(ASK_SECONDS)
+                connection.settimeout(seconds)
                 connection.connect(state.control)
                 connection.sendall(what.encode() + b"\n")
                 return json.loads(answer.readline())
