@@ -337,6 +337,7 @@ def test_texts_are_logged_as_predictions_are(client: Client, connection: sqlml.C
     assert sorted(found) == [(name, "the cat", text) for name in names]
     assert connection.models_home is not None
     log = Path(connection.models_home) / "logs" / "access.log"
+    wait_until(lambda: log.exists() and '"stream-1"' in log.read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     [told] = [line for line in lines if line["id"] == "stream-1"]
     assert (told["endpoint"], told["version"], told["rows"], told["bytes_out"]) == ("lm", 1, 1, size)
