@@ -1,16 +1,22 @@
 """Where a database's models live.
 
     bank.sqlml/         beside bank.duckdb
-        catalog.db      the catalog (SQLite, unless another URL was given); .catalog says that it was there, should it be lost
+        catalog.db      the catalog (SQLite, unless another URL was given)
+        .catalog        says that it was there, should it be lost
         bundles/        one folder per bundle, named by its SHA-256
         jobs/           one folder per job: events, log, held-out scores
         predictions/    one folder per endpoint: what was asked and answered
         feedback/       one folder per endpoint: what turned out to be true
         lookups/        copies of tables that deployed queries read by key
-        logs/           the endpoint server's log
+        runtimes/       for each bundle how many rows its library is slower for than ONNX Runtime, as measured on this machine
+        logs/           the endpoint server's log, and the requests to it
         serving.json    what the endpoints' server is told at its start: ports, TLS, other origins
+        serving.lock    held while serving.json is changed
         server.json     who serves the endpoints, while somebody does
+        server.lock     held by who serves them
+        refresh.lock    held by who refreshes lookups
         owner.json      who has the database file open and lets others in, while somebody does
+        catalog-1f3c…/  the same for a catalog elsewhere, one folder each
 
 Nothing else writes there.
 """

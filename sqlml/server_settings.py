@@ -20,6 +20,8 @@ from sqlml.home import Home
 
 FILE = "serving.json"
 _LOCK = "serving.lock"
+DEFAULT_PORT = 8080
+"""Of HTTP, where none is set and it is free."""
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
@@ -63,8 +65,17 @@ def write_settings(home: Home, settings: Mapping[str, Any]) -> None:
 
 
 def origins_of(text: str | None) -> tuple[str, ...]:
-    """``https://a.example, http://localhost:3000`` as origins, as browsers write them; ``ValueError`` says which is none."""
-    found = [part for part in re.split(r"[\s,]+", text or "") if part]
+    """``https://a.example, http://localhost:3000`` as origins, as browsers write them; ``*`` alone is all, None none.
+
+    ``ValueError`` says which is no origin.
+    """
+    if text is None:
+        return ()
+    found = [part for part in re.split(r"[\s,]+", text) if part]
+    if not found:
+        raise ValueError("no origin is given, such as https://shop.example; where no page may ask, leave it out (in SQL: NULL)")
+    if ANY_ORIGIN in found and len(set(found)) > 1:
+        raise ValueError("'*' lets the pages of all origins ask: give it alone, or the origins without it")
     for origin in found:
         if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
             raise ValueError(

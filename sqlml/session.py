@@ -186,7 +186,7 @@ class Session:
         """What all sessions on the database and the catalog may share."""
         self._catalog.recover()
         self._server = cast(EndpointServer, load(SERVER)(self.place.home, self._catalog.url))
-        found = relations(self._catalog, lambda: (self._server.url(), self._server.states()))
+        found = relations(self._catalog, lambda: (self._server.url(), self._server.states()), self._server.write_predictions)
         self._relations = {relation.name: relation for relation in found}
         self.schema = install_schema(self._engine, found, self._catalog.url, schema, self._notice)
 

@@ -7,16 +7,20 @@ feedback/churn/            what turned out to be true: a folder for each endpoin
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from sqlml.home import Home
-from sqlml.prediction_log.files import DAMAGED, files_of
-from sqlml.prediction_log.raw import settle
+from sqlml.prediction_log.files import DAMAGED, covers, files_of, is_covered
+from sqlml.prediction_log.raw import copy_waiting, settle
 
 log = logging.getLogger("sqlml")
 _MAGIC = b"PAR1"
+_copies: dict[Path, TemporaryDirectory[str]] = {}
+_copying = threading.Lock()
 
 
 def predictions_folder(home: Home, endpoint: str, uid: str) -> Path:
@@ -44,18 +48,37 @@ def feedback_files(home: Home, endpoint: str | None = None) -> list[Path]:
 def prediction_files(home: Home, endpoint: str | None = None) -> dict[Path, list[Path]]:
     """The files of predictions of one endpoint, or of all, by their folder: those of one folder have one schema.
 
-    A folder's name is the version's uid; its files are sorted, the oldest first.  What is raw yet becomes Parquet before.
+    A folder's name is the version's uid; its files are sorted, the oldest first.  What is raw yet becomes Parquet before: where
+    the disk is full, or may only be read, among the temporary files of this process.
     """
     endpoints = [home.predictions / folder_name(endpoint)] if endpoint is not None else _folders(home.predictions)
     folders = [folder for whole in endpoints for folder in sorted(_folders(whole))]
-    for folder in folders:
-        try:
-            if not settle(folder):
-                log.warning("the newest rows of the prediction log in %s are being written: they come later", folder)
-        except OSError as error:
-            log.warning("the newest rows of the prediction log in %s cannot be read: %s", folder, error)
-    found = {folder: sorted(filter(_is_whole, files_of(folder))) for folder in folders}
+    found = {folder: _settled(folder) for folder in folders}
     return {folder: files for folder, files in found.items() if files}
+
+
+def _settled(folder: Path) -> list[Path]:
+    copies: list[Path] = []
+    try:
+        if not settle(folder):
+            log.warning("the newest rows of the prediction log in %s are being written: they come later", folder)
+    except OSError as reason:
+        try:
+            copies = copy_waiting(folder, _place_of_copies(folder))
+        except OSError as error:
+            log.warning("the newest rows of the prediction log in %s cannot be read: %s; %s", folder, reason, error)
+    files = files_of(folder)
+    meanwhile = [covers(path) for path in files]  # settled by another
+    files += [copy for copy in copies if not any(is_covered(copy, whole) for whole in meanwhile)]
+    return sorted(filter(_is_whole, files), key=lambda path: path.name)
+
+
+def _place_of_copies(folder: Path) -> Path:
+    """A folder for copies of another's raw files, until this process ends."""
+    with _copying:
+        if folder not in _copies:
+            _copies[folder] = TemporaryDirectory(prefix="sqlml-predictions-")
+        return Path(_copies[folder].name)
 
 
 def _is_whole(path: Path) -> bool:

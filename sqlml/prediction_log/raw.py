@@ -109,6 +109,22 @@ def settle(folder: Path, *, seconds: float = WAIT_SECONDS) -> bool:
     return alone
 
 
+def copy_waiting(folder: Path, place: Path) -> list[Path]:
+    """Make Parquet of a folder's raw files in another place, for who cannot write into the folder; those files.
+
+    Each is made once: there it is found again.  ``OSError`` where ``place`` is full, too.
+    """
+    copies = []
+    for path in _waiting(folder):
+        copy = place / f"{path.stem}{SUFFIX}"
+        try:
+            if copy.exists() or _write_run(place, [path]):
+                copies.append(copy)
+        except (ValueError, LookupError, AttributeError) as error:  # damaged
+            log.warning("%s is no part of the prediction log, it is left out: %s", path, error)
+    return copies
+
+
 def settle_one(folder: Path) -> bool:
     """Make one Parquet file of some raw ones, so that others come in between; whether there was something to do."""
     with _alone(folder, WAIT_SECONDS) as alone:
@@ -169,15 +185,9 @@ def _pieces(folder: Path) -> Iterator[list[Path]]:
 
 
 def _settle_run(folder: Path, run: Sequence[Path]) -> None:
-    import pyarrow as pa
-
-    tables = _read(run)
     try:
-        first = next(tables, None)
-        if first is not None:
-            others = (table.select(first.schema.names).cast(first.schema) for table in tables)
-            write_parquet(folder / f"{merged_name(run)}{SUFFIX}", first.schema, _chain(first, others))
-    except (pa.ArrowInvalid, LookupError, AttributeError, ValueError) as error:  # damaged, or other columns: each by itself then
+        _write_run(folder, run)
+    except (ValueError, LookupError, AttributeError) as error:  # damaged, or other columns: each by itself then
         if len(run) > 1:
             for path in run:
                 _settle_run(folder, [path])
@@ -187,6 +197,20 @@ def _settle_run(folder: Path, run: Sequence[Path]) -> None:
         return
     for path in run:
         path.unlink(missing_ok=True)
+
+
+def _write_run(place: Path, run: Sequence[Path]) -> bool:
+    """One Parquet file of some raw files' rows; whether there were any.
+
+    ``ValueError`` (Arrow's own among them), ``LookupError`` or ``AttributeError`` for what is damaged, or has other columns.
+    """
+    tables = _read(run)
+    first = next(tables, None)
+    if first is None:
+        return False
+    others = (table.select(first.schema.names).cast(first.schema) for table in tables)
+    write_parquet(place / f"{merged_name(run)}{SUFFIX}", first.schema, _chain(first, others))
+    return True
 
 
 def _chain(first: pa.Table, others: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -201,6 +201,15 @@ def _fmt(words: Sequence[str]) -> int:
 def _serve(words: Sequence[str]) -> int:
     """``sqlml serve DATABASE``: the database for PostgreSQL's clients, and its endpoints, in the foreground."""
     options = _serve_parser().parse_args(words)
+    if options.cors_origin is not None:
+        from sqlml.server_settings import origins_of
+        from sqlml.shell.output import Output
+
+        try:
+            origins_of(",".join(options.cors_origin))
+        except ValueError as error:
+            Output().error(f"--cors-origin: {error}")
+            return 1
     from sqlml.registry import SERVER, load
 
     if "://" in options.database:

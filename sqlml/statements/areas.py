@@ -166,7 +166,7 @@ def _keys(areas: Areas) -> Handlers:
 def _live(areas: Areas) -> Handlers:
     from sqlml.statements.evaluate_endpoint import evaluate_endpoint_handlers
 
-    return evaluate_endpoint_handlers(areas.catalog)
+    return evaluate_endpoint_handlers(areas.catalog, areas.server)
 
 
 def _functions(areas: Areas) -> Handlers:

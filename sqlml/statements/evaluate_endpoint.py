@@ -8,19 +8,20 @@ from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
-from sqlml_dialect import EvaluateEndpoint, Ident
+from sqlml_dialect import EvaluateEndpoint, Ident, quote_string
 
 from sqlml.algorithms.metrics import Metrics
 from sqlml.binder.options import bind_options, option_span
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Version
 from sqlml.catalog.rows import now
-from sqlml.contracts import OptionSpec
+from sqlml.contracts import EndpointServer, OptionSpec
 from sqlml.errors import BindError, UnknownModel, UnknownVersion, count_of, did_you_mean, listing
 from sqlml.evaluation.functions import THRESHOLD
-from sqlml.evaluation.live import LiveScores, measure_live
+from sqlml.evaluation.live import LiveScores, measure_live, read_feedback
 from sqlml.evaluation.live_query import AnswerColumn, measure_query
-from sqlml.prediction_log import prediction_files
+from sqlml.home import Home
+from sqlml.prediction_log import feedback_files, prediction_files
 from sqlml.statements.endpoint_changes import QUERY, find_endpoint
 from sqlml.statements.evaluate import find_slices
 from sqlml.statements.handler import Handler, Handlers
@@ -35,9 +36,14 @@ OPTIONS = (
 )
 
 
-def evaluate_endpoint_handlers(catalog: Catalog) -> Handlers:
+def evaluate_endpoint_handlers(catalog: Catalog, server: EndpointServer) -> Handlers:
     """EVALUATE ENDPOINT."""
-    return {EvaluateEndpoint: Handler(lambda n, p: run_evaluate_endpoint(n, p, catalog))}
+
+    def run(node: EvaluateEndpoint, parameters: Parameters) -> Result:
+        server.write_predictions()
+        return run_evaluate_endpoint(node, parameters, catalog)
+
+    return {EvaluateEndpoint: Handler(run)}
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def run_evaluate_endpoint(node: EvaluateEndpoint, parameters: Parameters, catalo
         targets = {version.uid: version.targets for version in live.versions}
         found = measure_live(catalog.home, live.endpoint.name, targets, live.by, since)
     rows = [row for scores in found for row in _rows(scores, node, live, parameters.source)]
-    return table_result(_table(rows, live), _footer(found, live))
+    return table_result(_table(rows, live), _footer(found, live, catalog.home))
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def _values(values: Sequence[Any]) -> pa.Array:
     )
 
 
-def _footer(found: Sequence[LiveScores], live: LiveEvaluation) -> str:
+def _footer(found: Sequence[LiveScores], live: LiveEvaluation, home: Home) -> str:
     name = live.endpoint.name
     if not found:
         last = live.options["last"]
@@ -192,5 +198,11 @@ def _footer(found: Sequence[LiveScores], live: LiveEvaluation) -> str:
     known = sum(scores.scores.known.rows for scores in found)
     if known:
         return f"{name}: {count_of(known, 'row')} with feedback"
+    if given := read_feedback(feedback_files(home, name)).num_rows:
+        how = f"SELECT request_id, row, key FROM sqlml.predictions WHERE endpoint = {quote_string(name.lower())}"  # noqa: S608
+        return (
+            f"no feedback matches a logged prediction: of {count_of(given, 'row')} for {name} none has the request_id and row of "
+            f"one, or its key, as they are in {how}"
+        )
     named = ", target" if len(found) > 1 else ""
     return f"no feedback yet: INSERT INTO sqlml.feedback (endpoint, request_id, truth{named}) VALUES ('{name}', …)"  # noqa: S608

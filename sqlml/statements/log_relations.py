@@ -108,9 +108,18 @@ def finite_sql(value: str, kind: pa.DataType, depth: int = 0) -> str:
     return value
 
 
-def log_relations(home: Home) -> tuple[FileRelation, ...]:
-    """The relations ``predictions`` and ``feedback`` of a home."""
+def log_relations(home: Home, write: Callable[[], None] = lambda: None) -> tuple[FileRelation, ...]:
+    """The relations ``predictions`` and ``feedback`` of a home; ``write`` lets the server write what it still holds of them."""
+
+    def predictions() -> list[list[Path]]:
+        write()
+        return list(prediction_files(home).values())
+
+    def feedback() -> list[list[Path]]:
+        write()
+        return [files] if (files := feedback_files(home)) else []
+
     return (
-        FileRelation("predictions", PREDICTIONS, lambda: list(prediction_files(home).values()), _STRUCTS),
-        FileRelation("feedback", FEEDBACK, lambda: [files] if (files := feedback_files(home)) else []),
+        FileRelation("predictions", PREDICTIONS, predictions, _STRUCTS),
+        FileRelation("feedback", FEEDBACK, feedback),
     )

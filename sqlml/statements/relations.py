@@ -162,9 +162,9 @@ _RELATIONS = (
 )
 
 
-def relations(catalog: Catalog, states: States) -> tuple[Relation | FileRelation, ...]:
-    """Every relation of a catalog."""
-    return (*(_of_catalog(listed, catalog, states) for listed in _RELATIONS), *log_relations(catalog.home))
+def relations(catalog: Catalog, states: States, write: Callable[[], None]) -> tuple[Relation | FileRelation, ...]:
+    """Every relation of a catalog; ``write`` lets the endpoints' server write what it still holds of the prediction log."""
+    return (*(_of_catalog(listed, catalog, states) for listed in _RELATIONS), *log_relations(catalog.home, write))
 
 
 def _of_catalog(listed: _Listed, catalog: Catalog, states: States) -> Relation:

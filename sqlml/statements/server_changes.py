@@ -20,7 +20,7 @@ from sqlml.catalog import Catalog
 from sqlml.contracts import EndpointServer
 from sqlml.endpoint_options import SERVER_OPTIONS
 from sqlml.errors import BindError, listing
-from sqlml.server_settings import locked_settings, origins_of, read_settings, write_settings
+from sqlml.server_settings import DEFAULT_PORT, locked_settings, origins_of, read_settings, write_settings
 from sqlml.statements.endpoint_changes import bind_given, option_names
 from sqlml.statements.result import Result, own_columns, rows_result
 from sqlml.types import Column
@@ -62,8 +62,9 @@ def bind_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: 
     if whole.get("tls_certificate") is not None and not given.keys().isdisjoint(("tls_certificate", "tls_key")):
         newer = place("tls_key") or place("tls_certificate")
         _check_pair(whole["tls_certificate"], whole["tls_key"], parameters.source, newer)
-    if whole.get("port") is not None and whole["port"] == whole.get("grpc_port"):
-        message, span = f"port and grpc_port are both {whole['port']}", place("grpc_port") or place("port") or node.span
+    port, span = whole.get("port"), place("grpc_port") or place("port") or node.span
+    if whole.get("grpc_port") == (port or DEFAULT_PORT) and not given.keys().isdisjoint(("port", "grpc_port")):
+        message = f"port and grpc_port are both {port}" if port else f"grpc_port is {DEFAULT_PORT}, HTTP's where no port is set"
         raise BindError(message, source=parameters.source, span=span, hint="give gRPC a port of its own: grpc_port = 8081")
     try:
         origins_of(given.get("cors_origins"))

@@ -266,6 +266,20 @@ def test_evaluate_endpoint_goes_on_with_versions_that_left(bank: sqlml.Connectio
     assert bank.execute("SELECT count(*) FROM sqlml.predictions").fetchall() == [(1,)]
 
 
+def test_feedback_that_matches_no_prediction_is_told(bank: sqlml.Connection) -> None:
+    uids = behind_e(bank, ("m", 1, 100))
+    assert bank.models_home is not None
+    log_classes(Home(Path(bank.models_home)), uids["m", 1], [{"request_id": "a", "yes": 0.9}])
+    assert str(bank.execute("EVALUATE ENDPOINT e").footer).startswith("no feedback yet: INSERT INTO sqlml.feedback")
+    bank.execute("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('e', 'b', 'yes'), ('e', 'c', 'no')")
+    footer = str(bank.execute("EVALUATE ENDPOINT e").footer)
+    assert footer.startswith("no feedback matches a logged prediction: of 2 rows for e none has the request_id and row of one")
+    [shown] = bank.execute(footer.rpartition(" in ")[2]).fetchall()
+    assert shown == ("a", 0, None)
+    bank.execute("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('e', 'a', 'yes')")
+    assert bank.execute("EVALUATE ENDPOINT e").footer == "e: 1 row with feedback"
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [

@@ -125,6 +125,25 @@ def test_a_bundle_that_is_deleted_while_it_is_served(place: Place) -> None:
     assert until(lambda: place.server.states()["m"].arms[0].state == "ready", 20)
 
 
+def test_a_bundle_that_is_gone_when_every_worker_must_load_it_anew(place: Place) -> None:
+    version = place.publish("m")
+    url = place.serve(version, "m").replace("/v2", "") + "/predict"
+    kept = place.folder / "kept"
+    shutil.move(version.bundle, kept)
+    for worker in place.server.workers():
+        os.kill(worker["pid"], signal.SIGKILL)
+    assert until(lambda: place.server.states()["m"].state == "failed", 20)
+    assert f"the model's file {version.bundle / 'manifest.json'} is missing" in str(place.server.states()["m"].error)
+    assert until(lambda: [w["takes_requests"] for w in place.server.workers()] == [True], 20)
+    status, told = call(url, BODY)
+    assert status == 503
+    assert told["error"].startswith("endpoint m (m@1) could not be loaded: the model's file")
+    assert "manifest.json is missing" in told["error"]
+    shutil.move(kept, version.bundle)
+    assert until(lambda: place.server.states()["m"].state == "ready", 20)
+    assert call(url, BODY)[0] == 200
+
+
 def answers(url: str, x: float) -> int | None:
     """Which version answers; None where the worker that was asked is just being ended."""
     try:

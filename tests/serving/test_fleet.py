@@ -319,3 +319,29 @@ def test_every_worker_knows_every_endpoint() -> None:
         Know(endpoint()),
         Refuse(endpoint(), "rubbish"),
     ]
+
+
+def test_what_no_worker_can_load_anew_has_failed_and_says_why() -> None:
+    crowd = Crowd(2)
+    crowd.want(endpoint())
+    crowd.broken |= {(number, 1) for number in range(1, 6)}
+    for number in (1, 2):
+        crowd.fleet.leave(number)
+    for number in (3, 4):
+        crowd.fleet.join(number)
+    crowd.work()
+    assert crowd.state() == ("failed", 0, "rubbish")
+    assert [order for number, order in crowd.told if number == 3 and isinstance(order, Refuse)] == [Refuse(endpoint(), "rubbish")]
+    assert crowd.kinds(3)[-1] == "Listen"  # it says so
+    assert "Listen" not in crowd.kinds(4)  # one is enough for that
+    crowd.fleet.try_again()
+    crowd.work()
+    assert crowd.kinds(3).count("Refuse") == 1  # once for each reason
+    crowd.broken.discard((3, 1))
+    crowd.fleet.try_again()
+    crowd.work()
+    assert crowd.state() == ("ready", 1, None)
+    crowd.broken.discard((4, 1))
+    crowd.fleet.try_again()
+    crowd.work()
+    assert crowd.state() == ("ready", 2, None)

@@ -104,3 +104,39 @@ def test_an_infinity_in_a_list_has_its_place_too() -> None:
     assert refused.value.field == "rows[3].vec[2]"
     with pytest.raises(BadRequest, match=r"rows\[1\]\.vec\[2\]"):
         bulk_of(form, {"vec": lists.slice(2)}, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "value"),
+    [
+        ("age", pa.array([None, "41"]), "41"),
+        ("age", pa.array([None, "41"]).dictionary_encode(), "41"),
+        ("age", pa.array([None, True]), True),
+        ("job", pa.array([None, 3]), 3),
+        ("own house", pa.array([None, 1]), 1),
+        ("own house", pa.array([None, "true"]), "true"),
+        ("since", pa.array([None, 19_000], pa.int32()), 19_000),
+        ("age", pa.array([None, [41.0]]), [41.0]),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_alike_in_json_and_arrow(bank: Place, name: str, values: pa.Array, value: Any) -> None:
+    expected = bank.call("/models/deposit/predict", {"rows": [{}, {name: value}]})
+    assert (expected[0], expected[1]["field"]) == (422, f"rows[1].{name}")
+    body = arrow(pa.table({name: values}))
+    assert post(bank, "/models/deposit/predict", body, content_type="application/vnd.apache.arrow.stream") == expected
+
+
+def test_columns_without_a_value_and_dates_as_texts_are_taken_in_arrow(bank: Place) -> None:
+    _, expected = bank.call("/models/deposit/predict", {"rows": [{"since": "2024-05-31"}]})
+    rows = pa.table({"age": pa.nulls(1, pa.string()), "job": pa.nulls(1), "since": ["2024-05-31"]})
+    kinds = {"content_type": "application/vnd.apache.arrow.stream", "accept": "application/json"}
+    status, answer = post(bank, "/models/deposit/predict", arrow(rows), **kinds)
+    assert (status, json.loads(answer)) == (200, expected)
+
+
+def test_lists_of_other_values_are_refused_at_the_value() -> None:
+    form = row_form([InputColumn("vec", "DOUBLE[]", Kind.NUMBERS), InputColumn("tags", "VARCHAR[]", Kind.TEXTS)])
+    with pytest.raises(BadRequest, match=r"rows\[1\]\.vec\[1\]: expected a number, got the text '2'"):
+        bulk_of(form, {"vec": pa.array([[], [None, "2"]])}, 2)
+    empty = bulk_of(form, {"tags": pa.array([[], None], pa.list_(pa.null()))}, 2)
+    assert empty.columns["tags"].to_pylist() == [[], None]

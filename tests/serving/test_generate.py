@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from sqlml_runners.serving.control import LocalServer
-from sqlml_runners.serving.generate import decode_generate
+from sqlml_runners.serving.generate import _run, decode_generate, encode_event
 from sqlml_runners.serving.protocol import BadRequest
 
 import sqlml
+from sqlml.generation.generator import Ending, Piece
 from tests.generation.gpt import greedy, make_gpt, make_tokenizer, write_folder
 
 Client = httpx.Client
@@ -132,28 +135,48 @@ def wait_until(true: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("body", "field", "message"),
     [
-        ({}, None),
-        ({"prompt": 3}, "prompt"),
-        ({"prompt": "a", "temperature": -1}, "temperature"),
-        ({"prompt": "a", "temperature": "hot"}, "temperature"),
-        ({"prompt": "a", "max_new_tokens": 0}, "max_new_tokens"),
-        ({"prompt": "a", "max_new_tokens": 1e9}, "max_new_tokens"),
-        ({"prompt": "a", "top_p": 0}, "top_p"),
-        ({"prompt": "a", "top_k": 2.5}, "top_k"),
-        ({"prompt": "a", "stop": ["a", 3]}, "stop[1]"),
-        ({"prompt": "a", "stop": [""]}, "stop[0]"),
-        ({"prompt": "a", "stop": ["x"] * 9}, "stop"),
-        ({"prompt": "a", "what": 1}, "what"),
-        ([], None),
+        ({}, "prompt", 'prompt is missing: the body must be {"prompt": "…"}'),
+        ({"prompt": 3}, "prompt", "prompt: expected a text, got the number 3"),
+        ({"prompt": None}, "prompt", "prompt: expected a text, got null"),
+        ({"prompt": "a", "temperature": -1}, "temperature", "temperature: expected a number from 0 to 100, got the number -1"),
+        (
+            {"prompt": "a", "temperature": "hot"},
+            "temperature",
+            "temperature: expected a number from 0 to 100, got the text 'hot'",
+        ),
+        ({"prompt": "a", "max_new_tokens": 0}, "max_new_tokens", "max_new_tokens: expected a whole number from 1 to "),
+        ({"prompt": "a", "max_new_tokens": 1e9}, "max_new_tokens", "max_new_tokens: expected a whole number from 1 to "),
+        ({"prompt": "a", "top_p": 0}, "top_p", "top_p: expected a number above 0, and 1 at most, got the number 0"),
+        ({"prompt": "a", "top_k": 2.5}, "top_k", "top_k: expected a whole number from 0, got the number 2.5"),
+        ({"prompt": "a", "seed": True}, "seed", "seed: expected a whole number from 0, got true"),
+        ({"prompt": "a", "stop": 3}, "stop", "stop: expected a text, or a list of 8 at most, got the number 3"),
+        ({"prompt": "a", "stop": ["a", 3]}, "stop[1]", "stop[1]: expected a text that is not empty, got the number 3"),
+        ({"prompt": "a", "stop": [""]}, "stop[0]", "stop[0]: expected a text that is not empty, got the text ''"),
+        ({"prompt": "a", "stop": ["x"] * 9}, "stop", "stop: expected a text, or a list of 8 at most, got a list"),
+        ({"prompt": "a", "stream": "yes"}, "stream", "stream: expected true or false, got the text 'yes'"),
+        ({"prompt": "a", "what": 1}, "what", "unknown field 'what'; there are: prompt, "),
+        ({"prompt": "a", "strem": True}, "strem", "unknown field 'strem'; did you mean stream?"),
+        ([], None, 'the body must be {"prompt": "…"}, got a list'),
     ],
 )
-def test_what_does_not_fit_is_named(body: Any, field: str | None) -> None:
+def test_what_does_not_fit_is_named_as_predict_names_it(body: Any, field: str | None, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
         decode_generate(json.dumps(body).encode())
+    assert (caught.value.status, caught.value.field) == (422, field)
+    assert caught.value.message.startswith(message)
+
+
+def test_a_number_that_nobody_can_hold_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"^the body does not fit: Number out of range - at seed$") as caught:
+        decode_generate(b'{"prompt": "a", "seed": 1e999}')
     assert caught.value.status == 422
-    assert caught.value.field in (field, "prompt" if body == {} else field)
+
+
+def test_a_field_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"^the body does not fit: .* at stop\[1\]$"):
+        decode_generate(b'{"prompt": "a", "stop": ["x", 3], "stop": ["x"]}')
 
 
 def test_bad_requests(client: Client, model: Any) -> None:
@@ -167,6 +190,32 @@ def test_bad_requests(client: Client, model: Any) -> None:
         "endpoint line serves no language model: POST /models/line/predict",
     )
     assert client.post("/models/nothing/generate", json={"prompt": "a"}).status_code == 404
+
+
+def test_a_fault_while_a_text_is_written_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def pieces() -> Iterator[Piece | Ending]:
+        yield Piece(1, "a")
+        raise ZeroDivisionError
+
+    told: list[Any] = []
+    _run(SimpleNamespace(flight=nullcontext()), pieces(), told.append)  # type: ignore[arg-type]
+    assert [type(happening).__name__ for happening in told] == ["Piece", "InternalError", "NoneType"]
+    assert encode_event(told[1]).startswith(b'data: {"done":true,"error":"internal error of the server; its log')
+    assert caplog.records[0].exc_info is not None
+
+
+def test_errors_are_of_one_form_with_those_of_predict(client: Client) -> None:
+    for path, body, status, names in (
+        ("generate", b'{"prompt": 3}', 422, {"error", "field"}),
+        ("predict", b'{"rows": [{"prompt": 3}]}', 422, {"error", "field"}),
+        ("generate", b"", 400, {"error"}),
+        ("predict", b"", 400, {"error"}),
+    ):
+        answer = client.post(f"/models/lm/{path}", content=body)
+        assert (answer.status_code, set(answer.json())) == (status, names)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-request-id"]
+        assert "got the number 3" in answer.json()["error"] or status == 400
 
 
 def test_rows_and_sql_give_the_likeliest_text(client: Client, connection: sqlml.Connection) -> None:
@@ -231,6 +280,27 @@ def test_a_shadow_writes_each_text_too_and_nobody_hears_it(client: Client, conne
         connection.execute("UNDEPLOY ENDPOINT dark")
 
 
+def test_texts_that_a_shadow_has_no_room_for_are_counted(client: Client, connection: sqlml.Connection) -> None:
+    connection.execute("DEPLOY MODEL lm TO ENDPOINT rush")
+    connection.execute("DEPLOY MODEL slow TO ENDPOINT rush WITH (shadow = true)")
+    asked, times = {"prompt": "the cat", "temperature": 0, "max_new_tokens": 200}, 24
+    labels = '{endpoint="rush",version="slow@1"}'
+
+    def figure(name: str, more: str = labels) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name + more))
+
+    try:
+        for _ in range(times):
+            client.post("/models/rush/generate", json=asked).raise_for_status()
+        wait_until(lambda: figure("sqlml_shadow_dropped_total") > 0)
+        answered = '{endpoint="rush",status="200",version="slow@1"}'
+        wait_until(lambda: figure("sqlml_shadow_dropped_total") + figure("sqlml_requests_total", answered) == times)
+        assert connection.execute("SELECT errors FROM sqlml.endpoints WHERE endpoint = 'rush'").fetchall() == [(0,), (0,)]
+    finally:
+        connection.execute("UNDEPLOY ENDPOINT rush")
+
+
 def test_a_caller_sticks_to_a_version_by_a_header(client: Client, connection: sqlml.Connection) -> None:
     connection.execute("DEPLOY MODEL lm TO ENDPOINT pair WITH (sticky = 'header:x-user')")
     connection.execute("DEPLOY MODEL slow TO ENDPOINT pair WITH (traffic = 50)")
@@ -267,6 +337,7 @@ def test_texts_are_logged_as_predictions_are(client: Client, connection: sqlml.C
     assert sorted(found) == [(name, "the cat", text) for name in names]
     assert connection.models_home is not None
     log = Path(connection.models_home) / "logs" / "access.log"
+    wait_until(lambda: log.exists() and '"stream-1"' in log.read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     [told] = [line for line in lines if line["id"] == "stream-1"]
     assert (told["endpoint"], told["version"], told["rows"], told["bytes_out"]) == ("lm", 1, 1, size)

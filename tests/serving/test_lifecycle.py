@@ -21,6 +21,7 @@ from sqlml_runners.serving.control import LocalServer
 from sqlml_runners.serving.state import ServerLock, read_state
 
 from sqlml.errors import ServingError
+from sqlml.home import Home
 from tests.serving.conftest import EXAMPLE, Place, call
 
 pytestmark = pytest.mark.slow  # real servers that start, idle and stop
@@ -231,8 +232,15 @@ def test_a_taken_port(place: Place) -> None:
 
 def test_a_server_that_cannot_start_says_why(place: Place) -> None:
     broken = LocalServer(place.folder, "sqlite:////nowhere/at/all.db")
-    with pytest.raises(ServingError, match=r"could not start(.|\n)*the catalog sqlite:"):
-        broken.ensure()
+    log = Home(place.folder).logs / "server.log"
+    Home(place.folder).create()
+    log.write_text("a line of an earlier run\n", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(ServingError, match=r"could not start(.|\n)*the catalog sqlite:") as caught:
+            broken.ensure()
+        assert str(caught.value).count("ERROR") == 1, "only what this start has said"
+        assert "earlier run" not in str(caught.value)
+    assert log.read_text(encoding="utf-8").startswith("a line of an earlier run\n")
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_a_version_that_changed_its_role_is_logged_under_the_new_one(home: Home,
         rows = fold(replace(requests([role], [1], inputs), same={**SAME, "role": role}))
         packed = Packed(rows.schema, rows.serialize(), 1)
         writer._append(_Part(folder, packed, 1, "churn", 10**9), packed)
-    writer._finish(ending=True)
+    writer._finish(all_of_it=True)
     table = pa.concat_tables([pq.read_table(path) for path in prediction_files(home)[folder]])
     assert table["request_id"].to_pylist() == table["role"].to_pylist() == ["shadow", "serves"]
 

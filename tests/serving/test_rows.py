@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from sqlml_runners.serving.arrow_body import bulk_of
 from sqlml_runners.serving.outputs import Output
 from sqlml_runners.serving.protocol import BadRequest, columns_of
 from sqlml_runners.serving.rows import decode_rows, encode_rows, row_form
@@ -60,7 +61,20 @@ def test_integers_and_floats_are_numbers() -> None:
 
 def test_names_match_in_any_case_and_exactly_first() -> None:
     assert decode([{"AGE": 3, "grÖße IN CM": 1}])["age"] == [3]
-    assert decode([{"AGE": 3, "age": 4}, {"age": 4, "AGE": 3}])["age"] == [4, 4]
+    both = row_form([InputColumn("Age", "DOUBLE", Kind.NUMBER), InputColumn("age", "DOUBLE", Kind.NUMBER)])
+    assert decode_rows(both, b'{"rows": [{"age": 4, "Age": 3}, {"AGE": 1, "Age": 2}]}') == [(3, 4, None), (2, 1, None)]
+
+
+@pytest.mark.parametrize("names", [("AGE", "age"), ("age", "AGE"), ("Age", "aGE")])
+def test_the_same_name_twice_in_one_row_is_refused(names: tuple[str, str]) -> None:
+    first, second = names
+    with pytest.raises(BadRequest) as caught:
+        decode([{}, {first: 3, "job": "a", second: 3}])
+    message = f"rows[1]: {first}, {second} mean the same input: give one of them"
+    assert (caught.value.status, caught.value.message, caught.value.field) == (422, message, f"rows[1].{second}")
+    with pytest.raises(BadRequest, match=f"^{first}, {second} mean the same input") as refused:
+        bulk_of(FORM, {first: pa.array([3.0]), second: pa.array([3.0])}, 1)
+    assert refused.value.status == 422
 
 
 def test_no_rows() -> None:

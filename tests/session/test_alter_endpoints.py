@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 import urllib.request
@@ -14,6 +15,7 @@ import pytest
 from sqlml_runners.serving.control import LocalServer
 
 import sqlml
+from sqlml import home
 from sqlml.home import home_of
 from tests.serving.test_tls import Papers
 
@@ -128,6 +130,11 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
         connection.execute("DEPLOY MODEL m")
         [(url,)] = connection.execute("SELECT url FROM sqlml.endpoints").fetchall()
         assert url == f"http://127.0.0.1:{port}/v2/models/m"
+        connection.execute("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('m', 'a', 1)")
+        there = {path.name for path in home_of(database).iterdir()}
+        assert there >= {"serving.json", "serving.lock", "server.json", "server.lock", "feedback"}
+        listed = set(re.findall(r"^        (\S+?)/? ", str(home.__doc__), re.MULTILINE))
+        assert {name for name in there if not name.startswith("catalog.db-")} <= listed
 
 
 @pytest.mark.parametrize(
@@ -139,8 +146,11 @@ def test_the_server_that_deploy_starts_speaks_https_and_grpc_and_to_other_origin
             "cors_origins = 'https://shop.example/app'",
             "'https://shop.example/app' is no origin: write scheme, host and port alone",
         ),
+        ("cors_origins = ''", "no origin is given, such as https://shop.example"),
+        ("cors_origins = '*, https://shop.example'", r"'\*' lets the pages of all origins ask: give it alone"),
         ("grpc_port = 70000", "option grpc_port"),
         ("port = 9000, grpc_port = 9000", "port and grpc_port are both 9000"),
+        ("grpc_port = 8080", "grpc_port is 8080, HTTP's where no port is set"),
         ("tls_certificate = '{here}', tls_key = '{here}'", "no TLS with .*test_alter_endpoints.py"),
     ],
 )
@@ -163,6 +173,10 @@ def test_a_key_of_another_certificate_is_refused(database: Path, tmp_path: Path)
         connection.execute("ALTER ENDPOINTS SET (port = 9001)")
         with pytest.raises(sqlml.Error, match="port and grpc_port are both 9001"):
             connection.execute("ALTER ENDPOINTS SET (grpc_port = 9001)")
+        connection.execute("ALTER ENDPOINTS SET (grpc_port = 8080)")
+        with pytest.raises(sqlml.Error, match="grpc_port is 8080, HTTP's where no port is set"):
+            connection.execute("ALTER ENDPOINTS SET (port = NULL)")
+        connection.execute("ALTER ENDPOINTS SET (grpc_port = NULL)")
     kept = json.loads((home_of(database) / "serving.json").read_text())
     assert kept == {"tls_certificate": str(papers.certificate), "tls_key": str(papers.key), "port": 9001}
 

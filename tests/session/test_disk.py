@@ -11,9 +11,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import sqlml
+from sqlml.home import Home, home_of
+from sqlml.prediction_log import RawFile, Requests, fold, predictions_folder
 
 pytestmark = pytest.mark.slow
 
@@ -132,3 +135,30 @@ def test_a_disk_that_may_only_be_read(crowded: Path, disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     with sqlml.connect(crowded) as connection:
         assert state(connection) == before
+
+
+def test_the_prediction_log_is_read_on_a_full_disk(crowded: Path, disk: Path) -> None:
+    folder = predictions_folder(Home(home_of(crowded)), "e", "u")
+    with sqlml.connect(crowded) as connection:
+        question = "SELECT request_id, json_extract(inputs, '$.age') FROM sqlml.predictions ORDER BY logged_at"
+        for number in (1, 2):
+            raw = RawFile(folder, logged(number).schema)
+            raw.write([logged(number).serialize()], 1)
+            raw.close()
+            ballast = fill(disk, 0)
+            expected = [(f"r{n}", f"{n}.0") for n in range(1, number + 1)]
+            assert connection.execute(question).fetchall() == expected
+            assert connection.execute(question).fetchall() == expected
+            assert len(list(folder.glob("*.arrows"))) == number  # they wait for room
+            ballast.unlink()
+        assert connection.execute(question).fetchall() == expected
+        assert list(folder.glob("*.arrows")) == []
+        assert connection.execute(question).fetchall() == expected
+
+
+def logged(number: int) -> pa.RecordBatch:
+    """One answered request."""
+    inputs = pa.StructArray.from_arrays([pa.array([float(number)])], names=["age"])
+    outputs = pa.StructArray.from_arrays([pa.array(["yes"])], names=["predicted_bought"])
+    same = {"endpoint": "e", "model": "buys", "version": "1", "role": "serves"}
+    return fold(Requests([f"r{number}"], [1], [0.001], [1_700_000_000.0 + number], inputs, outputs, None, same))

@@ -102,3 +102,11 @@ def test_serve_says_who_serves_already(deployed: tuple[str, ...]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: the endpoints of {deployed[0]} are served already at http://127.0.0.1:")
     assert done.stderr.endswith(f"  stop that server first: sqlml stop {' '.join(deployed)}\n")
+
+
+@pytest.mark.parametrize(("origin", "message"), [("foo", "'foo' is no origin"), ("", "no origin is given"), ("*, x", "'*' lets")])
+def test_serve_says_in_a_line_what_is_no_origin(tmp_path: Path, origin: str, message: str) -> None:
+    done = sqlml("serve", str(tmp_path / "a.duckdb"), "--cors-origin", origin)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"error: --cors-origin: {message}")
+    assert list(tmp_path.iterdir()) == []

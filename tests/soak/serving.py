@@ -105,6 +105,7 @@ def kill_workers(at: Scene, rounds: int, chance: random.Random) -> Kills:
         for _ in range(rounds):
             time.sleep(chance.uniform(0.1, 0.6))
             victim = psutil.Process(chance.choice(sorted(at.pids())))
+            victim.suspend()  # or it takes more connections, or lets some go, while they are counted
             before, held = running.outcome.failed, len(victim.net_connections("tcp")) - 1
             began = time.monotonic()
             victim.kill()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlml.errors import Error
+from sqlml.errors import Error, ServingError
 from sqlml.home import CATALOG_VARIABLE
 from sqlml.server_settings import origins_of, read_settings
 from sqlml_runners.serving.options import ServerOptions
@@ -73,10 +73,11 @@ def _parse(arguments: Sequence[str] | None) -> ServerOptions:
     parser.add_argument("--hang-seconds", type=float, default=30, help="replace a worker that has been stuck for so long")
     given = vars(parser.parse_args(arguments))
     given = _with_settings(given) if given["frozen"] is None else given
+    origins = given.pop("cors_origin")
     try:
-        given["cors"] = origins_of(",".join(given.pop("cors_origin") or ()))
+        given["cors"] = origins_of(None if origins is None else ",".join(origins))
     except ValueError as error:
-        parser.error(f"--cors-origin: {error}")
+        raise ServingError(f"--cors-origin, or cors_origins of ALTER ENDPOINTS SET: {error}") from None
     if given["arm"] and not given["frozen"]:
         parser.error("--arm needs --frozen")
     if bool(given["tls_cert"]) != bool(given["tls_key"]):

@@ -16,14 +16,27 @@ import pyarrow.compute as pc
 from sqlml.bundles.answers import DISTANCE, structs
 from sqlml.features.dataset import canonical
 from sqlml.plan import InputColumn
-from sqlml.types import Kind
+from sqlml.types import Kind, kind_of_arrow
 from sqlml_runners.serving.arrow_limits import check_messages, check_values
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.outputs import Answer, Output, Predictions
-from sqlml_runners.serving.protocol import FINITE, BadRequest, Columns, arrow_of, find_name, unknown_name, wrong_value
+from sqlml_runners.serving.protocol import (
+    FINITE,
+    BadRequest,
+    Columns,
+    arrow_of,
+    find_name,
+    given_twice,
+    parse_values,
+    unknown_name,
+    wrong_value,
+)
 from sqlml_runners.serving.rows import RowForm, key_text
 
 _MAGIC = b"ARROW1\0\0"
+_JSON_KINDS = frozenset({Kind.NUMBER, Kind.BOOLEAN, Kind.TEXT, Kind.NUMBERS, Kind.TEXTS})
+"""Kinds that JSON has values of; those of the others are texts in it."""
+_MOMENTS = frozenset({Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
 
 
 @dataclass(frozen=True)
@@ -59,10 +72,12 @@ def read_arrow_body(form: RowForm, body: bytes, policy: Policy) -> Bulk:
 def bulk_of(form: RowForm, given: Mapping[str, Any], n: int) -> Bulk:
     """Columns as they came → the inputs in their own types; one that is missing is NULL.  422 names what does not fit."""
     found: dict[str, str] = {}
-    for column in sorted(given, key=lambda name: name in form.names):  # exact names last: they win
+    for column in given:
         name = find_name(column, form.names)
         if name is None:
             raise BadRequest(422, f"column {column}: {unknown_name(column, form.known)}", column)
+        if name in found:
+            raise BadRequest(422, given_twice(name, given, form.names), column)
         found[name] = column
     columns = {c.name: _typed(given[found[c.name]], c) for c in form.known if c.name in found}
     inputs = {c.name: columns.pop(c.name, None) for c in form.inputs}
@@ -72,6 +87,7 @@ def bulk_of(form: RowForm, given: Mapping[str, Any], n: int) -> Bulk:
 
 
 def _typed(values: Any, column: InputColumn) -> pa.Array:
+    _refuse_other_kind(values, column)
     try:
         own = canonical(values, column.kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -81,6 +97,16 @@ def _typed(values: Any, column: InputColumn) -> pa.Array:
     if column.kind in (Kind.NUMBER, Kind.NUMBERS):
         _refuse_infinite(whole, column)
     return whole
+
+
+def _refuse_other_kind(values: Any, column: InputColumn) -> None:
+    """422 for the first value that JSON would not take either, such as the text '1' for a number; a cast would."""
+    storage = values.type.storage_type if isinstance(values.type, pa.BaseExtensionType) else values.type
+    given = kind_of_arrow(storage)
+    if given == column.kind or given not in _JSON_KINDS or (given is Kind.TEXT and column.kind in _MOMENTS):
+        return
+    plain = pc.cast(values, pa.float64()) if pa.types.is_decimal(storage) else values
+    parse_values(column, plain.to_pylist(), lambda i: f"rows[{i}].{column.name}", 422)
 
 
 def _refuse_infinite(values: pa.Array, column: InputColumn) -> None:

@@ -1,7 +1,7 @@
 """What the supervisor and its workers say to each other: one JSON document a line over a socket pair.
 
-    supervisor → worker   Configure, Keys, Know, Load, Route, Refuse, Park, Remove, Synced, Listen, Shed, Drain, Reply
-    worker → supervisor   Hello, Loading, Loaded, Failed, Routed, Wanted, Keyed, Listening, Figures, Question, Log
+    supervisor → worker   Configure, Keys, Know, Load, Route, Refuse, Park, Remove, Synced, Listen, Shed, Write, Drain, Reply
+    worker → supervisor   Hello, Loading, Loaded, Failed, Routed, Wanted, Keyed, Listening, Written, Figures, Question, Log
 
 An endpoint goes live in two steps: ``Load`` makes a revision warm in each worker (``Loaded``), and only when all have said so
 does ``Route`` swap it in (``Routed``).  The end of the stream is the death of the other side.
@@ -102,6 +102,12 @@ class Shed(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
+class Write(msgspec.Struct, frozen=True, tag=True):
+    """Let others read what the prediction log still holds, and say so; ``number`` grows with each time."""
+
+    number: int
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True):
     """Finish what is under way and leave.  ``last``: nobody else listens, so take who has already knocked."""
 
@@ -164,13 +170,20 @@ class Keyed(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
+class Written(msgspec.Struct, frozen=True, tag=True):
+    """What the prediction log held at this ``Write`` can be read."""
+
+    number: int
+
+
 class Listening(msgspec.Struct, frozen=True, tag=True):
     """Connections are taken."""
 
 
 class ArmFigures(msgspec.Struct, frozen=True):
     """What one version did behind one endpoint since the last report; ``latencies`` counts requests by ``figures.bucket``,
-    ``statuses`` by their HTTP status.  ``name`` is the version's (``churn@3``); with an empty uid no version had a part in it.
+    ``statuses`` by their HTTP status; ``dropped``: copies for which it, a shadow, had no room.  ``name`` is the version's
+    (``churn@3``); with an empty uid no version had a part in it.
     """
 
     key: str
@@ -181,6 +194,7 @@ class ArmFigures(msgspec.Struct, frozen=True):
     statuses: dict[int, int] = {}
     rows: int = 0
     name: str = ""
+    dropped: int = 0
 
 
 class Figures(msgspec.Struct, frozen=True, tag=True):
@@ -215,8 +229,12 @@ class Log(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-ToWorker: TypeAlias = Configure | Keys | Know | Load | Route | Refuse | Park | Remove | Synced | Listen | Shed | Drain | Reply
-ToSupervisor: TypeAlias = Hello | Loading | Loaded | Failed | Routed | Wanted | Keyed | Listening | Figures | Question | Log
+ToWorker: TypeAlias = (
+    Configure | Keys | Know | Load | Route | Refuse | Park | Remove | Synced | Listen | Shed | Write | Drain | Reply
+)
+ToSupervisor: TypeAlias = (
+    Hello | Loading | Loaded | Failed | Routed | Wanted | Keyed | Listening | Written | Figures | Question | Log
+)
 
 
 def _encode(value: Any) -> Any:

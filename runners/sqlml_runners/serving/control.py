@@ -23,7 +23,10 @@ from sqlml_runners.serving.state import LOCK_FILE, ServerState, read_state
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 ASK_SECONDS = 10.0
+WRITE_SECONDS = 0.3
 PAUSE = 0.02
+LOG_BYTES = 4000
+"""So much of the log is read for what it says of a start that failed."""
 
 
 class LocalServer:
@@ -74,6 +77,10 @@ class LocalServer:
         """By the endpoint's name in lower case, from the running server; empty where none runs."""
         return {name.lower(): _state(entry) for name, entry in (self._ask("endpoints") or {}).items()}
 
+    def write_predictions(self) -> None:
+        """Let the running server write what its prediction log still holds; gives up after 0.3 s."""
+        self._ask("written", WRITE_SECONDS)
+
     def url(self) -> str | None:
         """The base URL of the running server."""
         state = read_state(self._home)
@@ -98,13 +105,13 @@ class LocalServer:
         """Each worker of the running server: its ``pid``, whether it ``takes_requests``, and its open ``connections``."""
         return list(self._ask("workers") or [])
 
-    def _ask(self, what: str) -> Any:
+    def _ask(self, what: str, seconds: float = ASK_SECONDS) -> Any:
         state = read_state(self._home)
         if state is None:
             return None
         try:
             with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answer:
-                connection.settimeout(ASK_SECONDS)
+                connection.settimeout(seconds)
                 connection.connect(state.control)
                 connection.sendall(what.encode() + b"\n")
                 return json.loads(answer.readline())
@@ -132,10 +139,13 @@ class LocalServer:
         return self.url() is not None
 
     def _failed(self, message: str, seen: int) -> ServingError:
+        """``seen``: how large the log was before the start; what stands there is of earlier ones."""
+        size = self._log.stat().st_size
         with self._log.open("rb") as log:
-            log.seek(min(seen, max(0, self._log.stat().st_size - 4000)))
+            log.seek(max(seen if seen <= size else 0, size - LOG_BYTES))  # smaller than before: a new file was begun
             lines = log.read().decode(errors="replace").splitlines()
-        return ServingError(message, hint="\n".join([f"the end of its log {self._log}:", *lines[-12:]]))
+        shown = [f"the end of its log {self._log}:", *lines[-12:]] if lines else [f"its log {self._log} says nothing of it"]
+        return ServingError(message, hint="\n".join(shown))
 
 
 def _state(entry: Mapping[str, Any]) -> EndpointState:

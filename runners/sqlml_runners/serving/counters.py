@@ -21,6 +21,7 @@ class ArmCount(msgspec.Struct):
     statuses: dict[int, int] = {}
     latencies: dict[int, int] = {}
     rows: int = 0
+    dropped: int = 0
 
 
 class Document(msgspec.Struct):
@@ -57,6 +58,7 @@ class Counters:
                 for number, times in theirs.items():
                     mine[number] = mine.get(number, 0) + times
             count.rows += arm.rows
+            count.dropped += arm.dropped
         self._batches.update(figures.batches)
         self._logged.update(figures.logged)
         self._unlogged.update(figures.unlogged)

@@ -99,11 +99,19 @@ class Tally:
         if uid:
             self._pace[key] = self._pace.get(key, seconds) * 0.98 + seconds * 0.02
 
+    def drop(self, key: str, uid: str, name: str = "") -> None:
+        """There was no room for a copy of a request to an endpoint, which a version in the shadow would have answered."""
+        count = self._arms.get((key, uid))
+        if count is None:
+            count = self._arms[(key, uid)] = _Count(name)
+        count.dropped += 1
+
     def take(self) -> tuple[ArmFigures, ...]:
         """What was counted since the last time."""
         arms, self._arms = self._arms, {}
         return tuple(
-            ArmFigures(key, uid, c.requests, c.errors, c.latencies, c.statuses, c.rows, c.name) for (key, uid), c in arms.items()
+            ArmFigures(key, uid, c.requests, c.errors, c.latencies, c.statuses, c.rows, c.name, c.dropped)
+            for (key, uid), c in arms.items()
         )
 
 
@@ -161,10 +169,11 @@ class _Queue:
 
 
 class _Count:
-    __slots__ = ("errors", "latencies", "name", "requests", "rows", "statuses")
+    __slots__ = ("dropped", "errors", "latencies", "name", "requests", "rows", "statuses")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.dropped = 0
         self.requests = 0
         self.errors = 0
         self.rows = 0

@@ -68,7 +68,7 @@ class Seat:
     failed: dict[str, dict[int, str]] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)  # the last Route
     routed: dict[str, int] = field(default_factory=dict)  # … that was confirmed
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, dict[int, str]] = field(default_factory=dict)  # what it was told that cannot be, and why
     memory: dict[str, int] = field(default_factory=dict)  # bytes, of what is routed or about to be
     known: set[str] = field(default_factory=set)
     parked: set[str] = field(default_factory=set)
@@ -98,6 +98,12 @@ class Seat:
     def has(self, key: str, endpoint: Endpoint) -> bool:
         """Whether an endpoint's revision takes the traffic here, or would when asked."""
         return key in self.parked or self.routed.get(key) == endpoint.revision
+
+    def refuse(self, key: str, revision: int, reason: str) -> bool:
+        """Note why a revision cannot be; whether that is news to the worker."""
+        told = self.refused.setdefault(key, {})
+        before, told[revision] = told.get(revision), reason
+        return before != reason
 
 
 class Fleet:
@@ -169,6 +175,7 @@ class Fleet:
                 seat.pending.discard((key, revision))
                 seat.warm.setdefault(key, set()).add(revision)
                 seat.memory[key] = memory
+                seat.refused.get(key, {}).pop(revision, None)
                 self._make_room(number, seat, key)
             case Failed(key, revision, reason):
                 seat.loading = None
@@ -241,8 +248,7 @@ class Fleet:
             if key not in seat.known:
                 seat.known.add(key)
                 yield number, Know(tenant.wanted)
-            if tenant.error is not None and seat.refused.get(key) != tenant.wanted.revision:
-                seat.refused[key] = tenant.wanted.revision
+            if tenant.error is not None and seat.refuse(key, tenant.wanted.revision, tenant.error):
                 yield number, Refuse(tenant.wanted, tenant.error)
 
     def _bring(self, key: str, tenant: Tenant) -> Iterator[Order]:
@@ -292,7 +298,7 @@ class Fleet:
             self._park(number, seat, key, coming)
 
     def _keep(self, key: str, tenant: Tenant) -> Iterator[Order]:
-        """See that every worker has what takes the traffic."""
+        """See that every worker has what takes the traffic, or can say why not."""
         live = tenant.live
         if live is None:
             return
@@ -302,8 +308,11 @@ class Fleet:
             if live.revision in seat.warm.get(key, ()):
                 seat.sent[key] = live.revision
                 yield number, Route(key, live.revision)
-            else:
-                yield from self._load(number, key, live)
+                continue
+            reason = seat.failed.get(key, {}).get(live.revision)
+            if reason is not None and seat.refuse(key, live.revision, reason):
+                yield number, Refuse(live, reason)
+            yield from self._load(number, key, live)
 
     def _load(self, number: int, key: str, endpoint: Endpoint, *, patient: bool = False) -> Iterator[Order]:
         seat = self.seats[number]
@@ -420,7 +429,7 @@ class Fleet:
             tenant.wanted.name,
             tenant.wanted.revision,
             state,
-            tenant.error or damage,
+            tenant.error or self._lost(key, tenant) or damage,
             arms,
             replicas=len(having),
             undone=dict(tenant.undone),
@@ -430,9 +439,16 @@ class Fleet:
         damage = self.damaged.get(arm.uid)
         return ArmState(arm.uid, "damaged" if damage else state, damage)
 
+    def _lost(self, key: str, tenant: Tenant) -> str | None:
+        """Why what takes the traffic answers nowhere any more: no worker could load it anew."""
+        serving = self.serving().values()
+        if tenant.live is None or any(seat.has(key, tenant.live) for seat in serving):
+            return None
+        return next((reason for seat in serving if (reason := seat.refused.get(key, {}).get(tenant.live.revision))), None)
+
     def _word(self, key: str, tenant: Tenant) -> str:
         serving = self.serving()
-        if tenant.error is not None:
+        if tenant.error is not None or self._lost(key, tenant) is not None:
             return "failed"
         if tenant.live is None or tenant.live.revision != tenant.wanted.revision or not serving:
             return "loading"

@@ -6,10 +6,11 @@ body → Wish → a thread that writes tokens → a queue → events as they com
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Annotated, Any
@@ -19,16 +20,19 @@ import pyarrow as pa
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from sqlml.errors import DataError, Error
+from sqlml.errors import DataError, Error, InternalError, did_you_mean, listing
 from sqlml.generation.generator import DEFAULT_TOKENS, INPUT, MOST_TOKENS, Ending, Piece, Wish
 from sqlml.generation.sampling import Sampling
 from sqlml.types import Task
+from sqlml_runners.serving.batching import FAULT
 from sqlml_runners.serving.forms import Call
 from sqlml_runners.serving.job import Job, choose
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.models import Models
-from sqlml_runners.serving.protocol import BadRequest, decode_json
+from sqlml_runners.serving.protocol import BadRequest, decode_json, describe_value, wrong_value
 from sqlml_runners.serving.served import Served
+
+log = logging.getLogger("sqlml.serving")
 
 MOST_WAITING = 64
 """So many texts may wait for a thread; more are refused."""
@@ -59,6 +63,16 @@ class GenerateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(GenerateRequest)
+_EXPECTED: Mapping[str, str] = {
+    "prompt": "a text",
+    "max_new_tokens": f"a whole number from 1 to {MOST_TOKENS}",
+    "temperature": "a number from 0 to 100",
+    "top_k": "a whole number from 0",
+    "top_p": "a number above 0, and 1 at most",
+    "seed": "a whole number from 0",
+    "stop": "a text, or a list of 8 at most",
+    "stream": "true or false",
+}
 
 
 def decode_generate(body: bytes) -> GenerateRequest:
@@ -66,18 +80,33 @@ def decode_generate(body: bytes) -> GenerateRequest:
     try:
         found: GenerateRequest = decode_json(_decoder.decode, body)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".") or _named(what)
-        raise BadRequest(
-            422, f"{field}: {what[:1].lower()}{what[1:]}" if field else f"the body does not fit: {what}", field
-        ) from None
+        raise _unfit(body, str(error)) from None
     return found
 
 
-def _named(message: str) -> str | None:
-    """The field that a message names itself: ``Object contains unknown field `x```."""
-    parts = message.split("`")
-    return parts[1] if len(parts) == 3 and "field" in parts[0] else None
+def _unfit(body: bytes, reason: str) -> BadRequest:
+    """What to say of JSON that is no request, in the words in which ``predict`` says it; ``reason``: msgspec's."""
+    plainly = BadRequest(422, f"the body does not fit: {reason.replace('`$.', '`').replace('`', '')}")
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError:  # a number too large for any type
+        return plainly
+    if not isinstance(document, dict):
+        return BadRequest(422, f'the body must be {{"prompt": "…"}}, got {describe_value(document)}')
+    fields = GenerateRequest.__struct_fields__
+    if unknown := next((name for name in document if name not in fields), None):
+        there = did_you_mean(unknown, fields) or f"there are: {listing(fields)}"
+        return BadRequest(422, f"unknown field {unknown!r}; {there}", unknown)
+    if "prompt" not in document:
+        return BadRequest(422, 'prompt is missing: the body must be {"prompt": "…"}', "prompt")
+    path = reason.rpartition(" - at `$.")[2].rstrip("`")
+    name, _, place = path.partition("[")
+    try:
+        if place:
+            return wrong_value(422, path, "a text that is not empty", document[name][int(place.rstrip("]"))])
+        return wrong_value(422, path, _EXPECTED[name], document[name])
+    except (LookupError, TypeError):  # a field that is there twice
+        return plainly
 
 
 def encode_event(happening: Happening) -> bytes:
@@ -90,7 +119,7 @@ def _document(happening: Happening) -> dict[str, Any]:
         return {"token": happening.token, "text": happening.text}
     if isinstance(happening, Ending):
         return {"done": True, "rest": happening.rest, **encode_ending(happening)}
-    return {"done": True, "error": happening.message}
+    return {"done": True, "error": happening.message} | ({"hint": happening.hint} if happening.hint else {})
 
 
 def encode_ending(ending: Ending) -> dict[str, Any]:
@@ -122,12 +151,12 @@ class Writers:
         ``BadRequest`` 422 for a prompt that the model cannot take, 503 where too many wait; both before anything happens.
         """
         if self._waiting >= MOST_WAITING:
-            raise BadRequest(503, f"{self._waiting} texts wait to be written; try again in a moment")
+            raise BadRequest(503, f"{self._waiting} texts wait to be written; try again in a moment", retry_after=1)
         left = threading.Event()
         try:
             pieces = served.model.generator.generate(wish, left.is_set)
         except DataError as error:
-            raise BadRequest(422, f"prompt: {error.message}", "prompt") from error
+            raise BadRequest(422, f"prompt: {error.message}", "prompt", hint=error.hint) from error
         return self._follow(served, pieces, left)
 
     async def _follow(self, served: Served, pieces: Iterator[Piece | Ending], left: threading.Event) -> AsyncIterator[Happening]:
@@ -156,6 +185,9 @@ def _run(served: Served, pieces: Iterator[Piece | Ending], tell: Callable[[Happe
                 tell(piece)
     except Error as error:
         tell(error)
+    except Exception as error:
+        log.error("a text could not be written", exc_info=error)
+        tell(InternalError(FAULT))
     finally:
         tell(None)
 
@@ -253,7 +285,7 @@ async def _whole(
         found = last.result()
         if not isinstance(found, Ending):
             status = 500
-            raise BadRequest(status, found.message if isinstance(found, Error) else "the text has no end")
+            raise BadRequest(status, found.message, hint=found.hint) if isinstance(found, Error) else BadRequest(status, FAULT)
         status = 200
         return Response(msgspec.json.encode(encode_ending(found)), media_type="application/json")
     finally:

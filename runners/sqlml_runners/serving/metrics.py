@@ -48,15 +48,18 @@ def _requests(document: Document) -> Iterator[Any]:
     names = ["endpoint", "version"]
     requests = CounterMetricFamily("sqlml_requests", "Requests, by what they were answered with", labels=[*names, "status"])
     rows = CounterMetricFamily("sqlml_rows", "Rows that were predicted", labels=names)
+    dropped = CounterMetricFamily("sqlml_shadow_dropped", "Requests of which a shadow had no room for a copy", labels=names)
     seconds = HistogramMetricFamily("sqlml_request_duration_seconds", "How long an answer took", labels=names)
     for arm in document.arms:
         labels = [arm.endpoint, arm.version]
         for status, count in sorted(arm.statuses.items()):
             requests.add_metric([*labels, str(status)], count)
         rows.add_metric(labels, arm.rows)
+        if arm.dropped:
+            dropped.add_metric(labels, arm.dropped)
         total = sum(bucket_end(number) * count for number, count in arm.latencies.items())
         seconds.add_metric(labels, _cumulated(arm.latencies, _BOUNDS, lambda number: f"{bucket_end(number):.6g}"), total)
-    yield from (requests, rows, seconds)
+    yield from (requests, rows, dropped, seconds)
 
 
 def _logs(document: Document) -> Iterator[Any]:

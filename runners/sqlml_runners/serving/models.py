@@ -265,7 +265,9 @@ class Models:
         key = endpoint.name.lower()
         with self._lock:
             self._warm.pop((key, endpoint.revision), None)
-            self._slots[key] = replace(self._slots.get(key, Slot(endpoint)), state="failed", error=reason)
+            slot = self._slots.get(key, Slot(endpoint))
+            parked = slot.parked and slot.endpoint.revision != endpoint.revision
+            self._slots[key] = replace(slot, state="failed", error=reason, parked=parked)
         self._wake_sleepers(key)
 
     def park(self, endpoint: Endpoint) -> None:

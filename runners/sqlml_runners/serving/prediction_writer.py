@@ -63,7 +63,7 @@ class PredictionLog:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._pending: dict[str, tuple[Answered, int]] = {}  # with the limit of the log
-        self._parts: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
+        self._parts: queue.SimpleQueue[_Part | Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0  # rows handed over and not written yet
         self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
@@ -121,6 +121,11 @@ class PredictionLog:
         pending, self._pending = self._pending, {}
         for answered, limit in pending.values():
             self._pack(answered, limit)
+
+    def write(self, done: Callable[[], None]) -> None:
+        """Let others read what there is, and call ``done`` in the thread when they can."""
+        self.flush()
+        self._parts.put(done)
 
     def _pack(self, answered: Answered, limit: int) -> None:
         served = answered.served
@@ -189,9 +194,12 @@ class PredictionLog:
                 pass
             else:
                 ending = part is None
-                if part is not None:
+                if isinstance(part, _Part):
                     self._take(part)
-            self._finish(ending=ending)
+                elif part is not None:  # somebody is about to read
+                    self._finish(all_of_it=True)
+                    part()
+            self._finish(all_of_it=ending)
 
     def _take(self, part: _Part) -> None:
         if isinstance(part.rows, Packed):
@@ -216,14 +224,14 @@ class PredictionLog:
             raise
         self._files[part.folder] = file, part
 
-    def _finish(self, *, ending: bool) -> None:
-        """Close what is old or large enough."""
+    def _finish(self, *, all_of_it: bool) -> None:
+        """Close what is old or large enough, or everything."""
         now = time.monotonic()
         for folder, (file, part) in list(self._files.items()):
-            if ending or now >= file.began + FILE_SECONDS or file.rows >= FILE_ROWS:
+            if all_of_it or now >= file.began + FILE_SECONDS or file.rows >= FILE_ROWS:
                 del self._files[folder]
                 self._close(file, part)
-        if self._feedback and (ending or now >= self._gathering + FILE_SECONDS):
+        if self._feedback and (all_of_it or now >= self._gathering + FILE_SECONDS):
             gathered, self._feedback = self._feedback, {}
             for folder, parts in gathered.items():
                 with self._counted(parts[0].endpoint, sum(part.n for part in parts)):

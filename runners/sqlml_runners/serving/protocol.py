@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from types import NoneType
 from typing import Any, TypeAlias
@@ -114,6 +114,12 @@ def unknown_name(given: str, inputs: Sequence[InputColumn]) -> str:
     """What to say of a name that is no input."""
     names = [column.name for column in inputs]
     return f"the model has no input {given!r}; {did_you_mean(given, names) or 'it has: ' + listing(names)}"
+
+
+def given_twice(name: str, given: Iterable[str], names: Mapping[str, str]) -> str:
+    """What to say where several names of a request mean the same input, or the same key."""
+    same = [other for other in given if find_name(other, names) == name]
+    return f"{listing(same)} mean the same input: give one of them"
 
 
 def parse_values(

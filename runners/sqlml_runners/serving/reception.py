@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlml_runners.serving.access_log import Access, AccessLog
 from sqlml_runners.serving.batching import Batcher
@@ -137,6 +137,13 @@ class Reception:
         """Whether it is to be seen who is to blame for a refusal: the caller, or a version that takes less than another does."""
         measure = job.route.measure
         return status in REFUSALS and served is not measure and self.shadows.blame(job, served, measure, seconds, status)
+
+    def write_log(self, done: Callable[[], None]) -> None:
+        """Let others read what the prediction log holds, and call ``done``, in any thread, when they can."""
+        if self.predictions is None:
+            done()
+        else:
+            self.predictions.write(done)
 
     def flush(self) -> None:
         """Hand over what was logged; to be called a few times a second."""

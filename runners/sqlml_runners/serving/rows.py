@@ -27,6 +27,7 @@ from sqlml_runners.serving.protocol import (
     decode_json,
     describe_value,
     find_name,
+    given_twice,
     not_json,
     parse_values,
     spellings,
@@ -258,9 +259,11 @@ def _objects(body: bytes, reason: msgspec.ValidationError | None) -> list[dict[s
 
 def _renamed(form: RowForm, row: dict[str, Any], i: int) -> dict[str, Any]:
     renamed: dict[str, Any] = {}
-    for given in sorted(row, key=lambda name: name in form.names):  # exact names last: they win
+    for given in row:
         name = find_name(given, form.names)
         if name is None:
             raise BadRequest(422, f"rows[{i}].{given}: {unknown_name(given, form.known)}", f"rows[{i}].{given}")
+        if name in renamed:
+            raise BadRequest(422, f"rows[{i}]: {given_twice(name, row, form.names)}", f"rows[{i}].{given}")
         renamed[name] = row[given]
     return renamed

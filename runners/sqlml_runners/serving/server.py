@@ -24,6 +24,7 @@ from types import FrameType
 from sqlml.catalog import Catalog, FrozenCatalog
 from sqlml.errors import ServingError
 from sqlml.home import Home
+from sqlml.server_settings import DEFAULT_PORT
 from sqlml.version import __version__
 from sqlml_runners.serving.crew import Nest
 from sqlml_runners.serving.exposure import clear_line
@@ -35,7 +36,6 @@ from sqlml_runners.serving.tls import tls_context
 
 log = logging.getLogger("sqlml.serving")
 
-DEFAULT_PORT = 8080
 LEFT_SECONDS = 3.0
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only where the user asks for it
 

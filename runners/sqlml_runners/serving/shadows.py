@@ -4,7 +4,7 @@
     one was refused by an arm → the same queue → would the main version have answered it? → an error of the arm, or the caller's
 
 Texts of language models, which take long, have a thread of their own: nobody else's copies wait for them.
-Nothing waits for a copy.  One for which there is no room is left out, and the log says so once.
+Nothing waits for a copy.  One for which there is no room is left out and counted, and the log says so once.
 """
 
 from __future__ import annotations
@@ -80,12 +80,14 @@ class Shadows:
         if job.target.form in (None, EXPLAIN):
             return
         loop = asyncio.get_running_loop()
-        self._copies.put(lambda: self._shadow(job, status, loop), job.endpoint)
+        if not self._copies.put(lambda: self._shadow(job, status, loop), job.endpoint):
+            self._drop(job)
 
     def write(self, job: Job, wish: Wish) -> None:
         """Let the shadows write a text that somebody else has written whole."""
         loop = asyncio.get_running_loop()
-        self._texts.put(lambda: self._write_texts(job, wish, loop), job.endpoint)
+        if not self._texts.put(lambda: self._write_texts(job, wish, loop), job.endpoint):
+            self._drop(job)
 
     def blame(self, job: Job, served: Served, measure: Served, seconds: float, status: int) -> bool:
         """Count a request that ``served`` has refused, once it is known whether the version ``measure`` would have answered it.
@@ -99,6 +101,11 @@ class Shadows:
             self._count(job, served, seconds, status, loop, to_blame=result.status < 400)
 
         return self._copies.put(judge, job.endpoint)
+
+    def _drop(self, job: Job) -> None:
+        """Count a request that no shadow of its endpoint will see."""
+        for served in job.route.shadows:
+            self._tally.drop(job.endpoint, served.arm.uid, served.name)
 
     def _shadow(self, job: Job, status: int, loop: asyncio.AbstractEventLoop) -> None:
         for served in job.route.shadows:

@@ -36,6 +36,7 @@ from sqlml_runners.serving.channel import (
     Reply,
     Shed,
     ToSupervisor,
+    Written,
 )
 from sqlml_runners.serving.counters import Counters, Document
 from sqlml_runners.serving.crew import Crew, Nest
@@ -53,6 +54,7 @@ from sqlml_runners.serving.settling import Settler
 from sqlml_runners.serving.state import ServerLock, ServerState, remove_state, write_state
 from sqlml_runners.serving.strikes import Death, Strikes, out_of_memory_kills
 from sqlml_runners.serving.watch import CatalogWatch, EndpointCatalog, Found
+from sqlml_runners.serving.writing import Writing
 
 log = logging.getLogger("sqlml.serving")
 
@@ -81,6 +83,7 @@ class Supervisor:
         self._counters = Counters()
         self._book = KeyBook()
         self._keys = Keys()
+        self._writing = Writing()
         self._limits = LimitsFile()
         self._guards = Guards(self._totals, options)
         self._inspector = Inspector()
@@ -175,6 +178,7 @@ class Supervisor:
     def _gone(self, number: int, status: int | None, running: set[int]) -> None:
         seat, now = self._fleet.leave(number), time.monotonic()
         self._heard_of.pop(number, None)
+        self._writing.gone(number)
         if seat is None or self._leave.is_set():
             return
         death = Death(status, self._mark_of(seat), running, self._was_starved())
@@ -251,6 +255,8 @@ class Supervisor:
             case Keyed(known):
                 if (seat := self._fleet.seats.get(number)) is not None:
                     seat.keys = known
+            case Written(done):
+                self._writing.hear(number, done)
             case _:
                 self._fleet.hear(number, message, now)
                 self._send_orders()
@@ -440,8 +446,10 @@ class Supervisor:
             return [{"pid": self._crew.pid(n), "takes_requests": s.listening, "connections": s.connections} for n, s in seats]
         if what == "metrics":
             return msgspec.to_builtins(self._metrics(), str_keys=True)
+        if what == "written":
+            return await self._writing.ask([n for n, s in self._fleet.seats.items() if s.listening], self._crew.send)
         if what != "endpoints":
-            return {"error": f"unknown question {what!r}: endpoints, workers, metrics"}
+            return {"error": f"unknown question {what!r}: endpoints, workers, metrics, written"}
         await self._watch.sync()  # so that who has just written to the catalog sees it here
         await self._keys_count()
         return told_states(self._fleet, self._totals, time.monotonic())

@@ -65,6 +65,8 @@ from sqlml_runners.serving.channel import (
     ToWorker,
     Wanted,
     WorkerLink,
+    Write,
+    Written,
 )
 from sqlml_runners.serving.connection import Connection, sweep
 from sqlml_runners.serving.cors import Cors
@@ -296,6 +298,9 @@ class Worker:
             case Shed(connections):
                 assert self._reception is not None
                 self._reception.shed = connections
+            case Write(number):
+                assert self._reception is not None
+                self._reception.write_log(lambda: self._link.send(Written(number)))
             case Drain(last):
                 self._say_farewell(_Farewell(last=last))
             case Reply(number, answer):
