@@ -2,8 +2,9 @@
 
     Load → a Route, warm, in the loader's thread → kept beside → Route: one reference is swapped → it takes the traffic
 
-What cannot be loaded leaves the endpoint as it was.  A request keeps the versions it began with; old ones are freed with their
-last request.  An endpoint may be parked: it is known but not loaded, and the first request waits until it is.
+What cannot be loaded leaves the endpoint as it was.  A request keeps the versions it began with; old ones stay for half a minute,
+so that who goes back to one has it at once.  An endpoint may be parked: it is known but not loaded, and the first request waits
+until it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import itertools
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +39,8 @@ log = logging.getLogger("sqlml.serving")
 
 LOADING_SECONDS = 1
 """When to ask again for an endpoint that is loading."""
+LEFT_SECONDS = 30.0
+"""How long a version stays in memory when it serves no more."""
 WAKE_SECONDS = 30.0
 """How long a request waits for a parked endpoint."""
 
@@ -158,6 +162,9 @@ class Models:
         self._want = want
         self._slots: dict[str, Slot] = {}
         self._warm: dict[tuple[str, int], Route] = {}
+        self._left: dict[
+            str, dict[str, tuple[Served, float]]
+        ] = {}  # by endpoint and uid: what served before, and since when it does not
         self._lock = threading.Lock()
         self._synced = False
         self._sleepers: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
@@ -242,7 +249,8 @@ class Models:
         """Load and warm a revision; it is kept until it is routed or refused.  Raises whatever the bundles do."""
         key = endpoint.name.lower()
         slot = self._slots.get(key)
-        known = {} if slot is None or slot.route is None else _by_uid(slot.route)
+        left = {uid: served for uid, (served, _) in self._left.get(key, {}).items()}
+        known = left | ({} if slot is None or slot.route is None else _by_uid(slot.route))
         route = load_route(endpoint, known, Flight(self._recorder, mark))
         with self._lock:
             self._warm[(key, endpoint.revision)] = route
@@ -256,9 +264,24 @@ class Models:
                 return False
             for other in [known for known in self._warm if known[0] == key and known[1] < revision]:
                 del self._warm[other]
+            before = self._slots.get(key, Slot(route.endpoint)).route
+            if before is not None and before.endpoint.kind != QUERY:  # whose parts are read anew
+                since, stay = time.monotonic(), _by_uid(route)
+                gone = {uid: (served, since) for uid, served in _by_uid(before).items()}
+                both = self._left.get(key, {}) | gone
+                self._left[key] = {uid: served for uid, served in both.items() if uid not in stay}
             self._slots[key] = Slot(route.endpoint, route, "ready")
         self._wake_sleepers(key)
         return True
+
+    def sweep(self) -> None:
+        """Let go of versions that left a while ago."""
+        with self._lock:
+            late = time.monotonic() - LEFT_SECONDS
+            for key, left in list(self._left.items()):
+                self._left[key] = {uid: (served, since) for uid, (served, since) in left.items() if since > late}
+                if not self._left[key]:
+                    del self._left[key]
 
     def refuse(self, endpoint: Endpoint, reason: str) -> None:
         """The endpoint cannot be what is wanted; what takes the traffic goes on."""
@@ -275,6 +298,7 @@ class Models:
         key = endpoint.name.lower()
         with self._lock:
             self._slots[key] = Slot(endpoint, None, "idle", parked=True)
+            self._left.pop(key, None)
             for known in [known for known in self._warm if known[0] == key and known[1] <= endpoint.revision]:
                 del self._warm[known]
 
@@ -282,6 +306,7 @@ class Models:
         """The endpoint is no more."""
         with self._lock:
             self._slots.pop(key, None)
+            self._left.pop(key, None)
             for known in [known for known in self._warm if known[0] == key]:
                 del self._warm[known]
         self._wake_sleepers(key)

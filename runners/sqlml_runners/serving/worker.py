@@ -231,6 +231,7 @@ class Worker:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             hot.sweep()
+            self._models.sweep()
             hot.reception.flush()
             sweep(server.server_state, asyncio.get_running_loop().time())
 
