@@ -248,13 +248,20 @@ class Models:
     def load(self, endpoint: Endpoint, mark: int = 0) -> Route:
         """Load and warm a revision; it is kept until it is routed or refused.  Raises whatever the bundles do."""
         key = endpoint.name.lower()
-        slot = self._slots.get(key)
-        left = {uid: served for uid, (served, _) in self._left.get(key, {}).items()}
-        known = left | ({} if slot is None or slot.route is None else _by_uid(slot.route))
-        route = load_route(endpoint, known, Flight(self._recorder, mark))
+        route = load_route(endpoint, self._in_memory(key), Flight(self._recorder, mark))
         with self._lock:
             self._warm[(key, endpoint.revision)] = route
         return route
+
+    def has(self, endpoint: Endpoint) -> bool:
+        """Whether every version that a revision needs is in memory."""
+        return endpoint.kind != QUERY and {arm.uid for arm in endpoint.arms} <= self._in_memory(endpoint.name.lower()).keys()
+
+    def _in_memory(self, key: str) -> dict[str, Served]:
+        """The versions of an endpoint that serve or did a moment ago, by uid."""
+        slot = self._slots.get(key)
+        left = {uid: served for uid, (served, _) in self._left.get(key, {}).items()}
+        return left | ({} if slot is None or slot.route is None else _by_uid(slot.route))
 
     def switch(self, key: str, revision: int) -> bool:
         """Let a warm revision take the traffic; False where it is not warm."""

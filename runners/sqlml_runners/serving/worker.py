@@ -23,7 +23,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -335,13 +335,14 @@ class Worker:
     def _load(self, endpoint: Endpoint, mark: int) -> Loaded | Failed:
         key, revision = endpoint.name.lower(), endpoint.revision
         names = " and ".join(arm.name for arm in endpoint.arms)
-        before, libraries = _resident(), _libraries()
+        new = not self._models.has(endpoint)
+        before, libraries = _resident() if new else 0, _libraries()
         try:
             self._models.load(endpoint, mark)
         except Exception as error:  # whatever a bundle does must not stop the others
             log.error("cannot load %s behind %s: %s", names, endpoint.name, error, exc_info=not isinstance(error, BundleError))
             return Failed(key, revision, str(error) or type(error).__name__)
-        grown = _resident() - before
+        grown = _resident() - before if new else 0
         if libraries != _libraries():  # a library's own memory is not the model's, and it stays
             grown = 0
             gc.freeze()
@@ -362,8 +363,9 @@ def _libraries() -> tuple[str, ...]:
     return tuple(name for name in HEAVY if name in sys.modules)
 
 
+@lru_cache(maxsize=1024)
 def folder_bytes(folder: Path) -> int:
-    """The size of the files in a folder: a model takes about as much memory, at least."""
+    """The size of the files in a bundle, which never changes: a model takes about as much memory, at least."""
     size = 0
     for root, _folders, files in os.walk(folder):
         size += sum(os.stat(os.path.join(root, name)).st_size for name in files)
