@@ -231,7 +231,7 @@ def test_a_version_that_changed_its_role_is_logged_under_the_new_one(home: Home,
     for role in ("shadow", "serves"):
         inputs = pa.StructArray.from_arrays([pa.array([1.0])], names=["age"])
         rows = fold(replace(requests([role], [1], inputs), same={**SAME, "role": role}))
-        packed = Packed(rows.schema, rows.serialize(), 1)
+        packed = Packed(rows, 1)
         writer._append(_Part(folder, packed, 1, "churn", 10**9), packed)
     writer._finish(all_of_it=True)
     table = pa.concat_tables([pq.read_table(path) for path in prediction_files(home)[folder]])

@@ -1,6 +1,6 @@
 """Answers on their way to the prediction log, in as little time as can be: it is the event loop's.
 
-answers → Answered: plain values, arrays as they are → for some hundred rows at once ``Requests`` → an Arrow batch, as bytes
+answers → Answered: plain values, arrays as they are → for some hundred rows at once ``Requests`` → an Arrow batch
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Answered:
         arm = self.served.arm
         same = {"endpoint": self.served.endpoint.lower(), "model": arm.model, "version": str(arm.version), "role": arm.role}
         batch = fold(Requests(ids, counts, latencies, moments, self._inputs(), self._outputs(), self._keys(), same))
-        return Packed(batch.schema, batch.serialize(), self.n)
+        return Packed(batch, self.n)
 
     def _inputs(self) -> pa.StructArray | NumberRows:
         inputs = self.served.rows.inputs
@@ -96,10 +96,9 @@ class Answered:
 
 @dataclass(frozen=True)
 class Packed:
-    """Some requests of a raw file, n rows: ``message`` is an Arrow batch as a stream has it."""
+    """Some requests of a raw file, n rows."""
 
-    schema: pa.Schema
-    message: pa.Buffer
+    batch: pa.RecordBatch
     n: int
 
 

@@ -212,13 +212,13 @@ class PredictionLog:
 
     def _append(self, part: _Part, rows: Packed) -> None:
         file, _ = self._files.pop(part.folder, (None, part))
-        if file is not None and not file.schema.equals(rows.schema, check_metadata=True):  # which has the role
+        if file is not None and not file.schema.equals(rows.batch.schema, check_metadata=True):  # which has the role
             file.close()
             file = None
         if file is None:
-            file = RawFile(part.folder, rows.schema)
+            file = RawFile(part.folder, rows.batch.schema)
         try:
-            file.write([rows.message], rows.n)
+            file.write([rows.batch.serialize()], rows.n)  # without the interpreter's lock
         except BaseException:
             file.discard()
             raise
