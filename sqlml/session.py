@@ -241,7 +241,7 @@ class Session:
         try:
             self._engine.run_many(sql.text, rows)
         finally:
-            self._changed |= CHANGES.note(statement.text)
+            self._changed = CHANGES.note(statement.text, self._changed)
 
     def describe(self, text: str) -> tuple[Column, ...] | None:
         """The columns of a query, bound and not run; None for a statement of any other kind."""
@@ -291,7 +291,7 @@ class Session:
             try:
                 return self._run_query(statement.span, source, parameters)
             finally:
-                self._changed |= CHANGES.note(statement.text)
+                self._changed = CHANGES.note(statement.text, self._changed)
         parameters = replace(parameters, foreign=foreign_parameters(statement.node))
         parameters.check()
         node = parameters.filled(statement.node)
@@ -300,7 +300,7 @@ class Session:
         try:
             return self._run_node(node, parameters)
         finally:
-            self._changed |= CHANGES.note()
+            self._changed = CHANGES.note(before=self._changed)
 
     def _run_query(self, span: Span, source: str, parameters: Parameters) -> Result:
         text = source[slice(*span)]
@@ -385,20 +385,17 @@ class Session:
 
     def begin(self) -> None:
         self._engine.run("BEGIN TRANSACTION")
+        self._changed = False
 
     def commit(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("COMMIT")
-            if self._changed:
-                CHANGES.note()
-            self._changed = False
+            self._changed = CHANGES.note("COMMIT", self._changed)
 
     def rollback(self) -> None:
         if self._engine.transaction() is not None:
             self._engine.run("ROLLBACK")
-            if self._changed:
-                CHANGES.note()
-            self._changed = False
+            self._changed = CHANGES.note("ROLLBACK", self._changed)
 
     def interrupt(self) -> None:
         """Cancel what runs, from any thread."""

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#include "forest.h"
+
 #if defined(__x86_64__) && defined(__linux__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
 #define WIDE __attribute__((target_clones("avx2", "default")))
@@ -24,10 +25,6 @@
 #ifndef WIDE
 #define WIDE
 #endif
-
-typedef struct Forest Forest;
-int sqlml_forest_columns(const Forest *forest, const float *const *column, int64_t n, float *out);
-void sqlml_link(int32_t kind, float *values, int64_t n, int32_t groups);
 
 /* --- DuckDB's C API ---------------------------------------------------------------------------------------------------- */
 

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#define EXPORT __attribute__((visibility("default")))
+
 enum { LEFT_IS_LEAF = 1, RIGHT_IS_LEAF = 2, DEFAULT_LEFT = 4, CATEGORIES = 8, LAST = 16, TRIPLE = 32 };
 /* TRIPLE: this step and the next two are a split whose sides are splits between leaves; they may be taken at once. */
 
@@ -49,7 +51,7 @@ typedef struct {
 #define MISSING (-1)
 #define OUTSIDE (-2)
 
-static inline int32_t code_of(float value) {
+static inline int32_t category_of(float value) {
     if (value != value) return MISSING;
     return value < 0 || value >= 16777216.0f ? OUTSIDE : (int32_t)value;
 }
@@ -61,11 +63,14 @@ static inline int in_set(const uint32_t *set, int32_t words, int32_t code) {
 static inline int goes_left(const Forest *forest, const Node *node, float value) {
     if (value != value) return (node->flags & DEFAULT_LEFT) != 0;
     if (node->flags & CATEGORIES) {
-        int32_t code = code_of(value);
+        int32_t code = category_of(value);
         return code < 0 || !in_set(forest->set + node->set, node->words, code);
     }
     return value < node->threshold;
 }
+
+EXPORT int sqlml_forest_columns(const Forest *forest, const float *const *column, int64_t n, float *out);
+EXPORT void sqlml_link(int32_t kind, float *values, int64_t n, int32_t groups);
 
 /* Room for an ensemble; NULL: no memory. */
 Forest *forest_room(int32_t trees, int32_t groups, int32_t columns, int64_t nodes, int64_t set_words);
@@ -74,7 +79,7 @@ int32_t finish_tree(Forest *forest, int32_t i, int32_t root, int32_t group, int3
 void forest_free(Forest *forest);
 
 /* The ensemble for n rows with these columns: pruned where some hold one value throughout.  To be given back. */
-const Forest *forest_for(const Forest *forest, const float *const *column, int64_t n);
+const Forest *lend(const Forest *forest, const float *const *column, int64_t n);
 void give_back(const Forest *whole, const Forest *lent);
 Pruning *pruning_new(void); /* NULL: no memory */
 void pruning_free(Pruning *pruning);

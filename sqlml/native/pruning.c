@@ -2,7 +2,7 @@
  * 'pro' or in a sorted table, its splits are decided, once, and only what they lead to is computed.  The answers are the same.
  *
  * A chunk's constants are found by looking, so that nothing has to be known of the query.  What was pruned is kept for the chunks
- * to come, from the second with the same constants on; several threads share it.
+ * to come, from the third with the same constants on; several threads share it.
  */
 
 #include <pthread.h>
@@ -11,16 +11,18 @@
 
 #include "forest.h"
 
-#define KEPT 8        /* pruned ensembles of one whole */
+#define KEPT 8        /* pruned ensembles of one whole … */
+#define ROOM 4        /* … which together have at most so many times its nodes */
 #define FEWEST 256    /* rows: for fewer it is not worth looking */
 #define WORTH 16      /* a sixteenth of the splits must look at columns that are constant */
+#define OFTEN 3       /* chunks in which constants are seen before anything is made for them */
 
 typedef struct {
-    Forest *forest; /* NULL: these constants have been seen once */
+    Forest *forest;    /* NULL: these constants were not seen often enough, or somebody is at it */
     uint8_t *constant; /* of each column, whether it is */
     float *value;
     int64_t last;
-    int32_t lent;
+    int32_t seen, lent; /* who prunes it has it, too */
 } Entry;
 
 struct Pruning {
@@ -113,6 +115,7 @@ static Forest *prune(const Forest *whole, const Entry *known) {
     int32_t step = 0;
     for (int32_t i = 0; i < whole->trees; i++)
         step = finish_tree(made, i, copy(&gardener, whole->tree[i].root), whole->tree[i].group, step);
+    made->nodes = gardener.nodes;
     Node *nodes = realloc(made->node, (gardener.nodes + 1) * sizeof *nodes);
     Step *steps = realloc(made->step, (step + 1) * sizeof *steps);
     if (nodes) made->node = nodes;
@@ -129,49 +132,84 @@ static int knows(const Entry *entry, const Forest *whole, const uint8_t *constan
     return 1;
 }
 
-/* The place of constants that were not seen before: one that was never used, or the one that was not used for longest. */
-static void note(Pruning *pruning, const Forest *whole, const uint8_t *constant, const float *const *column) {
-    Entry *oldest = NULL;
+static Entry *oldest(Pruning *pruning, int only_made) {
+    Entry *found = NULL;
     for (int i = 0; i < KEPT; i++) {
         Entry *entry = &pruning->entry[i];
-        if (!entry->lent && (!oldest || entry->last < oldest->last)) oldest = entry;
+        if (!entry->lent && (entry->forest || !only_made) && (!found || entry->last < found->last)) found = entry;
     }
-    if (!oldest) return;
-    empty(oldest);
-    oldest->constant = malloc(whole->columns);
-    oldest->value = calloc(whole->columns, sizeof *oldest->value);
-    if (!oldest->constant || !oldest->value) {
-        empty(oldest);
-        return;
-    }
-    memcpy(oldest->constant, constant, whole->columns);
-    for (int32_t c = 0; c < whole->columns; c++)
-        if (constant[c]) oldest->value[c] = column[c][0];
-    oldest->last = ++pruning->clock;
+    return found;
 }
 
-const Forest *forest_for(const Forest *whole, const float *const *column, int64_t n) {
+/* Note constants that were not seen before, in a place that was never used, or was not for longest. */
+static void note(Pruning *pruning, const Forest *whole, const uint8_t *constant, const float *const *column) {
+    Entry *entry = oldest(pruning, 0);
+    if (!entry) return;
+    empty(entry);
+    entry->constant = malloc(whole->columns);
+    entry->value = calloc(whole->columns, sizeof *entry->value);
+    if (!entry->constant || !entry->value) {
+        empty(entry);
+        return;
+    }
+    memcpy(entry->constant, constant, whole->columns);
+    for (int32_t c = 0; c < whole->columns; c++)
+        if (constant[c]) entry->value[c] = column[c][0];
+    entry->last = ++pruning->clock;
+    entry->seen = 1;
+}
+
+/* Keep what was pruned within its room: the oldest goes.  0: there is no room, all others are in use. */
+static int make_room(Pruning *pruning, const Forest *whole, int64_t nodes) {
+    for (;;) {
+        int64_t all = nodes;
+        for (int i = 0; i < KEPT; i++)
+            if (pruning->entry[i].forest) all += pruning->entry[i].forest->nodes;
+        if (all <= ROOM * whole->nodes) return 1;
+        Entry *entry = oldest(pruning, 1);
+        if (!entry) return 0;
+        empty(entry);
+    }
+}
+
+/* The pruned ensemble of an entry, made without the lock, so that others compute meanwhile; NULL where there is none yet. */
+static const Forest *forest_of(Pruning *pruning, const Forest *whole, Entry *entry) {
+    entry->last = ++pruning->clock;
+    entry->seen++;
+    if (entry->forest) {
+        entry->lent++;
+        return entry->forest;
+    }
+    if (entry->seen < OFTEN || entry->lent) return NULL; /* lent: somebody is at it */
+    entry->lent = 1;
+    pthread_mutex_unlock(&pruning->lock);
+    Forest *made = prune(whole, entry);
+    pthread_mutex_lock(&pruning->lock);
+    if (made && make_room(pruning, whole, made->nodes)) {
+        entry->forest = made;
+        return made;
+    }
+    forest_free(made);
+    entry->lent = 0;
+    return NULL;
+}
+
+const Forest *lend(const Forest *whole, const float *const *column, int64_t n) {
     Pruning *pruning = whole->pruning;
     if (!pruning || n < FEWEST) return whole;
     uint8_t few[256], *constant = whole->columns <= 256 ? few : malloc(whole->columns);
     if (!constant) return whole;
-    const Forest *found = whole;
+    const Forest *found = NULL;
     if (find_constants(whole, column, n, constant)) {
         pthread_mutex_lock(&pruning->lock);
         int i = 0;
         while (i < KEPT && !knows(&pruning->entry[i], whole, constant, column)) i++;
-        if (i == KEPT) {
-            note(pruning, whole, constant, column);
-        } else {
-            Entry *entry = &pruning->entry[i];
-            if (!entry->forest) entry->forest = prune(whole, entry);
-            entry->last = ++pruning->clock;
-            if (entry->forest) entry->lent++, found = entry->forest;
-        }
+        if (i == KEPT) note(pruning, whole, constant, column);
+        else found = forest_of(pruning, whole, &pruning->entry[i]);
         pthread_mutex_unlock(&pruning->lock);
     }
     if (constant != few) free(constant);
-    return found;
+    return found ? found : whole;
 }
 
 void give_back(const Forest *whole, const Forest *lent) {

@@ -18,7 +18,6 @@
 
 #include "forest.h"
 
-#define EXPORT __attribute__((visibility("default")))
 #define BLOCK 128     /* rows that one step works on */
 #define FEW 5         /* fewer rows than this walk */
 #define MOST_STEPS 768 /* trees with more splits are walked */
@@ -481,7 +480,7 @@ static void prepare_codes(const Forest *forest, Room *room, int size) {
         if (!forest->codes[c]) continue;
         int32_t *code = room->numbers + (size_t)c * BLOCK;
         const float *value = room->column[c];
-        for (int r = 0; r < size; r++) code[r] = code_of(value[r]);
+        for (int r = 0; r < size; r++) code[r] = category_of(value[r]);
         room->codes[c] = code;
     }
 }
@@ -528,7 +527,7 @@ EXPORT int sqlml_forest_rows(const Forest *forest, const float *x, int64_t n, fl
 
 /* The same of columns of n values each; those that no split looks at may be NULL. */
 EXPORT int sqlml_forest_columns(const Forest *whole, const float *const *column, int64_t n, float *out) {
-    const Forest *forest = forest_for(whole, column, n);
+    const Forest *forest = lend(whole, column, n);
     Room room;
     if (!enter(&room, forest)) {
         give_back(whole, forest);

@@ -16,7 +16,7 @@ from sqlml.native.library import library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULT_LEFT, CATEGORIES = 4, 8  # of ``flags``, as in trees.c
+DEFAULT_LEFT, CATEGORIES = 4, 8  # of ``flags``, as in forest.h
 LOGISTIC, SOFTMAX, EXPONENTIAL = 1, 2, 3
 PART_ROWS = 16_384
 """Rows that one thread takes at a time."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 from sqlml_dialect.tokens import words
 
-_LEAVES = words("SELECT FROM WITH VALUES INSERT UPDATE DELETE SHOW DESCRIBE DESC EXPLAIN")
-"""First words of statements that make, change and remove no table."""
+_LEAVES = words("SELECT FROM WITH VALUES INSERT UPDATE DELETE SHOW DESCRIBE DESC")
+"""First words of statements that make, change and remove no table.  EXPLAIN ANALYZE runs what it explains."""
+_BEGINS = words("BEGIN START")
+_ENDS = words("COMMIT END ROLLBACK ABORT")
 
 
 class Changes:
@@ -13,13 +17,18 @@ class Changes:
 
     def __init__(self) -> None:
         self.count = 0
+        self._lock = threading.Lock()
 
-    def note(self, text: str = "") -> bool:
-        """A statement is over, or a transaction that changed something; whether it may have changed tables."""
+    def note(self, text: str = "", before: bool = False) -> bool:
+        """A statement is over, without a text one of ours; whether it or one ``before`` it, since the transaction began that is
+        open, may have changed tables.
+        """
         word = text.split(None, 1)[0].upper() if text.strip() else ""
-        changes = word not in _LEAVES
-        self.count += changes
-        return changes
+        changes = before if word in _ENDS else word not in _LEAVES | _BEGINS
+        if changes:
+            with self._lock:
+                self.count += 1
+        return word not in _BEGINS | _ENDS and (before or changes)
 
 
 CHANGES = Changes()

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +29,7 @@ from sqlml.binder.table_calls import TablePiece, check_values, only_looks, table
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import Stream
 from sqlml.errors import BindError, EngineError, Error, InternalError
+from sqlml.kept_texts import KeptTexts
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
 from sqlml.statements.changes import CHANGES
@@ -44,16 +45,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-KEPT = 256
-"""So many texts are kept as they were bound …"""
-KEPT_TEXT = 10_000
-"""… of fewer characters than this."""
-
-
 class Queries(Binding):
     """Binds and runs the queries of one connection."""
 
-    _kept: dict[tuple[str, Span], Sql]
+    @cached_property
+    def _kept(self) -> KeptTexts[Sql]:
+        """Texts as they were bound at the moment ``_kept_at``."""
+        return KeptTexts()
+
     _kept_at: object = None
 
     def _runs(self) -> Runs:
@@ -173,8 +172,9 @@ class Queries(Binding):
         model, no connection, no table, macro or setting.
         """
         moment = (self._catalog.moment(), CHANGES.count)
-        if moment != self._kept_at or len(self._kept) == KEPT:
-            self._kept, self._kept_at = {}, moment
+        if moment != self._kept_at:
+            self._kept.forget()
+            self._kept_at = moment
         found = self._kept.get((source, span))
         if found is not None:
             return found
@@ -182,9 +182,16 @@ class Queries(Binding):
         if sql is not None:  # by its values, too
             return sql
         sql = self.bind(source, span)
-        if not tables_of(sql) and len(source) < KEPT_TEXT:  # tables are of one run
-            self._kept[source, span] = sql
+        if not tables_of(sql) and self._stays(sql):  # tables are of one run
+            self._kept.put((source, span), source, sql)
         return sql
+
+    def _stays(self, sql: Sql) -> bool:
+        """Whether what a query calls is there as long as nothing changes: what was made in a transaction goes with its ROLLBACK,
+        and what is another process's may go at any moment.
+        """
+        calls = not all(piece.verbatim for piece in sql.pieces)
+        return not calls or (self.inside and self._engine.transaction() is None)
 
     def check_labels(self, source: str, span: Span, parameters: Any) -> None:
         """``BindError`` where a parameter of a query is to be a class and has the value of none."""

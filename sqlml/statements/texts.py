@@ -7,9 +7,7 @@ from functools import lru_cache
 from sqlml_dialect import DialectError, Node, Span, Statement, parse, statement_kind
 
 from sqlml.errors import parse_error
-
-KEPT_TEXT = 10_000
-"""The trees of texts below so many characters are kept for the next time."""
+from sqlml.kept_texts import KEPT, KEPT_TEXT
 
 
 def parse_text(text: str) -> tuple[Statement, ...]:
@@ -20,7 +18,7 @@ def parse_text(text: str) -> tuple[Statement, ...]:
         raise parse_error(error) from None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=KEPT)
 def _parsed(text: str) -> tuple[Statement, ...]:
     """Programs send the same texts again and again, with other values."""
     return tuple(parse(text))

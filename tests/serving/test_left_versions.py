@@ -20,6 +20,7 @@ def endpoint(place: Place, version: Version) -> Endpoint:
 
 
 def put(models: Models, found: Endpoint) -> None:
+    models.announce(found)
     models.load(found)
     assert models.switch("m", found.revision)
 
@@ -54,3 +55,25 @@ def test_nothing_stays_of_an_endpoint_that_is_unloaded(place: Place, leave: str)
     shutil.rmtree(first.bundle)
     with pytest.raises(BundleError, match="is missing"):
         models.load(endpoint(place, first))
+
+
+def test_a_model_that_was_renamed_answers_under_its_new_name(place: Place) -> None:
+    first, second = (place.publish("m", seed=seed) for seed in (1, 2))
+    models = Models()
+    put(models, endpoint(place, first))
+    put(models, endpoint(place, second))
+    place.catalog.rename("m", "newer")
+    put(models, endpoint(place, first))
+    served = models.get("m")
+    assert b'"newer"' in served.writer.encode(served.sample)
+    assert served.arm.name == "newer@1"
+
+
+def test_what_was_loaded_for_an_endpoint_that_is_gone_does_not_stay(place: Place) -> None:
+    first = place.publish("m")
+    models = Models()
+    found = endpoint(place, first)
+    models.announce(found)
+    models.remove("m")
+    models.load(found)
+    assert not models.switch("m", found.revision)

@@ -10,8 +10,9 @@ import pytest
 
 import sqlml
 from sqlml.engines.duckdb.engine import DuckDBEngine
+from sqlml.kept_texts import KEPT
 from sqlml.session import Session
-from sqlml.statements.queries import KEPT, Queries
+from sqlml.statements.queries import Queries
 
 COUNT = "SELECT count(*) FROM people WHERE buys(age, job, balance) = 'yes'"
 OTHER = "TRAIN MODEL buys USING naive_bayes TARGET bought EXCLUDE (id, spent) AS FROM people WHERE age BETWEEN 30 AND 52"
@@ -65,16 +66,44 @@ def by_macro_within(connection: sqlml.Connection) -> None:
     connection.commit()
 
 
-@pytest.mark.parametrize("change", [by_model, by_another_connection, by_macro, by_macro_within])
+def by_macro_explained(connection: sqlml.Connection) -> None:
+    connection.execute(f"EXPLAIN ANALYZE {MACRO}")
+
+
+@pytest.mark.parametrize("change", [by_model, by_another_connection, by_macro, by_macro_within, by_macro_explained])
 def test_bound_anew_after_a_change(connection: sqlml.Connection, change: Callable[[sqlml.Connection], None]) -> None:
     before = count(connection)
     change(connection)
     assert count(connection) != before
     rows = connection.execute("SELECT count(*) FROM people").fetchone()
-    if change in (by_macro, by_macro_within):
+    if change in (by_macro, by_macro_within, by_macro_explained):
         assert (count(connection),) == rows
         connection.execute("DROP MACRO buys")
         assert count(connection) == before
+
+
+def test_a_function_that_went_with_a_transaction(connection: sqlml.Connection) -> None:
+    """Models that are called by Arrow have functions, which a transaction takes along when it rolls back."""
+    connection.execute("TRAIN MODEL simple USING naive_bayes TARGET bought EXCLUDE (id, spent) AS FROM people")
+    query = "SELECT count(*) FROM people WHERE PREDICT(simple) = 'yes'"
+    connection.begin()
+    within = connection.execute(query).fetchall()
+    connection.rollback()
+    assert connection.execute(query).fetchall() == within
+    connection.begin()
+    assert connection.execute(query).fetchall() == within
+    connection.rollback()
+    assert connection.execute(query).fetchall() == within
+
+
+def test_transactions_of_another_session_bind_nothing_anew(connection: sqlml.Connection, bound: list[str]) -> None:
+    count(connection)
+    with sqlml.connect(connection.database) as other:
+        for statement in ("BEGIN", "SELECT 1", "COMMIT", "BEGIN", "ROLLBACK"):
+            other.execute(statement)
+    bound.clear()
+    count(connection)
+    assert bound == []
 
 
 def test_a_table_that_changed_its_columns(tmp_path: Path) -> None:
@@ -88,10 +117,14 @@ def test_a_table_that_changed_its_columns(tmp_path: Path) -> None:
             connection.execute("SELECT * FROM t")
 
 
-def test_no_more_are_kept_than_said(tmp_path: Path) -> None:
+def test_no_more_are_kept_than_said(tmp_path: Path, bound: list[str]) -> None:
     with sqlml.connect(tmp_path / "t.duckdb") as connection:
         for number in range(2 * KEPT + 10):
             assert connection.execute(f"SELECT {number}").fetchall() == [(number,)]
+        bound.clear()
+        for number in range(KEPT + 10, 2 * KEPT + 10):  # the newest are all there
+            assert connection.execute(f"SELECT {number}").fetchall() == [(number,)]
+        assert bound == []
         session = cast(Session, connection._session)
         assert 0 < len(session._queries._kept) <= KEPT
         assert 0 < len(cast(DuckDBEngine, session._engine)._selects) <= KEPT

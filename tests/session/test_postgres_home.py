@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_train_and_predict_anywhere_in_a_query(connection: sqlml.Connection) -> 
         "SELECT id FROM people WHERE PREDICT_PROBA(buys, 'yes') > 0.8 ORDER BY PREDICT_PROBA(buys, 'yes') DESC, id LIMIT 3"
     ).fetchall()
     assert len(ranked) == 3
+
+
+def test_the_same_query_after_what_it_calls_has_gone(connection: sqlml.Connection, postgres: str) -> None:
+    train(connection)
+    query = "SELECT count(*) FROM people WHERE PREDICT(buys) = 'yes'"
+    connection.begin()
+    within = connection.execute(query).fetchall()
+    connection.rollback()
+    assert connection.execute(query).fetchall() == within
+    assert connection.execute(query).fetchall() == within
+    [(own,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+    with sqlml.connect(postgres) as other:
+        other.execute(f"SELECT pg_terminate_backend({own})").fetchall()
+    with suppress(Error):  # the one that finds it gone
+        connection.execute(query).fetchall()
+    assert connection.execute(query).fetchall() == within
 
 
 def test_the_same_answers_as_in_duckdb(connection: sqlml.Connection, tmp_path: Path) -> None:

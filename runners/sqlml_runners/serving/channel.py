@@ -135,7 +135,9 @@ class Loading(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """A revision is warm.  ``memory``: the bytes it takes, about; ``libraries``: what had to be imported so far."""
+    """A revision is warm.  ``memory``: the bytes it takes, about, 0 where all of it was in memory; ``libraries``: what had to be
+    imported so far.
+    """
 
     key: str
     revision: int

@@ -8,13 +8,15 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlml.bundles.head import Head
 from sqlml.bundles.runtimes import read_crossovers, runtimes_path, write_crossovers
 from sqlml.catalog import Arm
 from sqlml_runners.serving.runtime import HeadRuntime, head_runtime
+
+LOCK = ".measuring"
 
 
 def runtimes_of(heads: Sequence[Head], arm: Arm) -> tuple[HeadRuntime, ...]:
@@ -40,13 +42,13 @@ def _measuring(path: Path) -> Iterator[None]:
     """The right to measure; where the folder cannot be written nobody waits for anybody."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(path.with_name(LOCK), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         yield
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
-        path.with_suffix(".lock").unlink(missing_ok=True)
         os.close(file)

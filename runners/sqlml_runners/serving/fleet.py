@@ -174,7 +174,7 @@ class Fleet:
                 seat.loading = None
                 seat.pending.discard((key, revision))
                 seat.warm.setdefault(key, set()).add(revision)
-                seat.memory[key] = memory
+                seat.memory[key] = memory or seat.memory.get(key, 0)
                 seat.refused.get(key, {}).pop(revision, None)
                 self._make_room(number, seat, key)
             case Failed(key, revision, reason):

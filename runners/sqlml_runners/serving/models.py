@@ -32,6 +32,7 @@ from sqlml_runners.serving.flight import NO_FLIGHT, Flight, Recorder
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.protocol import BadRequest
 from sqlml_runners.serving.routing import Split, choose
+from sqlml_runners.serving.rows import row_writer
 from sqlml_runners.serving.served import Served, load_served
 from sqlml_runners.serving.spare import spare_of
 
@@ -40,7 +41,7 @@ log = logging.getLogger("sqlml.serving")
 LOADING_SECONDS = 1
 """When to ask again for an endpoint that is loading."""
 LEFT_SECONDS = 30.0
-"""How long a version stays in memory when it serves no more."""
+"""How long the last version stays in memory when it serves no more; language models, which are large, do not."""
 WAKE_SECONDS = 30.0
 """How long a request waits for a parked endpoint."""
 
@@ -122,6 +123,14 @@ class Slot:
     parked: bool = False
 
 
+@dataclass(frozen=True)
+class Left:
+    """The versions of an endpoint's route before this one, by uid, and since when they do not serve."""
+
+    versions: Mapping[str, Served]
+    since: float
+
+
 def load_route(endpoint: Endpoint, known: Mapping[str, Served], flight: Flight = NO_FLIGHT) -> Route:
     """Load and warm what a revision of an endpoint needs.  ``known``: what is in memory, by uid; it is not read again."""
     if endpoint.kind == QUERY:
@@ -145,9 +154,16 @@ def _side_by_side(loaded: Sequence[Served], earlier: EarlierColumns) -> list[Ser
 
 
 def _served(endpoint: Endpoint, arm: Arm, known: Served | None) -> Served:
-    if known is not None and (known.endpoint, known.arm.sha256) == (endpoint.name, arm.sha256):
+    if known is None or not _is_of(known, endpoint, arm):
+        return load_served(endpoint.name, arm)
+    if known.arm.name == arm.name:
         return replace(known, arm=arm)
-    return load_served(endpoint.name, arm)
+    return replace(known, arm=arm, writer=row_writer(arm.model, arm.version, known.outputs))  # its model was renamed
+
+
+def _is_of(known: Served, endpoint: Endpoint, arm: Arm) -> bool:
+    """Whether what is in memory is an arm's."""
+    return (known.endpoint, known.arm.uid, known.arm.sha256) == (endpoint.name, arm.uid, arm.sha256)
 
 
 class Models:
@@ -162,9 +178,7 @@ class Models:
         self._want = want
         self._slots: dict[str, Slot] = {}
         self._warm: dict[tuple[str, int], Route] = {}
-        self._left: dict[
-            str, dict[str, tuple[Served, float]]
-        ] = {}  # by endpoint and uid: what served before, and since when it does not
+        self._left: dict[str, Left] = {}
         self._lock = threading.Lock()
         self._synced = False
         self._sleepers: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
@@ -250,18 +264,19 @@ class Models:
         key = endpoint.name.lower()
         route = load_route(endpoint, self._in_memory(key), Flight(self._recorder, mark))
         with self._lock:
-            self._warm[(key, endpoint.revision)] = route
+            if key in self._slots:  # or it was removed meanwhile
+                self._warm[(key, endpoint.revision)] = route
         return route
 
     def has(self, endpoint: Endpoint) -> bool:
         """Whether every version that a revision needs is in memory."""
-        return endpoint.kind != QUERY and {arm.uid for arm in endpoint.arms} <= self._in_memory(endpoint.name.lower()).keys()
+        known = self._in_memory(endpoint.name.lower())
+        return endpoint.kind != QUERY and all(arm.uid in known and _is_of(known[arm.uid], endpoint, arm) for arm in endpoint.arms)
 
     def _in_memory(self, key: str) -> dict[str, Served]:
         """The versions of an endpoint that serve or did a moment ago, by uid."""
-        slot = self._slots.get(key)
-        left = {uid: served for uid, (served, _) in self._left.get(key, {}).items()}
-        return left | ({} if slot is None or slot.route is None else _by_uid(slot.route))
+        slot, left = self._slots.get(key), self._left.get(key)
+        return dict(left.versions if left else {}) | ({} if slot is None or slot.route is None else _by_uid(slot.route))
 
     def switch(self, key: str, revision: int) -> bool:
         """Let a warm revision take the traffic; False where it is not warm."""
@@ -273,10 +288,8 @@ class Models:
                 del self._warm[other]
             before = self._slots.get(key, Slot(route.endpoint)).route
             if before is not None and before.endpoint.kind != QUERY:  # whose parts are read anew
-                since, stay = time.monotonic(), _by_uid(route)
-                gone = {uid: (served, since) for uid, served in _by_uid(before).items()}
-                both = self._left.get(key, {}) | gone
-                self._left[key] = {uid: served for uid, served in both.items() if uid not in stay}
+                kept = {uid: served for uid, served in _by_uid(before).items() if served.model.language is None}
+                self._left[key] = Left(kept, time.monotonic())
             self._slots[key] = Slot(route.endpoint, route, "ready")
         self._wake_sleepers(key)
         return True
@@ -285,10 +298,8 @@ class Models:
         """Let go of versions that left a while ago."""
         with self._lock:
             late = time.monotonic() - LEFT_SECONDS
-            for key, left in list(self._left.items()):
-                self._left[key] = {uid: (served, since) for uid, (served, since) in left.items() if since > late}
-                if not self._left[key]:
-                    del self._left[key]
+            for key in [key for key, left in self._left.items() if left.since <= late]:
+                del self._left[key]
 
     def refuse(self, endpoint: Endpoint, reason: str) -> None:
         """The endpoint cannot be what is wanted; what takes the traffic goes on."""

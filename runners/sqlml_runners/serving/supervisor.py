@@ -92,6 +92,7 @@ class Supervisor:
         self._wanted_workers = 1
         self._hiring = 0
         self._heard_of: dict[int, float] = {}
+        self._leaving: set[int] = set()  # those that were dismissed and still answer
         self._cared = time.monotonic()
         self._starved = out_of_memory_kills()
         self._libraries: set[str] = set()
@@ -172,12 +173,15 @@ class Supervisor:
 
     def _dismiss(self, number: int) -> None:
         """Let a worker finish what is under way and go."""
-        self._fleet.leave(number)
+        seat = self._fleet.leave(number)
+        if seat is not None and seat.listening:
+            self._leaving.add(number)
         self._crew.send(number, Drain())
 
     def _gone(self, number: int, status: int | None, running: set[int]) -> None:
         seat, now = self._fleet.leave(number), time.monotonic()
         self._heard_of.pop(number, None)
+        self._leaving.discard(number)
         self._writing.gone(number)
         if seat is None or self._leave.is_set():
             return
@@ -447,7 +451,8 @@ class Supervisor:
         if what == "metrics":
             return msgspec.to_builtins(self._metrics(), str_keys=True)
         if what == "written":
-            return await self._writing.ask([n for n, s in self._fleet.seats.items() if s.listening], self._crew.send)
+            listening = {number for number, seat in self._fleet.seats.items() if seat.listening}
+            return await self._writing.ask(listening | self._leaving, self._crew.send)
         if what != "endpoints":
             return {"error": f"unknown question {what!r}: endpoints, workers, metrics, written"}
         await self._watch.sync()  # so that who has just written to the catalog sees it here
@@ -456,9 +461,9 @@ class Supervisor:
 
     async def _keys_count(self) -> None:
         """Until the keys count in every worker that takes requests: for a moment, or a second where one is stuck."""
-        until = time.monotonic() + KEYS_SECONDS
+        end = time.monotonic() + KEYS_SECONDS
         while any(seat.listening and seat.keys < self._keys.number for seat in self._fleet.seats.values()):
-            if time.monotonic() > until:
+            if time.monotonic() > end:
                 return
             await asyncio.sleep(0.002)
 

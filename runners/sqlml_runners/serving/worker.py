@@ -346,7 +346,8 @@ class Worker:
         if libraries != _libraries():  # a library's own memory is not the model's, and it stays
             grown = 0
             gc.freeze()
-        return Loaded(key, revision, max(grown, *(folder_bytes(arm.bundle) for arm in endpoint.arms)), _libraries())
+        size = max(grown, *(folder_bytes(arm.bundle) for arm in endpoint.arms)) if new else 0
+        return Loaded(key, revision, size, _libraries())
 
 
 def _resident() -> int:

@@ -31,6 +31,7 @@ from sqlml.engines.duckdb.settings import own_setting
 from sqlml.engines.duckdb.shared import attached, functions, is_database
 from sqlml.engines.spool import apart
 from sqlml.errors import BindError, DatabaseError, Error
+from sqlml.kept_texts import KeptTexts
 from sqlml.native.duckdb_function import register
 from sqlml.types import Column
 
@@ -42,12 +43,8 @@ T = TypeVar("T")
 BATCH_ROWS = 122_880
 """Rows per Arrow batch: DuckDB's own row-group size."""
 
-KEPT = 256
-"""So many queries are kept as they were parsed …"""
-KEPT_TEXT = 20_000
-"""… of fewer characters than this."""
-
 EXPLAIN = "EXPLAIN "
+_CHANGE_PARSING = {getattr(duckdb.StatementType, name) for name in ("SET", "VARIABLE_SET", "PRAGMA", "LOAD", "MULTI")}
 ABORTED = -1
 MEMORY = ":memory:"
 
@@ -64,7 +61,7 @@ class DuckDBEngine:
         self.database = database
         self.connection = connection
         self.interrupts = Interrupts(connection.interrupt)
-        self._selects: dict[str, duckdb.Statement] = {}
+        self._selects: KeptTexts[duckdb.Statement] = KeptTexts()
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
         self._reading: weakref.ref[Generator[pa.RecordBatch, None, None]] | None = None
         for own in (self.connection, self.side):
@@ -180,18 +177,17 @@ class DuckDBEngine:
             raise self._placed_error(error, text, parameters) from None
 
     def _select_of(self, text: str) -> duckdb.Statement | None:
-        """A text as DuckDB reads it, where it is one query; parsed once as long as no statement of another kind runs."""
+        """A text as DuckDB reads it, where it is one query; parsed once as long as no statement runs that may change how."""
         found = self._selects.get(text)
         if found is None:
             statements = self.connection.extract_statements(text)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                self._selects.clear()
+            kinds = {statement.type for statement in statements}
+            if len(statements) != 1 or kinds != {duckdb.StatementType.SELECT}:
+                if kinds & _CHANGE_PARSING:
+                    self._selects.forget()
                 return None
             [found] = statements
-            if len(text) < KEPT_TEXT:
-                if len(self._selects) == KEPT:
-                    self._selects.clear()
-                self._selects[text] = found
+            self._selects.put(text, text, found)
         return found
 
     def _placed_error(self, error: duckdb.Error, text: str, parameters: Any) -> DatabaseError:
