@@ -71,6 +71,18 @@ def test_every_package_has_a_page() -> None:
     assert [package for package in PACKAGES if not (ROOT / package / "README.md").is_file()] == []
 
 
+def test_a_page_names_the_modules_beside_it() -> None:
+    pages = [*ROOT.glob("sqlml/**/README.md"), *ROOT.glob("runners/sqlml_runners/**/README.md")]
+    missing = [
+        path.relative_to(ROOT).as_posix()
+        for page in pages
+        for path in page.parent.glob("*.py")
+        if not path.name.startswith("_") and path.stem not in page.read_text(encoding="utf-8")
+    ]
+    assert len(pages) > 20
+    assert missing == []
+
+
 @pytest.mark.parametrize("folder", ["sqlml", "dialect", "runners", "udfs", "tests", "notebooks"])
 def test_every_folder_says_what_lives_in_it(folder: str) -> None:
     assert "may import" in (ROOT / folder / "README.md").read_text(encoding="utf-8").lower()
