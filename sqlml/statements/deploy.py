@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlml_dialect import AlterEndpoint, AlterEndpoints, Deploy, RollbackEndpoint, Undeploy
+from sqlml_dialect import AlterEndpoint, AlterEndpoints, Deploy, RollbackEndpoint, Undeploy, name_sql
 
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Version
@@ -88,6 +88,12 @@ def run_rollback(node: RollbackEndpoint, source: str, serving: Serving) -> Resul
     except BaseException:
         _put_back(catalog, before)
         raise
+    after = catalog.endpoint(before.name)
+    if after is not None and before.options.get("auth") == "key" != after.options.get("auth"):
+        serving.notice(
+            f"endpoint {before.name} answers without an API key again: what stands now is older than auth = 'key'; "
+            f"ALTER ENDPOINT {name_sql(before.name)} SET (auth = 'key') asks for one"
+        )
     return _result(catalog, before.name, url)
 
 

@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,8 @@ def _copy(look_up: LookUp, path: Path, queries: Queries) -> CopyInfo:
     quote = queries.places.engine(connection).quote
     columns = ", ".join(quote(column.name) for column in (*look_up.keys, *look_up.columns))
     query = f"SELECT {columns} FROM {look_up.table}"  # noqa: S608 - a name as it was written, when it was deployed
-    return write_copy(path, look_up.table, look_up.keys, look_up.columns, queries.run_bound(query, (0, len(query))).batches)
+    with closing(queries.run_bound(query, (0, len(query))).batches) as batches:  # what is refused half-way must not stay open
+        return write_copy(path, look_up.table, look_up.keys, look_up.columns, batches)
 
 
 def table_name(text: str) -> QualifiedName:

@@ -162,11 +162,15 @@ def run_drop_model(
             for function in catalog.functions():
                 if function.model.lower() == ref.name.text.lower() and version in (None, function.version):
                     remove(function)
+        before = [endpoint.name for endpoint in catalog.endpoints()] if node.cascade else []
         keys = catalog.drop(ref.name.text, version, cascade=node.cascade)
     except BindError as error:
         if node.if_exists and isinstance(error, UnknownModel | UnknownVersion):
             return Result()
         raise error.located(source, ref.span) from None
+    gone = [name for name in before if catalog.endpoint(name) is None]
+    if gone:
+        notice(f"{count_of(len(gone), 'endpoint')} went with it, of which nothing was left: {listing(gone)}")
     if keys:
         notice(f"{count_of(len(keys), 'API key')} went with the endpoint: {listing(keys)}")
     return Result()

@@ -72,8 +72,26 @@ def test_keys_go_with_an_endpoint_that_nothing_is_left_of(bank: Bank) -> None:
     for key in ("first", "second"):
         bank.run(f"CREATE API KEY {key} FOR ENDPOINT lone")
     bank.run("DROP MODEL only CASCADE")
-    assert bank.notices == ["2 API keys went with the endpoint: first, second"]
+    assert bank.notices == [
+        "1 endpoint went with it, of which nothing was left: lone",
+        "2 API keys went with the endpoint: first, second",
+    ]
     assert bank.run("SHOW API KEYS") == []
+
+
+def test_a_rollback_that_opens_an_endpoint_says_so(bank: Bank) -> None:
+    bank.run("DEPLOY MODEL m@1 TO ENDPOINT guarded")
+    bank.run("CREATE API KEY guard FOR ENDPOINT guarded")
+    bank.run("ALTER ENDPOINT guarded SET (auth = 'key')")
+    bank.run("DEPLOY MODEL m@2 TO ENDPOINT guarded")
+    bank.run("ROLLBACK ENDPOINT guarded")
+    assert bank.notices == []
+    bank.run("ROLLBACK ENDPOINT guarded")
+    assert bank.notices == [
+        "endpoint guarded answers without an API key again: what stands now is older than auth = 'key'; "
+        "ALTER ENDPOINT guarded SET (auth = 'key') asks for one"
+    ]
+    bank.run("UNDEPLOY ENDPOINT guarded")
 
 
 def test_a_key_opens_its_endpoint_until_it_is_dropped(bank: Bank) -> None:

@@ -182,8 +182,11 @@ def test_keys_that_are_not_unique_change_nothing(shop: Shop) -> None:
     for statement in (
         "DEPLOY QUERY e AS SELECT t.v, PREDICT(spends USING $age, $job, $balance) AS x FROM twice t WHERE t.k = $k",
     ):
-        with pytest.raises(sqlml.Error, match="twice has several rows with k = 1: it cannot be looked up by that"):
+        with pytest.raises(sqlml.Error, match="twice has several rows with k = 1: it cannot be looked up by that") as caught:
             shop.run(statement)
+        assert shop.run("SELECT 1") == [(1,)]  # nothing of it is open, though the error is at hand
+        shop.connection.commit()
+        assert caught.value is not None
     assert shop.run("SELECT * FROM sqlml.endpoints WHERE endpoint = 'e'") == []
     assert shop.copies() == []
     shop.run("DROP TABLE twice")
