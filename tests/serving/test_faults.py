@@ -137,11 +137,23 @@ def test_a_bundle_that_is_gone_when_every_worker_must_load_it_anew(place: Place)
     assert until(lambda: [w["takes_requests"] for w in place.server.workers()] == [True], 20)
     status, told = call(url, BODY)
     assert status == 503
-    assert told["error"].startswith("endpoint m (m@1) could not be loaded: the model's file")
-    assert "manifest.json is missing" in told["error"]
+    assert told["error"] == "endpoint m (m@1) could not be loaded (SHOW ENDPOINTS tells why)"  # no path of this machine
     shutil.move(kept, version.bundle)
     assert until(lambda: place.server.states()["m"].state == "ready", 20)
     assert call(url, BODY)[0] == 200
+
+
+def test_an_idle_endpoint_whose_bundle_is_gone_has_failed(place: Place) -> None:
+    version = place.publish("m")
+    revision = place.catalog.put_endpoint("m", [Share(version.uid)], options={"idle_timeout": 0.2}, reason="DEPLOY")
+    place.server.wait_ready("m", revision, 20)
+    assert until(lambda: place.server.states()["m"].state == "idle", 20)
+    kept = place.folder / "kept"
+    shutil.move(version.bundle, kept)
+    assert until(lambda: place.server.states()["m"].state == "failed", 20)
+    assert "is missing" in str(place.server.states()["m"].error)
+    shutil.move(kept, version.bundle)
+    assert until(lambda: place.server.states()["m"].state == "idle", 20)
 
 
 def answers(url: str, x: float) -> int | None:

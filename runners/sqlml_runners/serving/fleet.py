@@ -452,6 +452,9 @@ class Fleet:
             return "failed"
         if tenant.live is None or tenant.live.revision != tenant.wanted.revision or not serving:
             return "loading"
+        loaded = any(seat.routed.get(key) == tenant.live.revision for seat in serving.values())
+        if not loaded and any(arm.uid in self.damaged for arm in tenant.live.arms):
+            return "failed"
         if self.idle(key):
             return "idle"
         return "ready" if all(seat.has(key, tenant.live) for seat in serving.values()) else "loading"

@@ -189,7 +189,8 @@ class Models:
         """What answers for an endpoint.  404 where there is no such name, 503 where nothing is warm (parked: see ``wake``)."""
         slot = self.slot(name)
         if slot.route is None:
-            status = f"could not be loaded: {slot.error}" if slot.error else "is loading"
+            # why has paths of this machine in it, which are nothing for whoever asks from elsewhere
+            status = "could not be loaded (SHOW ENDPOINTS tells why)" if slot.error else "is loading"
             soon = None if slot.error else LOADING_SECONDS
             raise BadRequest(503, f"endpoint {slot.endpoint.name} ({slot.endpoint.main.name}) {status}", retry_after=soon)
         return slot.route
