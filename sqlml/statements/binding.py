@@ -276,7 +276,14 @@ class Binding(ABC):
         span: Span = (0, 0),
         brought: tuple[TablePiece, ...] = (),
     ) -> CallBinder:
+        told: set[str] = set()
+
         def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+            if kept_by == PREPARED and ref.version is None and version.name not in told:
+                told.add(version.name)
+                self._notice(
+                    f"the prepared statement stays with {version.name}: PREPARE it anew where it is to take another version"
+                )
             if self.views is None and kept_by not in (None, PREPARED):
                 raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
             if self.views is not None and kept_by in _FOLLOW:

@@ -128,3 +128,9 @@ def test_no_more_are_kept_than_said(tmp_path: Path, bound: list[str]) -> None:
         session = cast(Session, connection._session)
         assert 0 < len(session._queries._kept) <= KEPT
         assert 0 < len(cast(DuckDBEngine, session._engine)._selects) <= KEPT
+
+
+def test_a_prepared_statement_says_that_it_stays_with_its_version(connection: sqlml.Connection) -> None:
+    open_one = connection.execute("PREPARE p AS SELECT PREDICT(buys), PREDICT_PROBA(buys, 'yes') FROM people WHERE id = $1")
+    assert open_one.notices == ("the prepared statement stays with buys@1: PREPARE it anew where it is to take another version",)
+    assert connection.execute("PREPARE q AS SELECT PREDICT(buys@1) FROM people WHERE id = $1").notices == ()
