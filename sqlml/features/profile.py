@@ -120,7 +120,8 @@ def _unused(sample: _Sample, texts: dict[str, _Words]) -> list[str]:
     if empty:
         notices.append(f"{listing(empty)} {'is' if len(empty) == 1 else 'are'} NULL in every row and not used")
     if constant:
-        notices.append(f"{listing(constant)} {'has' if len(constant) == 1 else 'have'} one value only and not used")
+        have, are = ("has", "is") if len(constant) == 1 else ("have", "are")
+        notices.append(f"{listing(constant)} {have} one value only and {are} not used")
     return notices
 
 

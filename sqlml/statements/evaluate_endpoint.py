@@ -196,9 +196,10 @@ def _footer(found: Sequence[LiveScores], live: LiveEvaluation, home: Home) -> st
         last = live.options["last"]
         return f"no prediction of endpoint {name} is logged" + ("" if last is None else f" of the last {last:g} s")
     known = sum(scores.scores.known.rows for scores in found)
+    given = read_feedback(feedback_files(home, name)).num_rows
     if known:
-        return f"{name}: {count_of(known, 'row')} with feedback"
-    if given := read_feedback(feedback_files(home, name)).num_rows:
+        return f"{name}: {count_of(known, 'row')} with feedback" + (f", of {given:,} that were given" if given > known else "")
+    if given:
         how = f"SELECT request_id, row, key FROM sqlml.predictions WHERE endpoint = {quote_string(name.lower())}"  # noqa: S608
         return (
             f"no feedback matches a logged prediction: of {count_of(given, 'row')} for {name} none has the request_id and row of "

@@ -277,7 +277,7 @@ def test_feedback_that_matches_no_prediction_is_told(bank: sqlml.Connection) -> 
     [shown] = bank.execute(footer.rpartition(" in ")[2]).fetchall()
     assert shown == ("a", 0, None)
     bank.execute("INSERT INTO sqlml.feedback (endpoint, request_id, truth) VALUES ('e', 'a', 'yes')")
-    assert bank.execute("EVALUATE ENDPOINT e").footer == "e: 1 row with feedback"
+    assert bank.execute("EVALUATE ENDPOINT e").footer == "e: 1 row with feedback, of 3 that were given"
 
 
 @pytest.mark.parametrize(

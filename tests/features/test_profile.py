@@ -98,7 +98,7 @@ def test_answers_for_numbers(tmp_path: Path) -> None:
 
 def test_unused(tmp_path: Path) -> None:
     found = notices(tmp_path, {"x": NOISE, "one": np.ones(N), "word": ["w"] * N, "null": pa.nulls(N), "nan": np.full(N, np.nan)})
-    assert found == ["null, nan are NULL in every row and not used", "one, word have one value only and not used"]
+    assert found == ["null, nan are NULL in every row and not used", "one, word have one value only and are not used"]
 
 
 def test_of_lists_there_is_nothing_to_say(tmp_path: Path) -> None:
