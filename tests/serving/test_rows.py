@@ -86,7 +86,7 @@ WRONG = [
     ('{"rows": [{"age": true}]}', 422, "rows[0].age: expected a number, got true", "rows[0].age"),
     ('{"rows": [{"age": [1]}]}', 422, "rows[0].age: expected a number, got a list", "rows[0].age"),
     ('{"rows": [{"age": {}}]}', 422, "rows[0].age: expected a number, got an object", "rows[0].age"),
-    ('{"rows": [{"age": 1e999}]}', 422, "the body does not fit: Number out of range - at `rows[0].age`", None),
+    ('{"rows": [{"age": 1e999}]}', 422, "rows[0].age: number out of range", "rows[0].age"),
     ('{"rows": [{"job": 3}]}', 422, "rows[0].job: expected a text, got the number 3", "rows[0].job"),
     ('{"rows": [{"own": 1}]}', 422, "rows[0].own: expected true or false, got the number 1", "rows[0].own"),
     ('{"rows": [{"day": "x"}]}', 422, "rows[0].day: expected a date such as '2024-05-31', got the text 'x'", "rows[0].day"),

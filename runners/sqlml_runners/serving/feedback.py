@@ -18,7 +18,7 @@ from sqlml.plan import TargetColumn
 from sqlml.prediction_log import feedback_schema
 from sqlml.types import label_text
 from sqlml_runners.serving.models import Route
-from sqlml_runners.serving.protocol import BadRequest, decode_json
+from sqlml_runners.serving.protocol import BadRequest, decode_json, does_not_fit
 from sqlml_runners.serving.rows import key_text
 
 MOST = 10_000
@@ -53,7 +53,7 @@ def decode_feedback(route: Route, body: bytes, owner: str) -> pa.RecordBatch:
         alone = "feedback" not in document
         rows = [decode_json(_ALONE.decode, body)] if alone else decode_json(_SEVERAL.decode, body).feedback
     except msgspec.ValidationError as error:
-        raise BadRequest(422, f"the body does not fit: {str(error).replace('`$.', '`').replace('`', '')}") from error
+        raise does_not_fit(error) from error
     if len(rows) > MOST:
         raise BadRequest(413, f"{len(rows):,} rows of feedback; one request may have {MOST:,}")
     for i, row in enumerate(rows):

@@ -29,7 +29,7 @@ from sqlml_runners.serving.forms import Call
 from sqlml_runners.serving.job import Job, choose
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.models import Models
-from sqlml_runners.serving.protocol import BadRequest, decode_json, describe_value, wrong_value
+from sqlml_runners.serving.protocol import BadRequest, decode_json, describe_value, does_not_fit, wrong_value
 from sqlml_runners.serving.served import Served
 
 log = logging.getLogger("sqlml.serving")
@@ -80,13 +80,13 @@ def decode_generate(body: bytes) -> GenerateRequest:
     try:
         found: GenerateRequest = decode_json(_decoder.decode, body)
     except msgspec.ValidationError as error:
-        raise _unfit(body, str(error)) from None
+        raise _unfit(body, error) from None
     return found
 
 
-def _unfit(body: bytes, reason: str) -> BadRequest:
-    """What to say of JSON that is no request, in the words in which ``predict`` says it; ``reason``: msgspec's."""
-    plainly = BadRequest(422, f"the body does not fit: {reason.replace('`$.', '`').replace('`', '')}")
+def _unfit(body: bytes, error: msgspec.ValidationError) -> BadRequest:
+    """What to say of JSON that is no request, in the words in which ``predict`` says it."""
+    plainly = does_not_fit(error)
     try:
         document = msgspec.json.decode(body)
     except msgspec.DecodeError:  # a number too large for any type
@@ -99,7 +99,7 @@ def _unfit(body: bytes, reason: str) -> BadRequest:
         return BadRequest(422, f"unknown field {unknown!r}; {there}", unknown)
     if "prompt" not in document:
         return BadRequest(422, 'prompt is missing: the body must be {"prompt": "…"}', "prompt")
-    path = reason.rpartition(" - at `$.")[2].rstrip("`")
+    path = plainly.field or ""
     name, _, place = path.partition("[")
     try:
         if place:

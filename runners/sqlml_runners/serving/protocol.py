@@ -163,6 +163,15 @@ def columns_of(inputs: Sequence[InputColumn], rows: Rows) -> Columns:
     }
 
 
+def does_not_fit(error: msgspec.ValidationError) -> BadRequest:
+    """422 for JSON of the wrong shape, with the path of the field as far as msgspec knows it."""
+    said, _, place = str(error).partition(" - at `$")
+    said, path = said.replace("`", ""), place.rstrip("`").lstrip(".")
+    if not path or "[...]" in path:  # "[...]" is any name: no help
+        return BadRequest(422, f"the body does not fit: {said}")
+    return BadRequest(422, f"{path}: {said[:1].lower()}{said[1:]}", path)
+
+
 def wrong_value(status: int, path: str, expected: str, value: Any, note: str = "") -> BadRequest:
     """What to say of one value that does not fit."""
     return BadRequest(status, f"{path}{note}: expected {expected}, got {describe_value(value)}", path)

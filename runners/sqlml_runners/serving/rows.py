@@ -26,6 +26,7 @@ from sqlml_runners.serving.protocol import (
     Rows,
     decode_json,
     describe_value,
+    does_not_fit,
     find_name,
     given_twice,
     not_json,
@@ -242,8 +243,7 @@ def _objects(body: bytes, reason: msgspec.ValidationError | None) -> list[dict[s
     try:
         document = decode_json(msgspec.json.decode, body)
     except msgspec.ValidationError as error:  # a number too large for any type
-        why = str(reason or error).partition(" - at `$[...]")[0].replace("$.", "")  # "[...]" is any name: no help
-        raise BadRequest(422, f"the body does not fit: {why}") from None
+        raise does_not_fit(reason or error) from None
     if not isinstance(document, dict) or "rows" not in document:
         raise BadRequest(422, 'the body must be {"rows": [{…}, …]}, one object a row', "rows")
     if unknown := [name for name in document if name != "rows"]:
