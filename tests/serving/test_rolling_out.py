@@ -15,7 +15,6 @@ from sqlml.rollout import KEY, Guard
 from tests.bundles.handmade import Learn
 from tests.serving.conftest import EXAMPLE, Place
 from tests.serving.grenade import install_grenade
-from tests.serving.load import until
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +65,7 @@ def test_a_version_that_fails_too_often_is_rolled_back(place: Place, tmp_path: P
     assert statuses == {200, 500}
     [*_, change] = place.catalog.endpoint_changes()
     assert "max_error_rate = 0.05" in change["reason"]
-    assert until(lambda: place.call("/models/m/predict", {"rows": [{"x": 666}]})[0] == 200)
+    place.server.wait_ready("m", change["revision"], 30)
     assert [place.call("/models/m/predict", {"rows": [{"x": 666}]})[0] for _ in range(20)] == [200] * 20
 
 
