@@ -276,7 +276,7 @@ class WorkerLink:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="channel-out", daemon=True)
 
     def start(self, hear: Callable[[ToWorker], None], gone: Callable[[], None]) -> None:
@@ -292,6 +292,12 @@ class WorkerLink:
         """How many messages the supervisor has not taken yet."""
         return self._outbox.qsize()
 
+    def wait_until_sent(self, seconds: float = 1.0) -> None:
+        """Wait until all that was said so far is on its way, whatever becomes of this process then."""
+        sent = threading.Event()
+        self._outbox.put(sent)
+        sent.wait(seconds)
+
     def flush(self, seconds: float = 1.0) -> None:
         """Wait until all that was said is on its way; nothing can be said after it."""
         self._outbox.put(None)
@@ -299,6 +305,9 @@ class WorkerLink:
 
     def _write(self) -> None:
         while (line := self._outbox.get()) is not None:
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             try:
                 self._connection.sendall(line)
             except OSError:

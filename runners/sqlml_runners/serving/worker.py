@@ -330,6 +330,8 @@ class Worker:
         while True:
             order = self._to_load.get()
             self._link.send(Loading(order.endpoint.name.lower(), order.endpoint.revision))
+            if not self._models.has(order.endpoint):
+                self._link.wait_until_sent()  # should loading it be the end of this process, they know what was loaded
             self._link.send(self._load(order.endpoint, order.mark))
 
     def _load(self, endpoint: Endpoint, mark: int) -> Loaded | Failed:
