@@ -34,6 +34,8 @@ def library() -> ctypes.CDLL | None:
     found.sqlml_forest_rows.argtypes = [_POINTER, _POINTER, _LONG, _POINTER]
     found.sqlml_forest_answers.argtypes = [_POINTER, _INT, _INT, _POINTER, _LONG, _POINTER]
     found.sqlml_forest_columns.argtypes = [_POINTER, _POINTER, _LONG, _POINTER]
+    found.sqlml_pruned_nodes.restype = _LONG
+    found.sqlml_pruned_nodes.argtypes = [_POINTER]
     columns: list[Any] = [_INT, _INT, _INT, *(_POINTER for _ in range(5)), _INT, _POINTER, ctypes.c_char_p, _LONG]
     found.sqlml_slot_of_trees.argtypes = [_POINTER, *columns]
     found.sqlml_slot_of_linear.argtypes = [_INT, *(_POINTER for _ in range(6)), *columns]

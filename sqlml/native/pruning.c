@@ -194,6 +194,17 @@ static const Forest *forest_of(Pruning *pruning, const Forest *whole, Entry *ent
     return NULL;
 }
 
+/* How many nodes the ensembles have that were made of this one. */
+EXPORT int64_t sqlml_pruned_nodes(const Forest *whole) {
+    int64_t found = 0;
+    if (!whole->pruning) return 0;
+    pthread_mutex_lock(&whole->pruning->lock);
+    for (int i = 0; i < KEPT; i++)
+        if (whole->pruning->entry[i].forest) found += whole->pruning->entry[i].forest->nodes;
+    pthread_mutex_unlock(&whole->pruning->lock);
+    return found;
+}
+
 const Forest *lend(const Forest *whole, const float *const *column, int64_t n) {
     Pruning *pruning = whole->pruning;
     if (!pruning || n < FEWEST) return whole;

@@ -91,6 +91,11 @@ class TreeKernel:
         """The ensemble's address, which lives as long as this does."""
         return int(self._forest)
 
+    @property
+    def pruned_nodes(self) -> int:
+        """How many nodes there are of ensembles that were pruned for chunks with constant columns (``pruning.c``)."""
+        return int(self._library.sqlml_pruned_nodes(self._forest))
+
     @classmethod
     def available(cls) -> bool:
         """Whether the library is there."""

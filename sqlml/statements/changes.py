@@ -10,6 +10,7 @@ _LEAVES = words("SELECT FROM WITH VALUES INSERT UPDATE DELETE SHOW DESCRIBE DESC
 """First words of statements that make, change and remove no table.  EXPLAIN ANALYZE runs what it explains."""
 _BEGINS = words("BEGIN START")
 _ENDS = words("COMMIT END ROLLBACK ABORT")
+_NOTHING = _LEAVES | _BEGINS
 
 
 class Changes:
@@ -24,7 +25,7 @@ class Changes:
         open, may have changed tables.
         """
         word = text.split(None, 1)[0].upper() if text.strip() else ""
-        changes = before if word in _ENDS else word not in _LEAVES | _BEGINS
+        changes = before if word in _ENDS else word not in _NOTHING
         if changes:
             with self._lock:
                 self.count += 1

@@ -265,8 +265,10 @@ def _check_settable(options: Sequence[Option], before: Endpoint, source: str) ->
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters) -> dict[str, Any]:
-    """The options that were given, checked; NULL is kept: it takes an option back to its default."""
+def bind_given(
+    options: Sequence[Option], specs: Sequence[OptionSpec], parameters: Parameters, owner: str = OWNER
+) -> dict[str, Any]:
+    """The options that were given to ``owner``, checked; NULL is kept: it takes an option back to its default."""
     check_placed(options, specs, parameters.source)
     found: dict[str, Any] = {}
     for option in options:
@@ -274,7 +276,7 @@ def bind_given(options: Sequence[Option], specs: Sequence[OptionSpec], parameter
         if known is not None and parameters.resolve(option.value) is None:
             found[known] = None
         else:
-            name, value = bind_option(option, specs, OWNER, parameters)
+            name, value = bind_option(option, specs, owner, parameters)
             found[name] = value
     return found
 

@@ -45,7 +45,7 @@ class ServerChange:
 
 def bind_alter_endpoints(node: AlterEndpoints, parameters: Parameters, catalog: Catalog) -> ServerChange:
     """What ALTER ENDPOINTS makes; raises what is wrong with it."""
-    given = bind_given(node.options, SERVER_OPTIONS, parameters)
+    given = bind_given(node.options, SERVER_OPTIONS, parameters, "the endpoints' server")
     if not given:
         hint = f"there are: {option_names(SERVER_OPTIONS)}"
         raise BindError("no option is given", source=parameters.source, span=node.span, hint=hint)

@@ -10,9 +10,10 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
+from sqlml.algorithms.boosters import read_forest
 from sqlml.algorithms.xgboost_kernel import kernel_of
 from sqlml.native.trees import TreeKernel
-from tests.native.test_trees import CATEGORIES, pytestmark, rows, train
+from tests.native.test_trees import pytestmark, rows, train
 
 __all__ = ["pytestmark"]
 CHUNK = 2_048
@@ -87,14 +88,22 @@ def test_trees_too_deep_to_be_copied_are_left_whole() -> None:
         assert np.array_equal(by_columns(kernel.trees, part)[:, 0], deep.inplace_predict(part, predict_type="margin"))
 
 
-def test_less_is_computed(trees: TreeKernel) -> None:
-    """A chunk of which only one column is not constant takes a fraction of the time."""
-    from tests.bench.measuring import seconds
+def test_what_is_kept_is_less_than_the_whole_and_has_a_bound(booster: xgboost.Booster, trees: TreeKernel) -> None:
+    whole = sum(len(tree.left) for tree in read_forest(booster).trees)
+    for seed in range(2):
+        by_columns(trees, chunk(seed, [(3, 7)]))
+        assert trees.pruned_nodes == 0  # not seen often enough
+    by_columns(trees, chunk(2, [(3, 7)]))
+    assert 0 < trees.pruned_nodes < whole
+    for value in range(40):
+        for seed in range(3):
+            by_columns(trees, chunk(seed, [(3, value)]))
+        assert 0 < trees.pruned_nodes <= 4 * whole
 
-    fixed = chunk(0, [(j, 1) for j in range(9)])
-    nearly = fixed.copy()
-    nearly[0] = 2
-    assert len(CATEGORIES) < 9
-    by_columns(trees, fixed), by_columns(trees, nearly)
-    few, whole = (min(seconds(lambda: by_columns(trees, x)) for _ in range(20)) for x in (fixed, nearly))  # noqa: B023
-    assert few < whole
+
+def test_a_column_that_is_not_constant_leaves_the_trees_whole(trees: TreeKernel) -> None:
+    nearly = chunk(0, [(3, 7)])
+    nearly[100, 3] = 8
+    for _ in range(5):
+        by_columns(trees, nearly)
+    assert trees.pruned_nodes == 0

@@ -127,7 +127,7 @@ def test_no_more_are_kept_than_said(tmp_path: Path, bound: list[str]) -> None:
         assert bound == []
         session = cast(Session, connection._session)
         assert 0 < len(session._queries._kept) <= KEPT
-        assert 0 < len(cast(DuckDBEngine, session._engine)._selects) <= KEPT
+        assert 0 < len(cast(DuckDBEngine, session._engine)._selects.kept) <= KEPT
 
 
 def test_a_prepared_statement_says_that_it_stays_with_its_version(connection: sqlml.Connection) -> None:

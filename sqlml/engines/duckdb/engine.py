@@ -27,11 +27,11 @@ from sqlml.engines.duckdb.errors import engine_error, open_error
 from sqlml.engines.duckdb.interrupts import Interrupts
 from sqlml.engines.duckdb.many import PARAMETERS, insert_of
 from sqlml.engines.duckdb.results import columns_of, expected_rows, guarded, whole
+from sqlml.engines.duckdb.selects import Selects
 from sqlml.engines.duckdb.settings import own_setting
 from sqlml.engines.duckdb.shared import attached, functions, is_database
 from sqlml.engines.spool import apart
 from sqlml.errors import BindError, DatabaseError, Error
-from sqlml.kept_texts import KeptTexts
 from sqlml.native.duckdb_function import register
 from sqlml.types import Column
 
@@ -44,7 +44,6 @@ BATCH_ROWS = 122_880
 """Rows per Arrow batch: DuckDB's own row-group size."""
 
 EXPLAIN = "EXPLAIN "
-_CHANGE_PARSING = {getattr(duckdb.StatementType, name) for name in ("SET", "VARIABLE_SET", "PRAGMA", "LOAD", "MULTI")}
 ABORTED = -1
 MEMORY = ":memory:"
 
@@ -61,7 +60,7 @@ class DuckDBEngine:
         self.database = database
         self.connection = connection
         self.interrupts = Interrupts(connection.interrupt)
-        self._selects: KeptTexts[duckdb.Statement] = KeptTexts()
+        self._selects = Selects(connection)
         self.side = connection.cursor()  # for functions, relations and questions, outside the user's transaction
         self._reading: weakref.ref[Generator[pa.RecordBatch, None, None]] | None = None
         for own in (self.connection, self.side):
@@ -171,24 +170,10 @@ class DuckDBEngine:
         """Run one statement of the database."""
         try:
             with self.interrupts.statement():
-                select = self._select_of(text)
+                select = self._selects.of(text)
                 return self._execute(text, parameters) if select is None else self._select(select, text, parameters)
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None
-
-    def _select_of(self, text: str) -> duckdb.Statement | None:
-        """A text as DuckDB reads it, where it is one query; parsed once as long as no statement runs that may change how."""
-        found = self._selects.get(text)
-        if found is None:
-            statements = self.connection.extract_statements(text)
-            kinds = {statement.type for statement in statements}
-            if len(statements) != 1 or kinds != {duckdb.StatementType.SELECT}:
-                if kinds & _CHANGE_PARSING:
-                    self._selects.forget()
-                return None
-            [found] = statements
-            self._selects.put(text, text, found)
-        return found
 
     def _placed_error(self, error: duckdb.Error, text: str, parameters: Any) -> DatabaseError:
         """The error with its place: a lazy relation's error does not tell it, that of binding the same text again does."""
