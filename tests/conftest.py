@@ -83,6 +83,7 @@ SLOW_FILES = frozenset(
         "session/test_explain_plan.py",
         "session/test_export.py",
         "session/test_export_endpoint.py",
+        "session/test_kept_queries.py",
         "session/test_places.py",
         "session/test_resources.py",
         "session/test_train.py",
