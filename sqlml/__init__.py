@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlml_dialect import Statement
-
 from sqlml.dbapi import (
     BINARY,
     DATETIME,
@@ -51,6 +49,7 @@ from sqlml.version import __version__
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+    from sqlml_dialect import Statement
 
     from sqlml import spark
 
@@ -104,11 +103,15 @@ def parse(text: str) -> list[Statement]:
 
 
 def __getattr__(name: str) -> Any:
-    """``sqlml.spark``, which is imported when it is first asked for."""
+    """``sqlml.spark`` and ``sqlml.Statement``, which are imported when they are first asked for."""
     if name == "spark":
         import importlib
 
         return importlib.import_module("sqlml.spark")
+    if name == "Statement":  # a job's process does without the language
+        from sqlml_dialect import Statement
+
+        return Statement
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -136,8 +136,6 @@ _EXTRAS = {
     "xgboost": "cpu",
     "onnxruntime": "cpu",
     "onnx": "cpu",
-    "onnxmltools": "cpu",
-    "skl2onnx": "cpu",
     "pandas": "pandas",
     "psycopg": "postgres",
     "pgpq": "postgres",

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,7 +25,7 @@ from sqlml.job_folder import DOCUMENT, EVENTS, LOG
 from sqlml.plan import JobSpec, Limits, PredictPlan, TrainPlan
 from sqlml_runners.checks import check_gpu
 from sqlml_runners.limits import MemoryLimit, limit_memory
-from sqlml_runners.worker import Tail, error_of, last_lines
+from sqlml_runners.worker import EXPECTED, Tail, error_of, last_lines
 
 POLL_SECONDS = 0.03
 GRACE_SECONDS = 1.0
@@ -57,20 +59,37 @@ class ProcessRunner:
     def __init__(self, name: str = "process", options: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self._given = options or {}
+        self._expected: dict[Path, subprocess.Popen[bytes]] = {}
 
     def check(self, kind: str, plan: TrainPlan | PredictPlan, *, by_query: bool = False) -> None:
         """A GPU that is not there is refused."""
         check_gpu(plan)
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The processes that wait for their jobs, by number."""
+        return tuple(process.pid for process in self._expected.values())
+
+    @contextmanager
+    def expect(self, spec: JobSpec) -> Iterator[None]:
+        """Start the job's process, which imports what a training needs and then waits for its document."""
+        algorithm = (spec.train.algorithm or "") if spec.kind != "predict" else ""
+        self._expected[spec.folder] = _start(self._limited(spec), EXPECTED, algorithm)
+        try:
+            yield
+        finally:
+            if unused := self._expected.pop(spec.folder, None):
+                _end(unused)
+
     def submit(self, spec: JobSpec) -> ProcessJob:
-        """Start the job's process."""
+        """Start the job's process, or let go the one that waits for it."""
         self.check(spec.kind, spec.plan, by_query=spec.by_query)
         spec = self._limited(spec)
         document = spec.folder / DOCUMENT
         document.write_text(json.dumps(spec.to_json(), ensure_ascii=False, default=str), encoding="utf-8")
         (spec.folder / EVENTS).touch()
         memory = spec.plan.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-        return ProcessJob(spec, memory)
+        return ProcessJob(spec, memory, self._expected.pop(spec.folder, None))
 
     def _limited(self, spec: JobSpec) -> JobSpec:
         """The job with the runner's limits where it has none."""
@@ -85,19 +104,39 @@ class ProcessRunner:
         return Resources(_cores(), psutil.virtual_memory().total, visible_gpus())
 
 
-def _start(spec: JobSpec, memory: int) -> tuple[subprocess.Popen[bytes], MemoryLimit]:
-    """A worker for the job whose document lies in its folder, within a limit of memory."""
+def _start(spec: JobSpec, *more: str) -> subprocess.Popen[bytes]:
+    """A worker for the job whose document lies, or will lie, in its folder."""
     with (spec.folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sqlml_runners.worker", str(spec.folder / DOCUMENT)],
+        return subprocess.Popen(
+            [sys.executable, "-m", "sqlml_runners.worker", str(spec.folder / DOCUMENT), *more],
+            bufsize=0,  # nothing is left to be written when it is gone
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=_environment(spec.plan.limits.threads),
             start_new_session=True,  # a Ctrl-C in the terminal is the session's to handle
         )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: politely, then not."""
+    for name in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        try:
+            os.killpg(process.pid, name)
+            process.wait(GRACE_SECONDS)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    if process.stdin:
+        process.stdin.close()
+
+
+def _limited_memory(process: subprocess.Popen[bytes], memory: int) -> MemoryLimit:
     try:
-        return process, limit_memory(process.pid, memory)
+        return limit_memory(process.pid, memory)
     except BaseException:
         process.kill()
         process.wait()
@@ -107,14 +146,24 @@ def _start(spec: JobSpec, memory: int) -> tuple[subprocess.Popen[bytes], MemoryL
 class ProcessJob:
     """A job in its process; where that is killed and the job kept a checkpoint, in another one that goes on from there."""
 
-    def __init__(self, spec: JobSpec, memory: int) -> None:
+    def __init__(self, spec: JobSpec, memory: int, expected: subprocess.Popen[bytes] | None = None) -> None:
+        """``expected``: the process that was started ahead, and waits."""
         self._spec = spec
         self._memory = memory
-        self._process, self._limit = _start(spec, memory)
+        self._process, self._limit = self._begin(expected)
         self.pid: int | None = self._process.pid
         self._restarts = 0
         self._cancelled = threading.Event()
         self._deadline = time.monotonic() + spec.plan.limits.seconds if spec.plan.limits.seconds else None
+
+    def _begin(self, expected: subprocess.Popen[bytes] | None = None) -> tuple[subprocess.Popen[bytes], MemoryLimit]:
+        """A worker at work, within its limit of memory."""
+        process = expected or _start(self._spec)
+        limit = _limited_memory(process, self._memory)
+        if expected is not None and expected.stdin is not None:
+            with suppress(BrokenPipeError):  # it died while it waited: whoever follows it finds that out
+                expected.stdin.write(b"\n")
+        return process, limit
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -127,9 +176,7 @@ class ProcessJob:
             self._end()
 
     def _end(self) -> None:
-        self._kill()
-        if self._process.stdin:
-            self._process.stdin.close()
+        _end(self._process)
         self._limit.close()
 
     def _follow(self, on_event: Callable[[Event], None]) -> None:
@@ -169,7 +216,7 @@ class ProcessJob:
         with (self._spec.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(text + "\n")
         on_event({"event": "notice", "text": text})
-        self._process, self._limit = _start(self._spec, self._memory)
+        self._process, self._limit = self._begin()
         self.pid = self._process.pid
         return True
 
@@ -202,20 +249,6 @@ class ProcessJob:
         if status == -signal.SIGKILL:
             hint = f"somebody killed it, or the system had no memory left; {hint}"
         return JobCrashed(f"the process of job {self._spec.id} died: {how}", hint=hint + last_lines(log))
-
-    def _kill(self) -> None:
-        """End the whole process group: politely, then not."""
-        if self._process.poll() is not None:
-            return
-        for name in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, name)
-                self._process.wait(GRACE_SECONDS)
-            except ProcessLookupError:
-                return
-            except subprocess.TimeoutExpired:
-                continue
-            return
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -4,6 +4,9 @@ In: the job's document and Arrow files in its folder.  Out: a line of JSON per e
 (standard output and error), and at the end ``result.json``; a training also leaves ``bundle/``, ``heldout.arrow`` and
 ``sample.arrow``, a prediction ``predictions/*.parquet``.  Standard input is a pipe held by whoever started the job: when it
 closes, that process is dead and this one ends.
+
+``python -m sqlml_runners.worker job.json expected ALGORITHM`` is started before there is a document: it imports what the training
+will need, and begins when a line comes on standard input.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from sqlml.errors import Error, InternalError, JobOutOfMemory
 from sqlml.job_folder import EVENTS, RESULT
 from sqlml.plan import JobSpec, TrainPlan
 
+EXPECTED = "expected"
+"""The word that says that a job's document will come later."""
 OWNER_DIED = 113
 """Exit status when the owner went away."""
 
@@ -142,14 +147,19 @@ def write_atomically(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _end_with_owner() -> None:
+def _end_with_owner(go: threading.Event) -> None:
     while os.read(0, 4096):
-        pass
+        go.set()
     os._exit(OWNER_DIED)
 
 
 class _Absent:
-    """A finder of modules by which some are not installed, for every thread or for one."""
+    """A finder of modules by which some are not installed, for every thread or for one.
+
+    It keeps libraries from importing others that they merely look for: a second, and 150 MiB that would be there beside the rows.
+    pyarrow would ask pandas whether a list is one of its own; XGBoost imports scikit-learn for estimators that nobody asks a job
+    for.
+    """
 
     def __init__(self, *names: str, thread: int | None = None) -> None:
         self._names = names
@@ -160,13 +170,11 @@ class _Absent:
             raise ModuleNotFoundError(f"No module named {name!r} in a job", name=name)
 
 
-def _import_little(algorithm: str) -> None:
-    """Keep libraries from importing others that they merely look for: a second, and 150 MiB that would be there beside the rows.
-
-    pyarrow would ask pandas whether a list is one of its own; XGBoost imports scikit-learn for estimators that nobody asks this
-    process for.  XGBoost is imported while the rows are read.
-    """
+def _import_ahead(algorithm: str) -> None:
+    """Import what a training needs: XGBoost while the rows are read, which goes on without Python's lock for the most part."""
     sys.meta_path.insert(0, _Absent("pandas"))
+    import sqlml.training  # noqa: F401
+
     if algorithm.startswith("xgboost"):
         threading.Thread(target=_import_xgboost, daemon=True).start()
 
@@ -182,10 +190,15 @@ def _import_xgboost() -> None:
 
 
 def main() -> int:
-    threading.Thread(target=_end_with_owner, daemon=True).start()
-    spec = JobSpec.from_json(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    if isinstance(spec.plan, TrainPlan):
-        _import_little(spec.plan.algorithm or "")
+    go = threading.Event()
+    threading.Thread(target=_end_with_owner, args=(go,), daemon=True).start()
+    document, *more = sys.argv[1:]
+    if more[:1] == [EXPECTED]:
+        _import_ahead(more[1])
+        go.wait()
+    spec = JobSpec.from_json(json.loads(Path(document).read_text(encoding="utf-8")))
+    if isinstance(spec.plan, TrainPlan) and not more:
+        _import_ahead(spec.plan.algorithm or "")
     report = EventWriter(spec.folder, sys.stdout)
     done = run_job(spec, report)
     report.close()

@@ -35,12 +35,13 @@ class Graph:
         self._constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
-    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; the name of its output."""
+    def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; the name of its output, the last one where there are several."""
         from onnx import helper
 
         name = f"n{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        names = [*(f"{name}.{i}" for i in range(1, outputs)), name]
+        self._nodes.append(helper.make_node(operator, list(inputs), names, name=name, **attributes))
         return name
 
     def finish(self, output: str, rank: int) -> bytes:

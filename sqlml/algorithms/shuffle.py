@@ -146,15 +146,6 @@ def find_places(order: NDArray[Any]) -> NDArray[Any]:
     return place
 
 
-def scatter(rows: NDArray[np.float32], places: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """Write rows (m, k) to their places (m,) of ``out``; those with -1 have none."""
-    named = places >= 0
-    if named.all():
-        out[places] = rows
-    else:
-        out[places[named]] = rows[named]
-
-
 def deal(
     blocks: Iterable[tuple[int, NDArray[np.float32]]], order: NDArray[Any], k: int, size: int, folder: Path
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -5,7 +5,6 @@ xgboost is imported when a model is fitted or loaded, so that the options can be
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -68,8 +67,8 @@ _OBJECTIVES = (
 _METRIC_NAMES = {"mlogloss": "logloss", "merror": "error", "auc": "roc_auc", "aucpr": "pr_auc"}
 _RANKED_ROWS = 200_000
 """With more held-out rows than this the area under the curve is not followed round by round: it sorts them all each time."""
-_FOLLOWED_ROWS = 250_000
-"""Of twice as many training rows the loss is followed every second round, and so on: it takes a fifth of a round."""
+_FOLLOWED_ROWS = 50_000
+"""Of twice as many training rows the loss is followed every second round, and so on: it takes a third of a round."""
 
 
 class XgboostClassifier:
@@ -217,11 +216,6 @@ class TreePredictor:
         """``weight``, ``gain`` and ``cover`` (k,): splits on each feature, and averages over them; ``rounds`` (1,)."""
         return self.split_figures() | {"rounds": np.array([self.booster.num_boosted_rounds()], np.float64)}
 
-    def _trees_per_round(self) -> int:
-        """Of each class; more than one in a forest."""
-        config = json.loads(self.booster.save_config())
-        return int(config["learner"]["gradient_booster"]["gbtree_model_param"]["num_parallel_tree"])
-
     def split_figures(self) -> dict[str, NDArray[Any]]:
         """``weight``, ``gain`` and ``cover`` of the splits on each feature, each (k,); 0 where there is none."""
         figures = {name: np.zeros(self.booster.num_features()) for name in ("weight", "gain", "cover")}
@@ -263,10 +257,10 @@ class TreePredictor:
         return cls(booster)
 
     def onnx(self) -> bytes | None:
-        """By onnxmltools, with the probabilities as the only output.  None where the converter refuses the model."""
+        """With the probabilities or values as the only output.  None for an objective that is not known there."""
         from sqlml.algorithms.xgboost_onnx import trees_onnx
 
-        return trees_onnx(self.booster, self._outputs if self._objective.startswith("multi:") else 0, self._trees_per_round())
+        return trees_onnx(self.booster)
 
 
 def boost(

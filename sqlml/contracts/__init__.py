@@ -17,12 +17,13 @@ from sqlml.contracts.engines import (
     WritableEngine,
 )
 from sqlml.contracts.options import OptionSpec
-from sqlml.contracts.runners import Event, Follow, JobHandle, Notice, OnEvent, Resources, Runner, SessionRunner
+from sqlml.contracts.runners import EarlyRunner, Event, Follow, JobHandle, Notice, OnEvent, Resources, Runner, SessionRunner
 from sqlml.contracts.targets import FunctionSignature, Installer, RowModel, StoredFunction, Target
 
 __all__ = [
     "Algorithm",
     "ArmState",
+    "EarlyRunner",
     "EndpointServer",
     "EndpointState",
     "Engine",

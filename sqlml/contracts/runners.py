@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -71,6 +72,17 @@ class Runner(Protocol):
 
     def resources(self) -> Resources:
         """What there is."""
+
+
+@runtime_checkable
+class EarlyRunner(Protocol):
+    """A runner that can begin before a job's rows are there: a process takes a moment to come up."""
+
+    def expect(self, spec: JobSpec) -> AbstractContextManager[None]:
+        """Within it ``submit`` is awaited for the job in that folder; what it began for nothing ends with it.
+
+        Of the job its plan and its folder count; ``submit`` gets it whole.
+        """
 
 
 @runtime_checkable

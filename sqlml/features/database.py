@@ -185,9 +185,10 @@ def select_apart(sql: str, name: str, table: pa.Table) -> pa.Table:
 
 
 def hash_rows(rows: pa.RecordBatchReader) -> NDArray[np.uint64]:
-    """DuckDB's 64-bit hash of every row (n,), in order, in bounded memory, by one thread."""
+    """DuckDB's 64-bit hash of every row (n,), in order, in bounded memory, by one thread; floats of 32 bits as those of 64."""
+    columns = [f"CAST({f.name} AS DOUBLE)" if pa.types.is_float32(f.type) else f.name for f in rows.schema]
     with _own_errors(), _another() as connection:
-        hashes = connection.from_arrow(rows).project(f"hash({', '.join(rows.schema.names)}) AS h").fetchnumpy()["h"]
+        hashes = connection.from_arrow(rows).project(f"hash({', '.join(columns)}) AS h").fetchnumpy()["h"]
     return np.asarray(hashes, np.uint64)
 
 

@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import count_of
-from sqlml.features.dataset import Values
+from sqlml.features.dataset import Values, take
 from sqlml.features.parallel import side_by_side
 from sqlml.features.vectors import fit_set, fit_vector, position_names, vector_blocks, write_set
+from sqlml.native.matrix import write_rows
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
 
@@ -46,6 +47,8 @@ _PARTS: dict[Kind, tuple[str, ...]] = {
     Kind.TIMESTAMPTZ: (*_DATE_PARTS, "hour", "minute"),
 }
 _LISTS = (Kind.NUMBERS, Kind.TEXTS)
+_GLANCE = 1_000
+"""Of so many rows most columns show that they vary."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,12 @@ class ColumnCode:
         if self.kind is Kind.TEXT:
             return [_floats(pc.index_in(values, value_set=self.lookup))]
         return read_parts(values, self.kind, self.parts)
+
+    def plain_parts(self, values: Values) -> list[NDArray[Any]]:
+        """The same as float32 or float64, numbers of any size: ``write_rows`` brings them within the range of float32."""
+        if self.kind is Kind.NUMBER and self.parts:
+            return [values.to_numpy(zero_copy_only=False)]
+        return self.part_values(values)
 
     def features(self, encoding: str) -> list[str]:
         """The names of its features."""
@@ -213,7 +222,7 @@ class FeatureEncoder:
         positions: Mapping[str, Sequence[str]] | None = None,
         threads: int = 1,
     ) -> FeatureEncoder:
-        """Learn from the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives.
+        """Learn from the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives (or ``narrow``).
 
         ``positions`` names the positions of vectors, by input.  ``TrainingDataError`` for vectors of several lengths.
         """
@@ -235,6 +244,19 @@ class FeatureEncoder:
             elif start < end:
                 column.write(column.part_values(columns[column.name]), out[:, start:end], self.encoding)
         return out
+
+    def scatter(self, columns: Mapping[str, Values], places: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """Canonical (or ``narrow``) columns of m rows to the rows ``places`` (m,) of ``out`` (·, k); -1: to none."""
+        if self.encoding == CODES and not any(column.kind in _LISTS for column in self.columns):
+            parts = [part for column in self.columns for part in column.plain_parts(columns[column.name])]
+            if write_rows(parts, places, out):
+                return
+        named = places >= 0
+        rows = self.transform(columns, len(places))
+        if named.all():
+            out[places] = rows
+        else:
+            out[places[named]] = rows[named]
 
     def transform_rows(self, column: Callable[[str], Values], parts: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         """One matrix for each array of row numbers, column by column, so that no second copy of the table is made."""
@@ -346,6 +368,8 @@ def _fit_column(
         return _fit_texts(column, values, rows, max_categories)
     if column.kind is Kind.NUMBERS:
         return _fit_numbers(column, values, rows, encoding, names)
+    if column.kind is Kind.NUMBER and encoding == CODES and _is_plain(values, rows):
+        return ColumnCode(column.name, column.kind, _PARTS[Kind.NUMBER])
     parts = _PARTS[column.kind]
     read = read_parts(values, column.kind, parts)
     if encoding != CODES or len(rows) < len(values):
@@ -366,6 +390,18 @@ def _fit_column(
     means = tuple(float(value.mean()) for _, value in kept)
     scales = tuple(float(value.std()) or 1.0 for _, value in kept)
     return ColumnCode(code.name, code.kind, code.parts, code.missing, means=means, scales=scales)
+
+
+def _is_plain(values: Values, rows: NDArray[np.int64]) -> bool:
+    """Whether numbers have no NULL and no NaN at all, and vary among some of the first rows."""
+    if values.null_count or not len(rows):
+        return False
+    some = read_parts(take(values, rows[:_GLANCE]), Kind.NUMBER, ("value",))[0]
+    pieces = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    known = not any(
+        np.isnan(np.min(piece.to_numpy(), initial=np.inf)) for piece in pieces
+    )  # NaN is the least of any that has one
+    return known and bool(some.min() < some.max())
 
 
 def _fit_numbers(column: InputColumn, values: Values, rows: NDArray[np.int64], encoding: str, names: Sequence[str]) -> ColumnCode:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def feature_info(
     inputs: Iterable[InputColumn], column: Callable[[str], Values], rows: NDArray[np.int64], threads: int = 1
 ) -> list[dict[str, Any]]:
-    """A row for each input, of the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives; JSON values.
+    """A row for each input, of the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives (or ``narrow``);
+    JSON values.
 
     ``input``; of numbers ``min``, ``max``, ``mean``, ``median``, ``stddev`` (of a sample; infinite values left out); of texts and
     booleans ``category_count``; ``null_count`` of all (NaN is NULL); of lists ``dimension``: the length of a vector, the number
@@ -34,6 +35,8 @@ def feature_info(
 
 _FEW = 100_000
 """Values of which the median is found at once."""
+_ENOUGH = 10_000
+"""Values that tell about where the median lies."""
 _FIGURES = ("min", "max", "mean", "median", "stddev", "category_count", "null_count", "dimension")
 
 
@@ -46,7 +49,6 @@ def _info(column: InputColumn, values: Values) -> dict[str, Any]:
     info: dict[str, Any] = {"input": column.name, **dict.fromkeys(_FIGURES)}
     info["null_count"] = int(values.null_count)
     if column.kind is Kind.NUMBER:
-        info["null_count"] = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0)
         info |= _numbers(values)
     elif column.kind in (Kind.TEXT, Kind.BOOLEAN):
         info["category_count"] = int(pc.count_distinct(values, mode="only_valid").as_py())
@@ -57,35 +59,46 @@ def _info(column: InputColumn, values: Values) -> dict[str, Any]:
     return info
 
 
-def _numbers(values: Values) -> dict[str, float | None]:
-    known = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
-    finite = np.isfinite(known)
-    known = known if finite.all() else known[finite]
-    if not len(known):
-        return {}
-    with np.errstate(over="ignore", invalid="ignore"):
-        figures = {
-            "min": known.min(),
-            "max": known.max(),
-            "mean": known.mean(),
-            "median": _median(known),
-            "stddev": known.std(ddof=1) if len(known) > 1 else 0.0,
-        }
-    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
+def _numbers(values: Values) -> dict[str, Any]:
+    """The figures of a column of numbers, by Arrow's own functions: no copy of it is made, and no lock of Python's is held."""
+    absent, total = int(values.null_count), pc.sum(values).as_py() or 0.0
+    if not np.isfinite(total):
+        absent = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py())
+        values = values.filter(pc.is_finite(values))
+        total = pc.sum(values).as_py() or 0.0
+    pieces = [piece for piece in map(_known, _pieces(values)) if len(piece)]
+    n = sum(map(len, pieces))
+    if not n:
+        return {"null_count": absent}
+    figures = {
+        "min": min(piece.min() for piece in pieces),  # several times as fast as Arrow's
+        "max": max(piece.max() for piece in pieces),
+        "mean": total / n,
+        "median": _median(values, pieces, n),
+        "stddev": pc.stddev(values, ddof=1).as_py() if n > 1 else 0.0,
+    }
+    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()} | {"null_count": absent}
 
 
-def _median(values: NDArray[np.float64]) -> float:
-    """The exact median (n,).  Of many values only those near it are sorted: where it lies is told by some of them (Floyd and
-    Rivest, "Expected time bounds for selection", 1975).
+def _median(values: Values, pieces: Sequence[NDArray[Any]], n: int) -> float:
+    """The exact median of n finite numbers.  Of many only those near it are sorted: where it lies is told by some of them (Floyd
+    and Rivest, "Expected time bounds for selection", 1975).
     """
-    n = len(values)
-    if n <= _FEW:
-        return float(np.median(values))
-    some = np.sort(values[:: n // 10_000])
-    low, high = some[int(0.47 * len(some))], some[int(0.53 * len(some))]
-    below = int(np.count_nonzero(values < low))
-    near = np.sort(values[(values >= low) & (values <= high)])
-    places = [(n - 1) // 2 - below, n // 2 - below]
-    if places[0] < 0 or places[1] >= len(near):
-        return float(np.median(values))
-    return float(near[places].mean())
+    if n > _FEW:
+        some = np.sort(np.concatenate([piece[:: n // _ENOUGH] for piece in pieces]))
+        low, high = (pa.scalar(some[int(part * len(some))], values.type) for part in (0.48, 0.52))
+        below = pc.sum(pc.less(values, low)).as_py() or 0
+        inside = values.filter(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
+        near = np.sort(np.concatenate([_known(piece) for piece in _pieces(inside)]))
+        places = [(n - 1) // 2 - below, n // 2 - below]
+        if places[0] >= 0 and places[1] < len(near):
+            return float(near[places].mean(dtype=np.float64))
+    return float(np.median(np.concatenate(pieces).astype(np.float64)))
+
+
+def _pieces(values: Values) -> list[pa.Array]:
+    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+
+
+def _known(values: pa.Array) -> NDArray[Any]:
+    return np.asarray((values.drop_null() if values.null_count else values).to_numpy(zero_copy_only=False))

@@ -39,6 +39,8 @@ def library() -> ctypes.CDLL | None:
     columns: list[Any] = [_INT, _INT, _INT, *(_POINTER for _ in range(5)), _INT, _POINTER, ctypes.c_char_p, _LONG]
     found.sqlml_slot_of_trees.argtypes = [_POINTER, *columns]
     found.sqlml_slot_of_linear.argtypes = [_INT, *(_POINTER for _ in range(6)), *columns]
+    found.sqlml_matrix_rows.restype = None
+    found.sqlml_matrix_rows.argtypes = [_INT, _POINTER, _POINTER, _LONG, *(_POINTER for _ in range(3))]
     found.sqlml_rows_scored.restype = _LONG
     found.sqlml_duckdb_register.argtypes = [_POINTER]
     found.sqlml_link.restype = None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _ONNX_ROWS = 1_500
 _ONNX_TOLERANCE = 1e-5
+_SHOWN = 100
+"""Rows of which the one with the fewest NULLs is the bundle's example."""
 
 
 def write_bundle(
@@ -122,7 +124,7 @@ def _some_rows(x: Matrices) -> NDArray[np.float32]:
 
 def _example(source: Source, inputs: Sequence[InputColumn], rows: NDArray[np.int64]) -> dict[str, Any]:
     """A training row without NULLs, or with few, as JSON values."""
-    columns = {i.name: source.data.some(i.name, rows[:1000]) for i in inputs}
+    columns = {i.name: source.data.some(i.name, rows[:_SHOWN]) for i in inputs}
     nulls = sum(pc.is_null(c, nan_is_null=True).to_numpy(zero_copy_only=False).astype(int) for c in columns.values())
     best = int(np.argmin(nulls))
     whole = {i.name for i in inputs if pa.types.is_integer(source.data.table.schema.field(i.name).type)}

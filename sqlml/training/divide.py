@@ -47,8 +47,8 @@ def divide(
     alone = len(aims) == 1
     numbers = source.data.order
     if alone:
-        known = _all_rows(aims[0], source, numbers).known
-        numbers = numbers if known.all() else numbers[known]
+        known = _known(aims[0], source)
+        numbers = numbers if known.all() else numbers[known[numbers]]
     classes = aims[0].y[numbers] if alone and aims[0].y is not None and aims[0].learner.stratifies else None
     marks = _marks(source, numbers, classes, split, seed, record)
     tasks = []
@@ -66,13 +66,18 @@ def _all_rows(aim: Aim, source: Source, numbers: NDArray[np.int64]) -> Rows:
     return Rows(numbers, y, None if source.weight is None else source.weight[numbers])
 
 
+def _known(aim: Aim, source: Source) -> NDArray[np.bool_]:
+    """(n,): of which rows, by number, the target is known."""
+    return Rows(source.data.order, aim.y, None).known
+
+
 def _tell(aim: Aim, source: Source, rows: Rows, split: SplitPlan, alone: bool, record: Record) -> None:
     """Say which rows are left out for want of a target, and which classes are too rare to be held out."""
     learner = aim.learner
-    unknown = ~_all_rows(aim, source, source.data.order).known
-    if unknown.any():
+    known = _known(aim, source)
+    if not known.all():
         of = "" if alone else f" for {learner.name}"
-        left = rules.left_out(int(unknown.sum()), len(unknown), "row", of)
+        left = rules.left_out(int((~known).sum()), len(known), "row", of)
         record.notice(f"{left} {learner.name} is NULL")
     if alone and learner.classes and rows.y is not None and split.method == "random":
         counts = np.bincount(rows.y, minlength=len(learner.classes))

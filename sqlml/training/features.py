@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from sqlml.features.dataset import Values
-from sqlml.features.transform import Transform
+from sqlml.features.dataset import Values, take
 from sqlml.plan import InputColumn, TrainPlan
 from sqlml.training.source import Source
 from sqlml.types import SQL_TYPE
@@ -16,10 +15,39 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ReadColumn: TypeAlias = Callable[[str], Values]
-"""A column by name, in the Arrow type of its kind, rows as they came."""
+    from sqlml.features.transform import Transform
+
 ReadRows: TypeAlias = Callable[[int, int], Mapping[str, Values]]
 """Every column of some rows: from a row's number on so many, rows as they came."""
+
+
+class Columns(Protocol):
+    """Columns in the Arrow types of their kinds, by name: of a file (``Dataset``), or made (``MadeColumns``)."""
+
+    def narrow(self, name: str) -> Values:
+        """A whole column, rows as they came; floats of 32 bits as they are."""
+
+    def some(self, name: str, rows: NDArray[np.int64]) -> Values:
+        """A column's values of the rows numbered ``rows``, in that order."""
+
+    def rows(self, start: int, length: int) -> Mapping[str, Values]:
+        """Every column of some rows, from row number ``start`` on, as ``narrow`` gives it."""
+
+
+@dataclass(frozen=True)
+class MadeColumns:
+    """Columns in memory, such as TRANSFORM's."""
+
+    made: Mapping[str, Values]
+
+    def narrow(self, name: str) -> Values:
+        return self.made[name]
+
+    def some(self, name: str, rows: NDArray[np.int64]) -> Values:
+        return take(self.made[name], rows)
+
+    def rows(self, start: int, length: int) -> Mapping[str, Values]:
+        return {name: values.slice(start, length) for name, values in self.made.items()}
 
 
 def model_inputs(plan: TrainPlan) -> tuple[InputColumn, ...]:
@@ -34,18 +62,12 @@ class Features:
     inputs: tuple[InputColumn, ...]
     positions: Mapping[str, tuple[str, ...]]
     transform: Transform | None
-    column: ReadColumn
-    other: ReadColumn | None
-    rows: ReadRows
-    other_rows: ReadRows | None
+    columns: Columns
+    other: Columns | None
 
-    def held_rows(self, other: bool) -> ReadRows:
-        """The same of the rows that the held-out ones are among."""
-        return self.other_rows if other and self.other_rows is not None else self.rows
-
-    def held(self, other: bool) -> ReadColumn:
-        """The columns of the held-out rows."""
-        return self.other if other and self.other is not None else self.column
+    def held(self, other: bool) -> Columns:
+        """The columns that the held-out rows are among."""
+        return self.other if other and self.other is not None else self.columns
 
 
 def fit_features(
@@ -53,28 +75,16 @@ def fit_features(
 ) -> Features:
     """Fit TRANSFORM on the rows numbered ``rows`` (or take one fitted before), and apply it to all."""
     if plan.transform is None:
-        read = (source.data.column, other.data.column if other else None)
-        return Features(model_inputs(plan), {}, None, *read, source.data.rows, other.data.rows if other else None)
+        return Features(model_inputs(plan), {}, None, source.data, other.data if other else None)
+    from sqlml.features.transform import Transform  # knows the language, which no other job needs
+
     transform = fitted or Transform.fit(plan.transform, source.data.column, rows)
     inputs = tuple(InputColumn(c.name, SQL_TYPE[c.kind], c.kind) for c in transform.outputs)
     positions = {c.name: tuple(c.features) for c in transform.outputs if c.features}
-    columns = _applied(plan, transform, source)
-    others = _applied(plan, transform, other) if other else None
-    return Features(
-        inputs,
-        positions,
-        transform,
-        columns.__getitem__,
-        others.__getitem__ if others else None,
-        _sliced(columns),
-        _sliced(others) if others else None,
-    )
+    made = _applied(plan, transform, source)
+    return Features(inputs, positions, transform, made, _applied(plan, transform, other) if other else None)
 
 
-def _applied(plan: TrainPlan, transform: Transform, source: Source) -> dict[str, Values]:
+def _applied(plan: TrainPlan, transform: Transform, source: Source) -> MadeColumns:
     columns = {c.name: source.data.column(c.name) for c in plan.features}
-    return dict(transform.apply(columns, source.size))
-
-
-def _sliced(columns: Mapping[str, Values]) -> ReadRows:
-    return lambda start, length: {name: values.slice(start, length) for name, values in columns.items()}
+    return MadeColumns(dict(transform.apply(columns, source.size)))

@@ -13,8 +13,7 @@ import numpy as np
 
 from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.algorithms.options import MAX_CATEGORIES
-from sqlml.algorithms.shuffle import deal, file_matrix, find_places, in_file, read_blocks, release, scatter, window_rows
-from sqlml.bundles.head import Head
+from sqlml.algorithms.shuffle import deal, file_matrix, find_places, in_file, read_blocks, release, window_rows
 from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, Report, TrainingData
 from sqlml.errors import TrainingDataError
 from sqlml.features.encode import CODES, FeatureEncoder
@@ -29,7 +28,9 @@ from sqlml.training.rows import HeadRows, Rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MEASURED_ROWS = 250_000
+    from sqlml.bundles.head import Head
+
+_MEASURED_ROWS = 100_000
 """Training metrics are of at most so many rows (in canonical order, which is as good as random)."""
 
 
@@ -106,7 +107,9 @@ def fit_encoder(learner: Learner, features: Features, rows: NDArray[np.int64]) -
     """The encoder that the algorithm wants.  ``TrainingDataError`` where it gives no features."""
     encoding = learner.algorithm.encoding
     most = learner.options.get(MAX_CATEGORIES.name) or (1000 if encoding == CODES else 100)
-    encoder = FeatureEncoder.fit(features.inputs, features.column, rows, encoding, most, features.positions, learner.threads)
+    encoder = FeatureEncoder.fit(
+        features.inputs, features.columns.narrow, rows, encoding, most, features.positions, learner.threads
+    )
     if not encoder.names:
         raise _no_features(features.inputs)
     return encoder
@@ -133,18 +136,18 @@ def encode(
     if share is not None and size > max(FILE_BYTES, share * room.memory):
         return _encode_to_files(encoder, features, rows, validated, room)
     if not validated:
-        return Matrices(*encoder.transform_rows(features.column, [*parts, rows.held.numbers]))
-    train, valid = encoder.transform_rows(features.column, parts)
-    return Matrices(train, valid, encoder.transform_rows(features.held(validated), [rows.held.numbers])[0])
+        return Matrices(*encoder.transform_rows(features.columns.narrow, [*parts, rows.held.numbers]))
+    train, valid = encoder.transform_rows(features.columns.narrow, parts)
+    return Matrices(train, valid, encoder.transform_rows(features.held(validated).narrow, [rows.held.numbers])[0])
 
 
 def _encode_to_files(encoder: FeatureEncoder, features: Features, rows: HeadRows, validated: bool, room: Room) -> Matrices:
     """The same in files, encoded batch by batch: neither the columns nor the matrix are ever in memory as a whole."""
     parts = [rows.train.numbers, rows.valid.numbers]
     if not validated:
-        return Matrices(*_encode_parts(encoder, features.rows, [*parts, rows.held.numbers], room))
-    train, valid = _encode_parts(encoder, features.rows, parts, room)
-    return Matrices(train, valid, _encode_parts(encoder, features.held_rows(validated), [rows.held.numbers], room)[0])
+        return Matrices(*_encode_parts(encoder, features.columns.rows, [*parts, rows.held.numbers], room))
+    train, valid = _encode_parts(encoder, features.columns.rows, parts, room)
+    return Matrices(train, valid, _encode_parts(encoder, features.held(validated).rows, [rows.held.numbers], room)[0])
 
 
 def _encode_parts(
@@ -167,7 +170,7 @@ def _fill_by_place(
 
     def write(start: int) -> None:
         place = places[start : start + step]
-        scatter(encoder.transform(read(start, len(place)), len(place)), place, out)
+        encoder.scatter(read(start, len(place)), place, out)
 
     side_by_side(write, range(0, len(places), step), room.threads)
     release(out)

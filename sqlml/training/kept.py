@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sqlml.features.target import label_type
 from sqlml.job_folder import HELDOUT_ROWS, SAMPLE_ROWS
-from sqlml.training.features import Features, ReadColumn
+from sqlml.training.features import Features
 from sqlml.training.fit import FittedHead
 from sqlml.training.rows import Rows
 from sqlml.training.source import Source
@@ -60,9 +60,9 @@ def _lists(raw: NDArray[Any]) -> pa.Array:
 
 def write_sample(folder: Path, features: Features, train: NDArray[np.int64], held: NDArray[np.int64], validated: bool) -> None:
     """Write ``sample.arrow``: of the rows ``held``, or of ``train`` where there are none."""
-    column: ReadColumn = features.held(validated) if len(held) else features.column
-    numbers = pa.array((held if len(held) else train)[:_SAMPLE_ROWS])
-    _write(folder / SAMPLE_ROWS, {i.name: column(i.name).take(numbers) for i in features.inputs})
+    columns = features.held(validated) if len(held) else features.columns
+    numbers = (held if len(held) else train)[:_SAMPLE_ROWS]
+    _write(folder / SAMPLE_ROWS, {i.name: columns.some(i.name, numbers) for i in features.inputs})
 
 
 def _write(path: Path, columns: Mapping[str, Any]) -> None:

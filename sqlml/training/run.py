@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,12 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
     final, rows = _refit(work, tasks, fitted, record)
     record.stage("saving")
     _keep_sample(work, fitted, final)
-    sha256 = write_bundle(spec.folder / BUNDLE, work.source, model_inputs(work.plan), final.features, final.heads, final.train)
+    inputs = model_inputs(work.plan)
+    with ThreadPoolExecutor(1, thread_name_prefix="sqlml-info") as pool:  # Arrow's sums beside ONNX's Python
+        info = pool.submit(feature_info, inputs, work.source.data.narrow, final.train, work.threads)
+        sha256 = write_bundle(spec.folder / BUNDLE, work.source, inputs, final.features, final.heads, final.train)
     shutil.rmtree(spec.folder / FITS, ignore_errors=True)
-    made = {"bundle_sha256": sha256, "trials": trials, "rows": rows}
+    made = {"bundle_sha256": sha256, "trials": trials, "rows": rows, "feature_info": tuple(info.result())}
     return _outcome(work, fitted, final, figures, record, **made)
 
 
@@ -146,7 +150,6 @@ def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, recor
     learners = [head.learner for head in fitted.heads]
     algorithms = [learner.algorithm for learner in learners]
     names = list(dict.fromkeys(algorithm.name for algorithm in algorithms)) or [work.plan.algorithm or ""]
-    inputs = model_inputs(work.plan)
     return TrainOutcome(
         algorithm=", ".join(names),
         options={name: value for learner in learners for name, value in learner.options.items()} or {"seed": work.plan.seed},
@@ -159,8 +162,7 @@ def _outcome(work: Work, fitted: Fitted, final: Fitted, figures: _Figures, recor
         peak_gpu_memory=max((h.predictor.gpu_memory for h in (*fitted.heads, *final.heads)), default=0),
         libraries=library_versions(algorithms),
         host=platform.node(),
-        encodings=_encodings(final, inputs),
-        feature_info=tuple(feature_info(inputs, work.source.data.column, final.train, work.threads)),
+        encodings=_encodings(final, model_inputs(work.plan)),
         notes=tuple(record.notes),
         **more,
     )

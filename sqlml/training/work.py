@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqlml.algorithms.options import VALIDATION_FRACTION
-from sqlml.bundles.model import Model
 from sqlml.contracts import Report
 from sqlml.errors import listing
 from sqlml.features.profile import profile_notices
 from sqlml.job_folder import TRAIN_ROWS, VALIDATION_ROWS
-from sqlml.plan import JobSpec, SplitPlan, TrainPlan
+from sqlml.plan import JobSpec, SplitPlan, StartPlan, TrainPlan
 from sqlml.training.aims import Aim, Learner, find_aims
 from sqlml.training.divide import HeadTask, arrange, divide
 from sqlml.training.features import Features, fit_features, model_inputs
@@ -27,6 +26,8 @@ from sqlml.training.source import Source, read_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from sqlml.bundles.model import Model
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,19 @@ def read_work(spec: JobSpec, record: Record) -> Work:
     plan = spec.train
     threads = plan.limits.threads or available_cores()
     source = read_source(spec.folder / TRAIN_ROWS, plan, threads)
-    start = Model.open(Path(plan.start.bundle), plan.start.sha256) if plan.start else None
+    start = _open(plan.start) if plan.start else None
     targets = [head.manifest.target for head in start.heads if head.manifest.target] if start else []
     aims = find_aims(plan, source, threads, record, targets)
     validated = plan.split.method == "query"
     other = read_source(spec.folder / VALIDATION_ROWS, plan, threads, split=False) if validated else None
     room = Room(spec.folder, memory_budget(plan.limits.memory), threads)
     return Work(plan, spec.folder, threads, source, other, start, aims, room)
+
+
+def _open(start: StartPlan) -> Model:
+    from sqlml.bundles.model import Model
+
+    return Model.open(Path(start.bundle), start.sha256)
 
 
 def divide_work(work: Work, record: Record, split: SplitPlan | None = None) -> tuple[HeadTask, ...]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sqlml.errors import TrainingDataError
-from sqlml.features.dataset import Dataset, read_dataset
+from sqlml.features.dataset import Dataset, read_dataset, take
 from sqlml.features.split import split_rows
 from sqlml.types import Kind
 from tests.jobs import write_arrow
@@ -96,3 +96,34 @@ def test_threads_do_not_change_the_order(tmp_path: Path) -> None:
     one, three = (read_dataset(tmp_path / "rows.arrow", {"n": None, "w": None}, threads) for threads in (1, 3))
     assert one.fingerprint == three.fingerprint
     assert (one.order == three.order).all()
+
+
+def test_rows_that_are_alike_stay_in_their_order(tmp_path: Path) -> None:
+    table = pa.table({"n": np.random.default_rng(0).integers(0, 50, 20_000), "w": ["a"] * 20_000, "t": [0] * 20_000})
+    order = read(tmp_path, table).order
+    values = table["n"].to_numpy()[order]
+    alike = values[1:] == values[:-1]
+    assert alike.sum() == 20_000 - 50
+    assert (np.diff(order)[alike] > 0).all()
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.int16(), pa.string()])
+def test_some_rows_of_many_pieces(kind: pa.DataType) -> None:
+    whole = pa.array([None if i % 11 == 0 else i for i in range(1000)]).cast(kind)
+    pieces = pa.chunked_array([whole.slice(0, 300), whole.slice(300, 0), whole.slice(300, 1), whole.slice(301)])
+    random = np.random.default_rng(0)
+    for rows in (random.integers(0, 1000, 500), np.array([999, 0, 0, 300]), np.array([], np.int64)):
+        for values in (whole, pieces):
+            assert take(values, rows).to_pylist() == whole.take(pa.array(rows)).to_pylist()
+
+
+def test_floats_of_32_bits_and_of_64_have_one_order(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    values[:3] = np.nan, np.inf, -0.0
+    one, two = (
+        read(tmp_path, pa.table({"n": pa.array(values).cast(kind), "w": ["a"] * 5000, "t": [0] * 5000}))
+        for kind in (pa.float32(), pa.float64())
+    )
+    assert one.fingerprint == two.fingerprint
+    assert (one.order == two.order).all()
+    assert one.column("n").type == pa.float64()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from sqlml_runners.limits import ResidentSetWatch
 from sqlml_runners.process import ProcessRunner
 from sqlml_runners.worker import OWNER_DIED, write_atomically
 
-from sqlml.errors import InternalError, JobOutOfMemory, NotSupportedError
+from sqlml.errors import InternalError, JobCrashed, JobOutOfMemory, NotSupportedError
 from sqlml.plan import JobSpec, Limits
 from sqlml.registry import get, names
 from tests.jobs import make_job
@@ -114,6 +115,46 @@ def test_a_job_takes_settings_from_the_environment_of_its_session(make: Make, mo
     given = psutil.Process(handle.pid).environ()
     handle.wait(lambda _: None)
     assert (given["GOMP_SPINCOUNT"], given["ARROW_DEFAULT_MEMORY_POOL"]) == ("7", "system")
+
+
+def test_a_process_comes_up_while_the_rows_are_read(make: Make) -> None:
+    spec = make(3, Limits(threads=1))
+    runner = ProcessRunner()
+    with runner.expect(spec):
+        [waiting] = runner.waiting
+        deadline = time.monotonic() + 30
+        while not _has_imported(waiting, "libxgboost") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert _has_imported(waiting, "libxgboost")
+        assert not (spec.folder / "events.jsonl").exists()
+        handle = runner.submit(spec)
+        assert handle.pid == waiting
+        handle.wait(lambda _: None)
+    assert (spec.folder / "result.json").exists()
+    assert not runner.waiting
+
+
+def test_a_process_that_waits_for_nothing_ends(make: Make) -> None:
+    """As where the rows could not be read."""
+    runner = ProcessRunner()
+    with runner.expect(make(3, Limits())):
+        [waiting] = runner.waiting
+        assert psutil.pid_exists(waiting)
+    assert not psutil.pid_exists(waiting)
+
+
+def test_a_process_that_died_while_it_waited_is_told(make: Make) -> None:
+    runner, spec = ProcessRunner(), make(3, Limits())
+    with runner.expect(spec):
+        [waiting] = runner.waiting
+        os.kill(waiting, signal.SIGKILL)
+        handle = runner.submit(spec)
+        with pytest.raises(JobCrashed, match="SIGKILL"):
+            handle.wait(lambda _: None)
+
+
+def _has_imported(pid: int, library: str) -> bool:
+    return any(library in mapped.path for mapped in psutil.Process(pid).memory_maps())
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from sqlml.features.split import HELDOUT, TRAINING, VALIDATION
 from sqlml.job_folder import BUNDLE, TRAIN_ROWS, VALIDATION_ROWS
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.training.bundle import write_bundle
-from sqlml.training.features import Features, model_inputs
+from sqlml.training.features import Features, MadeColumns, model_inputs
 from sqlml.training.fit import FittedHead, Matrices
 from sqlml.training.kept import write_heldout, write_sample
 from sqlml.training.machine import library_versions, peak_memory
@@ -242,15 +242,7 @@ def _write(work: _Work, fitted: Fit, final: Fit, some: Mapping[str, Values], hel
     matrices = Matrices(encode(train_rows, n_train), encode(_none(train_rows), 0), encode(held_rows, n_held))
     rows = HeadRows(_numbered(n_train), _numbered(0), _held(fitted, scored, plan))
     _write_heldout(work, fitted, rows, matrices, scored)
-    features = Features(
-        final.inputs,
-        final.positions,
-        final.transform,
-        train_rows.__getitem__,
-        held_rows.__getitem__,
-        _sliced(train_rows),
-        _sliced(held_rows),
-    )
+    features = Features(final.inputs, final.positions, final.transform, MadeColumns(train_rows), MadeColumns(held_rows))
     measured = final.learner.target is not None and n_held
     write_sample(work.spec.folder, features, np.arange(n_train), np.arange(n_held if measured else 0), True)
     source = Source(_dataset(work, some), None, {})
@@ -262,10 +254,6 @@ def _made(final: Fit, rows: Mapping[str, Values]) -> dict[str, Values]:
     """The first of some rows as the encoder reads them."""
     few = {name: values.slice(0, _KEPT_ROWS) for name, values in rows.items()}
     return few if final.transform is None else dict(final.transform.apply(few, _length(few)))
-
-
-def _sliced(columns: Mapping[str, Values]) -> Callable[[int, int], Mapping[str, Values]]:
-    return lambda start, length: {name: values.slice(start, length) for name, values in columns.items()}
 
 
 def _write_heldout(work: _Work, fitted: Fit, rows: HeadRows, matrices: Matrices, scored: Scored) -> None:
