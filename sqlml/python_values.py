@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +54,7 @@ def _near(scalar: pa.Scalar, text: str) -> Any:
         return text
 
 
+@lru_cache(maxsize=256)
 def _converter(kind: pa.DataType, sql_type: str) -> Callable[[Any], Any] | None:
     """What turns ``to_pylist``'s value into the one to hand out; None where it is that already."""
     if sql_type == "UUID":

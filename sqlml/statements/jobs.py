@@ -182,7 +182,7 @@ def _worker(session: psutil.Process, catalog: Catalog, number: int) -> psutil.Pr
     document = str(catalog.home.jobs / str(number) / DOCUMENT)
     for child in session.children():
         arguments = child.cmdline()
-        if WORKER in arguments and arguments[-1] == document:
+        if WORKER in arguments and document in arguments:
             return child
     return None
 

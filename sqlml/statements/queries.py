@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NAMES_NOTHING = re.compile(r"\s*select\b(?:[\s\d,.+*/%?$-]|'[^']*'|\b(?:true|false|null)\b|\bas\s+\w+)*", re.IGNORECASE)
+"""A query of constants and values alone, as pools of connections ask one to see whether it is alive."""
+
 
 class Queries(Binding):
     """Binds and runs the queries of one connection."""
@@ -54,6 +57,11 @@ class Queries(Binding):
         return KeptTexts()
 
     _kept_at: object = None
+
+    @cached_property
+    def _constant(self) -> KeptTexts[Sql]:
+        """Texts that no change can touch: what they name is nothing."""
+        return KeptTexts()
 
     def _runs(self) -> Runs:
         return self
@@ -87,7 +95,8 @@ class Queries(Binding):
     def _run(self, sql: Sql, parameters: Any, used: Collection[str] | None) -> Stream:
         if not tables_of(sql):
             stream = self._guard(sql, lambda text: self.places.run(sql, text, parameters, used))
-            return replace(stream, batches=self._translated(sql, stream.batches))
+            batches = self._translated(sql, stream.batches)
+            return Stream(stream.columns, stream.schema, batches, stream.rowcount, stream.has_rows)  # replace() takes longer
         if only_looks(sql.text):
             with self._empty_tables(sql, parameters) as values:
                 stream = self._guard(sql, lambda text: self._engine.run(text, values))
@@ -171,6 +180,9 @@ class Queries(Binding):
         """A stretch of the source, bound; as before, where programs send the same text again and nothing has changed since: no
         model, no connection, no table, macro or setting.
         """
+        found = self._constant.get((source, span))
+        if found is not None:
+            return found
         moment = (self._catalog.moment(), CHANGES.count)
         if moment != self._kept_at:
             self._kept.forget()
@@ -183,7 +195,8 @@ class Queries(Binding):
             return sql
         sql = self.bind(source, span)
         if not tables_of(sql) and self._stays(sql):  # tables are of one run
-            self._kept.put((source, span), source, sql)
+            kept = self._constant if _NAMES_NOTHING.fullmatch(source[slice(*span)]) else self._kept
+            kept.put((source, span), source, sql)
         return sql
 
     def _stays(self, sql: Sql) -> bool:

@@ -126,7 +126,7 @@ def test_no_more_are_kept_than_said(tmp_path: Path, bound: list[str]) -> None:
             assert connection.execute(f"SELECT {number}").fetchall() == [(number,)]
         assert bound == []
         session = cast(Session, connection._session)
-        assert 0 < len(session._queries._kept) <= KEPT
+        assert 0 < len(session._queries._constant) <= KEPT
         assert 0 < len(cast(DuckDBEngine, session._engine)._selects.kept) <= KEPT
 
 

@@ -15,7 +15,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +27,7 @@ from sqlml.engines.duckdb.errors import engine_error, open_error
 from sqlml.engines.duckdb.interrupts import Interrupts
 from sqlml.engines.duckdb.many import PARAMETERS, insert_of
 from sqlml.engines.duckdb.results import columns_of, expected_rows, guarded, whole
-from sqlml.engines.duckdb.selects import Selects
+from sqlml.engines.duckdb.selects import Select, Selects
 from sqlml.engines.duckdb.settings import own_setting
 from sqlml.engines.duckdb.shared import attached, functions, is_database
 from sqlml.engines.spool import apart
@@ -171,7 +171,10 @@ class DuckDBEngine:
         try:
             with self.interrupts.statement():
                 select = self._selects.of(text)
-                return self._execute(text, parameters) if select is None else self._select(select, text, parameters)
+                if select is None:
+                    return self._execute(text, parameters)
+                few = self._selects.run_for_few(select, _bound(parameters)) if select.few else None
+                return few or self._select(select, text, parameters)
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None
 
@@ -231,11 +234,11 @@ class DuckDBEngine:
         finally:
             self.connection.unregister(PARAMETERS)
 
-    def _select(self, statement: duckdb.Statement, text: str, parameters: Any) -> Stream:
-        relation = self.connection.sql(statement, params=_bound(parameters))
+    def _select(self, select: Select, text: str, parameters: Any) -> Stream:
+        relation = self.connection.sql(select.statement, params=_bound(parameters))
         columns = columns_of(relation.columns, relation.types)
         reader = relation.to_arrow_reader(BATCH_ROWS)
-        batches = guarded(reader, text)
+        batches = guarded(reader, text, partial(select.gave, columns))
         self._reading = weakref.ref(batches)
         return Stream(columns, reader.schema, batches)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -27,20 +27,28 @@ def whole(*batches: pa.RecordBatch) -> Generator[pa.RecordBatch, None, None]:
     yield from batches
 
 
-def guarded(reader: pa.RecordBatchReader, text: str) -> Generator[pa.RecordBatch, None, None]:
-    """The reader's batches, with DuckDB's errors as ours.  Whoever stops early closes it: until then the connection is taken."""
+def guarded(
+    reader: pa.RecordBatchReader, text: str, ended: Callable[[int], None] | None = None
+) -> Generator[pa.RecordBatch, None, None]:
+    """The reader's batches, with DuckDB's errors as ours; ``ended`` is told how many rows there were.  Whoever stops early closes
+    it: until then the connection is taken.
+    """
     import pyarrow as pa
 
+    rows = 0
     try:
         while True:
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
+                if ended is not None:
+                    ended(rows)
                 return
             except duckdb.Error as error:
                 raise engine_error(error, text) from None
             except (pa.ArrowException, OSError, RuntimeError) as error:
                 raise engine_error(error, text) from None
+            rows += batch.num_rows
             if batch.num_rows:
                 yield batch
     finally:
