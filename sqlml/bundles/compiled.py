@@ -12,7 +12,7 @@ from sqlml.algorithms.xgboost import TreePredictor
 from sqlml.bundles.head import Head
 from sqlml.bundles.model import Model
 from sqlml.contracts import RowModel
-from sqlml.features.encode import CODES, DENSE
+from sqlml.features.column_code import CODES, DENSE
 from sqlml.native.duckdb_function import LINEAR, TREES, LinearFunctions, SlotInput, slot_of_linear, slot_of_trees
 from sqlml.native.trees import LOGISTIC, SOFTMAX
 from sqlml.types import Kind, Task

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sqlml.bundles.head import Head
 from sqlml.evaluation.subject import Subject
-from sqlml.features.encode import DENSE, ColumnCode
+from sqlml.features.column_code import DENSE, ColumnCode
 from sqlml.types import Kind, Task
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from sqlml.contracts import Algorithm, Predictor
 from sqlml.errors import BindError, count_of
 from sqlml.exports.blame import about
 from sqlml.exports.bundle import Card
-from sqlml.features.encode import CODES, ColumnCode, FeatureEncoder
+from sqlml.features.column_code import CODES, ColumnCode
+from sqlml.features.encode import FeatureEncoder
 from sqlml.features.target import label_type
 from sqlml.plan import InputColumn, Limits, SplitPlan, TargetColumn, TrainOutcome, TrainPlan
 from sqlml.types import SQL_TYPE, Column, Kind, Task, sql_type

@@ -13,7 +13,7 @@ from sqlml.errors import BindError, BundleError, DataError, NotSupportedError, l
 from sqlml.exports.blame import about
 from sqlml.exports.bundle import Card
 from sqlml.exports.foreign import Wishes, category_code, number_code, write_foreign
-from sqlml.features.encode import ColumnCode
+from sqlml.features.column_code import ColumnCode
 from sqlml.registry import get_algorithm
 from sqlml.types import Task
 

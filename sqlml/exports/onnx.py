@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlml.bundles.head import Head
 from sqlml.bundles.model import Model
 from sqlml.errors import InternalError, NotSupportedError, listing
-from sqlml.features.encode import CODES, ColumnCode
+from sqlml.features.column_code import CODES, ColumnCode
 from sqlml.types import UNMEASURED, Kind, Task
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from sqlml.exports.sql_features import encode_sql, feature_columns
 from sqlml.exports.sql_linear import components_sql, distances_sql, linear_sql, smallest_sql
 from sqlml.exports.sql_transform import transform_sql
 from sqlml.exports.sql_trees import margins_sql
-from sqlml.features.encode import CODES
+from sqlml.features.column_code import CODES
 from sqlml.types import SQL_TYPE, UNMEASURED, Kind, Task
 
 TABLE = "rows_to_predict"

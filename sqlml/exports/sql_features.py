@@ -29,7 +29,8 @@ from sqlml.exports.sql_build import (
     when,
     without_nan,
 )
-from sqlml.features.encode import CODES, ColumnCode, FeatureEncoder
+from sqlml.features.column_code import CODES, ColumnCode
+from sqlml.features.encode import FeatureEncoder
 from sqlml.types import Kind
 
 _LARGEST = float(np.finfo(np.float32).max)

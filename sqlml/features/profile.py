@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.types as t
 
 from sqlml.errors import listing
+from sqlml.features.column_code import read_parts
+from sqlml.features.column_fit import count_values
 from sqlml.features.dataset import Dataset, Values
-from sqlml.features.encode import count_values, read_parts
 from sqlml.features.parallel import side_by_side
 from sqlml.plan import InputColumn
 from sqlml.types import Kind, Task

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqlml.features.encode import CODES, ColumnCode, FeatureEncoder
+from sqlml.features.column_code import CODES, ColumnCode
+from sqlml.features.encode import FeatureEncoder
 from sqlml.types import Kind
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from sqlml.algorithms.options import MAX_CATEGORIES
 from sqlml.algorithms.shuffle import deal, file_matrix, find_places, in_file, read_blocks, release, window_rows
 from sqlml.contracts import FeatureMatrix, FitSpec, Predictor, Report, TrainingData
 from sqlml.errors import TrainingDataError
-from sqlml.features.encode import CODES, FeatureEncoder
+from sqlml.features.column_code import CODES
+from sqlml.features.encode import FeatureEncoder
 from sqlml.features.parallel import side_by_side
 from sqlml.job_folder import FITS
 from sqlml.plan import InputColumn

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sqlml.features.encode import CODES, DENSE, FeatureEncoder
+from sqlml.features.column_code import CODES, DENSE
+from sqlml.features.encode import FeatureEncoder
 from sqlml.features.row_values import RowEncoder
 from sqlml.plan import InputColumn
 from sqlml.types import SQL_TYPE, Kind, arrow_type

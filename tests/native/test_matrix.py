@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sqlml.features.encode import CODES, FeatureEncoder
+from sqlml.features.column_code import CODES
+from sqlml.features.encode import FeatureEncoder
 from sqlml.native import matrix
 from sqlml.native.library import library
 from sqlml.native.matrix import write_rows

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from sqlml.algorithms.options import MAX_CATEGORIES
 from sqlml.errors import TrainingDataError
+from sqlml.features.column_code import CODES, DENSE, PARTS, ColumnCode, read_parts
 from sqlml.features.dataset import Values
-from sqlml.features.encode import _PARTS, CODES, DENSE, ColumnCode, FeatureEncoder, read_parts
+from sqlml.features.encode import FeatureEncoder
 from sqlml.features.vectors import vector_blocks
 from sqlml.training.aims import Learner
 from sqlml.types import Kind
@@ -119,7 +120,7 @@ def figure_batches(batches: Batches, columns: Columns) -> Batches:
 
 
 def _parts(values: Values, kind: Kind) -> Figures:
-    x = np.column_stack(read_parts(values, kind, _PARTS[kind]))
+    x = np.column_stack(read_parts(values, kind, PARTS[kind]))
     return Figures.of(x, int((~np.isnan(x[:, 0])).sum()))
 
 
@@ -200,7 +201,7 @@ def _parts_code(name: str, kind: Kind, figures: Figures | None, encoding: str) -
         if not missing:
             return ColumnCode(name, kind, (), note=_UNUSED_ONE)
         varies[0] = True  # that it is missing is all there is to learn
-    parts = tuple(part for part, useful in zip(_PARTS[kind], varies, strict=True) if useful)
+    parts = tuple(part for part, useful in zip(PARTS[kind], varies, strict=True) if useful)
     if encoding == CODES:
         return ColumnCode(name, kind, parts, missing)
     deviation = figures.deviation[varies]
@@ -298,7 +299,7 @@ def _text_code(name: str, words: Words, most: int) -> ColumnCode:
         return ColumnCode(name, Kind.TEXT, (), note=_UNUSED_ONE)
     kept = words.words[:most]
     others = words.different - len(kept)
-    return ColumnCode(name, Kind.TEXT, _PARTS[Kind.TEXT], bool(words.absent or others), kept, others)
+    return ColumnCode(name, Kind.TEXT, PARTS[Kind.TEXT], bool(words.absent or others), kept, others)
 
 
 def _texts_code(name: str, words: Words, most: int) -> ColumnCode:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqlml.features.encode import CODES, ColumnCode, FeatureEncoder
+from sqlml.features.column_code import CODES, ColumnCode
+from sqlml.features.encode import FeatureEncoder
 from sqlml.types import Kind
 from sqlml_udfs.postgres.body import Body
 from sqlml_udfs.postgres.text import double, jsonb, string
