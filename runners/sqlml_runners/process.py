@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from sqlml_runners.checks import check_gpu
 from sqlml_runners.limits import MemoryLimit, limit_memory
 from sqlml_runners.worker import EXPECTED, Tail, error_of, last_lines
 
-POLL_SECONDS = 0.03
+POLL_SECONDS = 0.05
 GRACE_SECONDS = 1.0
 MEMORY_SHARE = 0.9
 """Without a limit of its own a job may use this share of the memory that is free when it starts."""
@@ -134,6 +135,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for a process's end, at most so long.  ``Popen.wait`` looks again and again, and takes a core from the job each time."""
+    try:
+        ended = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # another system than Linux, or it is gone already
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.poll(1000 * seconds)
+    finally:
+        os.close(ended)
+
+
 def _limited_memory(process: subprocess.Popen[bytes], memory: int) -> MemoryLimit:
     try:
         return limit_memory(process.pid, memory)
@@ -221,11 +238,8 @@ class ProcessJob:
         return True
 
     def _running(self) -> bool:
-        try:
-            self._process.wait(POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            return True
-        return False
+        _wait(self._process, POLL_SECONDS)
+        return self._process.poll() is None
 
     def _check(self) -> None:
         if self._cancelled.is_set():
