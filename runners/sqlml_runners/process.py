@@ -136,7 +136,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait for a process's end, at most so long.  ``Popen.wait`` looks again and again, and takes a core from the job each time."""
+    """Wait for a process's end, at most so long.  ``Popen.wait`` looks again and again, and takes a core from the job for it."""
     try:
         ended = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # another system than Linux, or it is gone already
