@@ -134,6 +134,7 @@ class CellProgress:
 
     handle: Any = None
     stage: str = ""
+    told: str = ""
     shown: float = 0.0
 
     def __call__(self, event: Mapping[str, Any]) -> None:
@@ -141,10 +142,11 @@ class CellProgress:
         if event["event"] == "notice":
             _ui.display(Line(f"notice: {event['text']}"))
         elif event["event"] == "stage":
-            self.stage = str(event["name"])
+            self.stage, self.told = str(event["name"]), ""
             self._show("")
         elif event["event"] == "step" and (time.monotonic() - self.shown > _REFRESH or event["step"] == event["total"]):
-            self._show(f"{event['step']:,}/{event['total']:,}  {step_text(event)}")
+            self.told = step_text(event) or self.told  # of a large table not every step has figures
+            self._show(f"{event['step']:,}/{event['total']:,}  {self.told}")
 
     def close(self) -> None:
         """The line has done its work."""

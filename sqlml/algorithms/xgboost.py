@@ -65,10 +65,10 @@ _OBJECTIVES = (
     "reg:tweedie",
 )
 _METRIC_NAMES = {"mlogloss": "logloss", "merror": "error", "auc": "roc_auc", "aucpr": "pr_auc"}
-_RANKED_ROWS = 200_000
+_RANKED_ROWS = 20_000
 """With more held-out rows than this the area under the curve is not followed round by round: it sorts them all each time."""
 _FOLLOWED_ROWS = 50_000
-"""Of twice as many training rows the loss is followed every second round, and so on: it takes a third of a round."""
+"""Of twice as many rows the loss is followed every second round, and so on: of the training rows it takes a third of a round."""
 
 
 class XgboostClassifier:
@@ -301,10 +301,11 @@ def boost(
     try:
         # the trees so far answer exactly for plain rows only, not for binned ones
         train, evals = training_matrices(data, spec, binned=options["tree_method"] == "hist" and start is None)
-        every = -(-len(data.y) // _FOLLOWED_ROWS) if data.y is not None else 1
-        callbacks.insert(0, _follow(rounds, report, train, every))
-        followed = evals if every <= 1 else evals[1:]
-        booster = xgboost.train(settings, train, rounds, evals=followed, verbose_eval=False, callbacks=callbacks, xgb_model=start)
+        every = _every(data)
+        now_and_then = {name: (matrix, every[name]) for matrix, name in evals if every.get(name, 1) > 1}
+        callbacks.insert(0, _follow(rounds, report, now_and_then))
+        always = [(matrix, name) for matrix, name in evals if name not in now_and_then]
+        booster = xgboost.train(settings, train, rounds, evals=always, verbose_eval=False, callbacks=callbacks, xgb_model=start)
     except xgboost.core.XGBoostError as error:
         raise TrainingDataError(f"xgboost: {_reason(error)}") from error
     memory = used_memory(device_number(device)) - before if device != "cpu" else 0
@@ -327,15 +328,26 @@ def _device(options: Mapping[str, Any]) -> str:
     return "cpu" if wanted == "auto" and options["tree_method"] == "exact" else xgboost_device(wanted)
 
 
-def _follow(rounds: int, report: Report, train: Any, every: int) -> Any:
-    """A callback that reports each round; of ``train`` only each so many, where that is more than one, and the last."""
+def _every(data: TrainingData) -> dict[str, int]:
+    """After how many rounds the loss of each part is followed, but for the rows that decide when to stop: what is told of the
+    training rows is told with that of the held-out ones.
+    """
+    held = max(1, -(-len(data.heldout_x) // _FOLLOWED_ROWS)) if data.heldout_x is not None else 1
+    rows = 0 if data.y is None else len(data.y)
+    return {"heldout": held, "train": held * max(1, -(-rows // (held * _FOLLOWED_ROWS)))}
+
+
+def _follow(rounds: int, report: Report, now_and_then: Mapping[str, tuple[Any, int]]) -> Any:
+    """A callback that reports each round; of some parts only each so many rounds, and the last: matrix and rounds, by name."""
     import xgboost
 
     class Follow(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[Any]]]) -> bool:
             found = {(part, name): float(values[-1]) for part, log in evals_log.items() for name, values in log.items()}
-            if every > 1 and ((epoch + 1) % every == 0 or epoch + 1 == rounds):
-                found = _figures(model.eval_set([(train, "train")], epoch)) | found
+            last = epoch + 1 == rounds
+            due = [(matrix, name) for name, (matrix, every) in now_and_then.items() if last or (epoch + 1) % every == 0]
+            if due:
+                found = _figures(model.eval_set(due, epoch)) | found
             report.step(
                 epoch + 1, rounds, {f"{part}_{_METRIC_NAMES.get(name, name)}": value for (part, name), value in found.items()}
             )

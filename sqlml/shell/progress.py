@@ -70,7 +70,8 @@ class LiveProgress:
 
     def _step(self, step: int, total: int, text: str) -> None:
         live, task = self._bar()
-        live.update(task, total=total, completed=step, counter=f"{step:,}/{total:,}", metrics=text)
+        shown = text or live.tasks[0].fields["metrics"]  # of a large table not every step has figures
+        live.update(task, total=total, completed=step, counter=f"{step:,}/{total:,}", metrics=shown)
         left = live.tasks[0].time_remaining
         live.update(task, eta="" if left is None or step >= total else f"eta {_eta(left)}")
 
