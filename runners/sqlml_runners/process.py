@@ -26,7 +26,7 @@ from sqlml.job_folder import DOCUMENT, EVENTS, LOG
 from sqlml.plan import JobSpec, Limits, PredictPlan, TrainPlan
 from sqlml_runners.checks import check_gpu
 from sqlml_runners.limits import MemoryLimit, limit_memory
-from sqlml_runners.worker import EXPECTED, Tail, error_of, last_lines
+from sqlml_runners.worker import PRESTARTED, Tail, error_of, last_lines
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 1.0
@@ -60,7 +60,7 @@ class ProcessRunner:
     def __init__(self, name: str = "process", options: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self._given = options or {}
-        self._expected: dict[Path, subprocess.Popen[bytes]] = {}
+        self._prestarted: dict[Path, subprocess.Popen[bytes]] = {}
 
     def check(self, kind: str, plan: TrainPlan | PredictPlan, *, by_query: bool = False) -> None:
         """A GPU that is not there is refused."""
@@ -69,17 +69,16 @@ class ProcessRunner:
     @property
     def waiting(self) -> tuple[int, ...]:
         """The processes that wait for their jobs, by number."""
-        return tuple(process.pid for process in self._expected.values())
+        return tuple(process.pid for process in self._prestarted.values())
 
     @contextmanager
-    def expect(self, spec: JobSpec) -> Iterator[None]:
+    def prestart(self, spec: JobSpec) -> Iterator[None]:
         """Start the job's process, which imports what a training needs and then waits for its document."""
-        algorithm = (spec.train.algorithm or "") if spec.kind != "predict" else ""
-        self._expected[spec.folder] = _start(self._limited(spec), EXPECTED, algorithm)
+        self._prestarted[spec.folder] = _start(self._limited(spec), PRESTARTED, spec.train.algorithm or "")
         try:
             yield
         finally:
-            if unused := self._expected.pop(spec.folder, None):
+            if unused := self._prestarted.pop(spec.folder, None):
                 _end(unused)
 
     def submit(self, spec: JobSpec) -> ProcessJob:
@@ -90,7 +89,7 @@ class ProcessRunner:
         document.write_text(json.dumps(spec.to_json(), ensure_ascii=False, default=str), encoding="utf-8")
         (spec.folder / EVENTS).touch()
         memory = spec.plan.limits.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-        return ProcessJob(spec, memory, self._expected.pop(spec.folder, None))
+        return ProcessJob(spec, memory, self._prestarted.pop(spec.folder, None))
 
     def _limited(self, spec: JobSpec) -> JobSpec:
         """The job with the runner's limits where it has none."""
@@ -121,16 +120,13 @@ def _start(spec: JobSpec, *more: str) -> subprocess.Popen[bytes]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started: politely, then not."""
-    for name in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            break
-        try:
-            os.killpg(process.pid, name)
-            process.wait(GRACE_SECONDS)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            _wait(process, GRACE_SECONDS)
+            if process.returncode is None:  # its number is its own until somebody asks how it ended
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     if process.stdin:
         process.stdin.close()
 
@@ -163,23 +159,26 @@ def _limited_memory(process: subprocess.Popen[bytes], memory: int) -> MemoryLimi
 class ProcessJob:
     """A job in its process; where that is killed and the job kept a checkpoint, in another one that goes on from there."""
 
-    def __init__(self, spec: JobSpec, memory: int, expected: subprocess.Popen[bytes] | None = None) -> None:
-        """``expected``: the process that was started ahead, and waits."""
+    def __init__(self, spec: JobSpec, memory: int, prestarted: subprocess.Popen[bytes] | None = None) -> None:
+        """``prestarted``: the process that was started ahead, and waits."""
         self._spec = spec
         self._memory = memory
-        self._process, self._limit = self._begin(expected)
+        self._process, self._limit = self._begin(prestarted)
         self.pid: int | None = self._process.pid
         self._restarts = 0
         self._cancelled = threading.Event()
         self._deadline = time.monotonic() + spec.plan.limits.seconds if spec.plan.limits.seconds else None
 
-    def _begin(self, expected: subprocess.Popen[bytes] | None = None) -> tuple[subprocess.Popen[bytes], MemoryLimit]:
+    def _begin(self, prestarted: subprocess.Popen[bytes] | None = None) -> tuple[subprocess.Popen[bytes], MemoryLimit]:
         """A worker at work, within its limit of memory."""
-        process = expected or _start(self._spec)
+        if prestarted is not None and prestarted.poll() is not None:  # it died before there was anything to do
+            _end(prestarted)
+            prestarted = None
+        process = prestarted or _start(self._spec)
         limit = _limited_memory(process, self._memory)
-        if expected is not None and expected.stdin is not None:
-            with suppress(BrokenPipeError):  # it died while it waited: whoever follows it finds that out
-                expected.stdin.write(b"\n")
+        if prestarted is not None and prestarted.stdin is not None:
+            with suppress(BrokenPipeError):  # it dies now: whoever follows it finds that out
+                prestarted.stdin.write(b"\n")
         return process, limit
 
     def cancel(self) -> None:

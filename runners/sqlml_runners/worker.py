@@ -5,7 +5,7 @@ In: the job's document and Arrow files in its folder.  Out: a line of JSON per e
 ``sample.arrow``, a prediction ``predictions/*.parquet``.  Standard input is a pipe held by whoever started the job: when it
 closes, that process is dead and this one ends.
 
-``python -m sqlml_runners.worker job.json expected ALGORITHM`` is started before there is a document: it imports what the training
+``python -m sqlml_runners.worker job.json prestarted ALGORITHM`` is started before there is a document: it imports what a training
 will need, and begins when a line comes on standard input.
 """
 
@@ -26,8 +26,9 @@ from sqlml.contracts import Event
 from sqlml.errors import Error, InternalError, JobOutOfMemory
 from sqlml.job_folder import EVENTS, RESULT
 from sqlml.plan import JobSpec, TrainPlan
+from sqlml.registry import ALGORITHMS, FAMILIES
 
-EXPECTED = "expected"
+PRESTARTED = "prestarted"
 """The word that says that a job's document will come later."""
 OWNER_DIED = 113
 """Exit status when the owner went away."""
@@ -172,7 +173,8 @@ class _Absent:
 
 def _import_ahead(algorithm: str) -> None:
     """Import what a training needs: XGBoost while the rows are read, which goes on without Python's lock for the most part."""
-    sys.meta_path.insert(0, _Absent("pandas"))
+    if algorithm in ALGORITHMS or algorithm in FAMILIES or not algorithm:  # who knows what others' need
+        sys.meta_path.insert(0, _Absent("pandas"))
     import sqlml.training  # noqa: F401
 
     if algorithm.startswith("xgboost"):
@@ -193,7 +195,7 @@ def main() -> int:
     go = threading.Event()
     threading.Thread(target=_end_with_owner, args=(go,), daemon=True).start()
     document, *more = sys.argv[1:]
-    if more[:1] == [EXPECTED]:
+    if more[:1] == [PRESTARTED]:
         _import_ahead(more[1])
         go.wait()
     spec = JobSpec.from_json(json.loads(Path(document).read_text(encoding="utf-8")))

@@ -17,13 +17,12 @@ from sqlml.contracts.engines import (
     WritableEngine,
 )
 from sqlml.contracts.options import OptionSpec
-from sqlml.contracts.runners import EarlyRunner, Event, Follow, JobHandle, Notice, OnEvent, Resources, Runner, SessionRunner
+from sqlml.contracts.runners import Event, Follow, JobHandle, Notice, OnEvent, PrestartRunner, Resources, Runner, SessionRunner
 from sqlml.contracts.targets import FunctionSignature, Installer, RowModel, StoredFunction, Target
 
 __all__ = [
     "Algorithm",
     "ArmState",
-    "EarlyRunner",
     "EndpointServer",
     "EndpointState",
     "Engine",
@@ -41,6 +40,7 @@ __all__ = [
     "OnEvent",
     "OptionSpec",
     "Predictor",
+    "PrestartRunner",
     "ProgressEngine",
     "Report",
     "Resources",

@@ -75,10 +75,10 @@ class Runner(Protocol):
 
 
 @runtime_checkable
-class EarlyRunner(Protocol):
+class PrestartRunner(Protocol):
     """A runner that can begin before a job's rows are there: a process takes a moment to come up."""
 
-    def expect(self, spec: JobSpec) -> AbstractContextManager[None]:
+    def prestart(self, spec: JobSpec) -> AbstractContextManager[None]:
         """Within it ``submit`` is awaited for the job in that folder; what it began for nothing ends with it.
 
         Of the job its plan and its folder count; ``submit`` gets it whole.

@@ -18,12 +18,22 @@ _LONG = ctypes.c_int64
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The library; None where it is not there or cannot be loaded, which is told once, at debug level."""
+    """The library; None where it is not there or cannot be loaded, or was built of older sources, which is told once, at debug
+    level.
+    """
     try:
         found = ctypes.CDLL(str(FILE))
+        _declare(found)
     except OSError as error:
         log.debug("the native loops are not used: %s", error)
         return None
+    except AttributeError as error:
+        log.debug("the native loops are not used, they are older than this package (build it again): %s", error)
+        return None
+    return found
+
+
+def _declare(found: ctypes.CDLL) -> None:
     found.sqlml_instructions.restype = ctypes.c_char_p
     found.sqlml_forest_new.restype = _POINTER
     found.sqlml_forest_new.argtypes = [
@@ -39,13 +49,11 @@ def library() -> ctypes.CDLL | None:
     columns: list[Any] = [_INT, _INT, _INT, *(_POINTER for _ in range(5)), _INT, _POINTER, ctypes.c_char_p, _LONG]
     found.sqlml_slot_of_trees.argtypes = [_POINTER, *columns]
     found.sqlml_slot_of_linear.argtypes = [_INT, *(_POINTER for _ in range(6)), *columns]
-    found.sqlml_matrix_rows.restype = None
-    found.sqlml_matrix_rows.argtypes = [_INT, _POINTER, _POINTER, _LONG, *(_POINTER for _ in range(3))]
+    found.sqlml_matrix_rows.argtypes = [_INT, _POINTER, _POINTER, _LONG, _POINTER, _POINTER]
     found.sqlml_rows_scored.restype = _LONG
     found.sqlml_duckdb_register.argtypes = [_POINTER]
     found.sqlml_link.restype = None
     found.sqlml_link.argtypes = [_INT, _POINTER, _LONG, _INT]
-    return found
 
 
 def instructions() -> str | None:

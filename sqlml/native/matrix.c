@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -14,9 +15,11 @@ static inline float narrow(double value) {
 }
 
 /* ``columns``: k of ``m`` values each, of doubles where ``wide``, else floats.  Row i goes to row ``places[i]`` of ``out``
-   (·, k), nowhere where that is negative. */
-EXPORT void sqlml_matrix_rows(int32_t k, const void *const *columns, const uint8_t *wide, int64_t m, const int64_t *places,
-                              float *out, float *tile) {
+   (·, k), nowhere where that is negative.  0; -1 without memory. */
+EXPORT int32_t sqlml_matrix_rows(int32_t k, const void *const *columns, const uint8_t *wide, int64_t m, const int64_t *places,
+                                 float *out) {
+    float *tile = malloc(sizeof(float) * TILE * (size_t)k);
+    if (tile == NULL && k > 0) return -1;
     for (int64_t first = 0; first < m; first += TILE) {
         int64_t rows = m - first < TILE ? m - first : TILE;
         for (int64_t i = 0; i < rows; i++) {
@@ -39,4 +42,6 @@ EXPORT void sqlml_matrix_rows(int32_t k, const void *const *columns, const uint8
         for (int64_t i = 0; i < rows; i++)
             if (places[first + i] >= 0) memcpy(out + places[first + i] * k, tile + i * k, sizeof(float) * (size_t)k);
     }
+    free(tile);
+    return 0;
 }

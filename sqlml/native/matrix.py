@@ -13,8 +13,6 @@ from sqlml.native.library import library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_TILE = 64
-
 
 def write_rows(columns: Sequence[NDArray[Any]], places: NDArray[Any], out: NDArray[np.float32]) -> bool:
     """Write columns (m,) of float32 or float64 to rows ``places`` (m,) of ``out`` (·, k); those with -1 have none.
@@ -33,6 +31,6 @@ def write_rows(columns: Sequence[NDArray[Any]], places: NDArray[Any], out: NDArr
     if m and not -1 <= where.min() <= where.max() < len(out):
         raise ValueError(f"rows {where.min()} to {where.max()} of a matrix of {len(out)}")
     pointers = (ctypes.c_void_p * k)(*(c.ctypes.data for c in held))
-    tile = np.empty(_TILE * k, np.float32)
-    native.sqlml_matrix_rows(k, pointers, wide.ctypes.data, m, where.ctypes.data, out.ctypes.data, tile.ctypes.data)
+    if native.sqlml_matrix_rows(k, pointers, wide.ctypes.data, m, where.ctypes.data, out.ctypes.data):
+        raise MemoryError(f"no room for a tile of rows of {k} columns")
     return True

@@ -21,7 +21,7 @@ from sqlml.contracts import Follow, Notice, OnEvent
 from sqlml.errors import BindError, DataError, NotSupportedError
 from sqlml.evaluation.history import best_trial
 from sqlml.plan import FoldsOutcome, JobSpec, SplitPlan, TrainPlan
-from sqlml.statements.job_run import expected, extract_rows, job_run, read_result, run_job
+from sqlml.statements.job_run import extract_rows, job_run, prestarted, read_result, run_job
 from sqlml.statements.missing import missing_columns_error
 from sqlml.statements.queries import Queries
 from sqlml.statements.result import Result
@@ -54,7 +54,7 @@ def run_folds(
         with job_run(catalog, "folds", plan.model, parameters.source[slice(*parameters.statement)], plan.runner) as job:
             on_event({"event": "stage", "name": "reading"})
             spec = JobSpec(job.id, "folds", job.folder, plan)
-            with expected(runner, spec):
+            with prestarted(runner, spec):
                 extract_rows(query, plan, own, queries, job)
                 run_job(runner, spec, on_event, follow)
             outcome = FoldsOutcome.from_json(read_result(job))

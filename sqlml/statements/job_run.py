@@ -1,6 +1,6 @@
 """One run of a job: its row in the catalog, the rows of queries in its folder, a runner, and what the job left.
 
-start_job → expected → extract_rows → run_job → read_result; whatever goes wrong on the way, give_up
+start_job → prestarted → extract_rows → run_job → read_result; whatever goes wrong on the way, give_up
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlml.binder.text import Sql
 from sqlml.binder.train import needed_columns
 from sqlml.catalog import Catalog, Job
 from sqlml.catalog.files import remove_job_data
-from sqlml.contracts import EarlyRunner, Follow, OnEvent, Runner, Stream
+from sqlml.contracts import Follow, OnEvent, PrestartRunner, Runner, Stream
 from sqlml.errors import BundleError, Cancelled, DataError, NotSupportedError, OperationalError, ProgrammingError
 from sqlml.job_folder import RESULT, TRAIN_ROWS
 from sqlml.plan import JobSpec, TrainPlan
@@ -88,9 +88,9 @@ def write_rows(stream: Stream, path: Path) -> None:
         raise OperationalError(f"cannot write the rows to {path}: {error.strerror or error}", hint="is the disk full?") from error
 
 
-def expected(runner: Runner, spec: JobSpec) -> AbstractContextManager[None]:
+def prestarted(runner: Runner, spec: JobSpec) -> AbstractContextManager[None]:
     """Within it a runner that can begins with a job whose rows are still being read."""
-    return runner.expect(spec) if isinstance(runner, EarlyRunner) else nullcontext()
+    return runner.prestart(spec) if isinstance(runner, PrestartRunner) else nullcontext()
 
 
 def run_job(runner: Runner, spec: JobSpec, on_event: OnEvent, follow: Follow) -> None:

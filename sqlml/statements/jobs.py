@@ -161,7 +161,10 @@ def _stop(job: Mapping[str, Any], node: CancelJob, source: str, catalog: Catalog
         return
     try:
         follows = FOLLOWER in process.cmdline()
-        worker = None if follows else _worker(process, catalog, node.job)
+        begun = (
+            catalog.home.jobs / str(node.job) / EVENTS
+        ).exists()  # else its process waits for the rows, and ending it is no end
+        worker = _worker(process, catalog, node.job) if begun and not follows else None
     except psutil.Error:
         return  # it has just ended
     if follows:

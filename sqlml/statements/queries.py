@@ -29,9 +29,9 @@ from sqlml.binder.table_calls import TablePiece, check_values, only_looks, table
 from sqlml.binder.text import Piece, Sql
 from sqlml.contracts import Stream
 from sqlml.errors import BindError, EngineError, Error, InternalError
-from sqlml.kept_texts import KeptTexts
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
+from sqlml.statements.bound_texts import BoundTexts
 from sqlml.statements.changes import CHANGES
 from sqlml.statements.connection_table import ConnectionTable
 from sqlml.statements.missing import all_calls, explain_missing
@@ -44,24 +44,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NAMES_NOTHING = re.compile(r"\s*select\b(?:[\s\d,.+*/%?$-]|'[^']*'|\b(?:true|false|null)\b|\bas\s+\w+)*", re.IGNORECASE)
-"""A query of constants and values alone, as pools of connections ask one to see whether it is alive."""
-
 
 class Queries(Binding):
     """Binds and runs the queries of one connection."""
 
     @cached_property
-    def _kept(self) -> KeptTexts[Sql]:
-        """Texts as they were bound at the moment ``_kept_at``."""
-        return KeptTexts()
-
-    _kept_at: object = None
-
-    @cached_property
-    def _constant(self) -> KeptTexts[Sql]:
-        """Texts that no change can touch: what they name is nothing."""
-        return KeptTexts()
+    def _bound(self) -> BoundTexts:
+        return BoundTexts(lambda: (self._catalog.moment(), CHANGES.count))
 
     def _runs(self) -> Runs:
         return self
@@ -180,14 +169,7 @@ class Queries(Binding):
         """A stretch of the source, bound; as before, where programs send the same text again and nothing has changed since: no
         model, no connection, no table, macro or setting.
         """
-        found = self._constant.get((source, span))
-        if found is not None:
-            return found
-        moment = (self._catalog.moment(), CHANGES.count)
-        if moment != self._kept_at:
-            self._kept.forget()
-            self._kept_at = moment
-        found = self._kept.get((source, span))
+        found = self._bound.get(source, span)
         if found is not None:
             return found
         sql = self.bind_there(source, span, parameters)
@@ -195,8 +177,7 @@ class Queries(Binding):
             return sql
         sql = self.bind(source, span)
         if not tables_of(sql) and self._stays(sql):  # tables are of one run
-            kept = self._constant if _NAMES_NOTHING.fullmatch(source[slice(*span)]) else self._kept
-            kept.put((source, span), source, sql)
+            self._bound.put(source, span, sql)
         return sql
 
     def _stays(self, sql: Sql) -> bool:

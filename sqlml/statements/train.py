@@ -19,10 +19,10 @@ from sqlml.errors import Error, TrainingDataError
 from sqlml.job_folder import DOCUMENT, TRAIN_ROWS, VALIDATION_ROWS
 from sqlml.plan import JobSpec, TrainOutcome, TrainPlan
 from sqlml.statements.job_run import (
-    expected,
     extraction_sql,
     job_run,
     own_query,
+    prestarted,
     read_result,
     run_job,
     write_rows,
@@ -77,7 +77,7 @@ def run_train(
     queries.tell_if_hidden(plan.model)
     try:
         with job_run(catalog, "train", plan.model, plan.statement, plan.runner) as job:
-            with expected(runner, JobSpec(job.id, "train", job.folder, plan)):
+            with prestarted(runner, JobSpec(job.id, "train", job.folder, plan)):
                 spec = prepare_job(node, plan, parameters, queries, catalog, job, on_event, runner)
                 run_job(runner, spec, on_event, follow)
             version, outcome = publish_job(catalog, spec)

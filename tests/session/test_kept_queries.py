@@ -12,6 +12,7 @@ import sqlml
 from sqlml.engines.duckdb.engine import DuckDBEngine
 from sqlml.kept_texts import KEPT
 from sqlml.session import Session
+from sqlml.statements.bound_texts import is_constant
 from sqlml.statements.queries import Queries
 
 COUNT = "SELECT count(*) FROM people WHERE buys(age, job, balance) = 'yes'"
@@ -126,7 +127,7 @@ def test_no_more_are_kept_than_said(tmp_path: Path, bound: list[str]) -> None:
             assert connection.execute(f"SELECT {number}").fetchall() == [(number,)]
         assert bound == []
         session = cast(Session, connection._session)
-        assert 0 < len(session._queries._constant) <= KEPT
+        assert 0 < len(session._queries._bound.constant) <= KEPT
         assert 0 < len(cast(DuckDBEngine, session._engine)._selects.kept) <= KEPT
 
 
@@ -134,3 +135,27 @@ def test_a_prepared_statement_says_that_it_stays_with_its_version(connection: sq
     open_one = connection.execute("PREPARE p AS SELECT PREDICT(buys), PREDICT_PROBA(buys, 'yes') FROM people WHERE id = $1")
     assert open_one.notices == ("the prepared statement stays with buys@1: PREPARE it anew where it is to take another version",)
     assert connection.execute("PREPARE q AS SELECT PREDICT(buys@1) FROM people WHERE id = $1").notices == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "constant"),
+    [
+        ("SELECT 1", True),
+        ("select -1.5 AS x, 'it''s' as y, ?, $2, NULL", True),
+        ("SELECT 1 AS churn", True),
+        ("SELECT x", False),
+        ("SELECT now()", False),
+        ("SELECT current_date", False),
+        ("SELECT 1 FROM t", False),
+        ("TABLE t", False),
+        ("SELECT 1 UNION TABLE t", False),
+        ('SELECT 1 AS "a"', False),
+        ("FROM t", False),
+        ("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(200)), True),
+        ("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(200)) + " FROM t", False),
+        ("SELECT " + " " * 5000 + "'" + "1 as a " * 5000, False),
+    ],
+)
+def test_what_names_nothing(text: str, constant: bool) -> None:
+    """A text is looked through once: the last ones would take for ever."""
+    assert is_constant(text) is constant

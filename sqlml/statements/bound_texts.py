@@ -1,0 +1,49 @@
+"""Queries as they were bound: a program sends the same text again and again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from sqlml_dialect import Span
+
+from sqlml.binder.text import Sql
+from sqlml.kept_texts import KeptTexts
+
+_CONSTANT = re.compile(r"\s*select\b(?>[\s\d,.+*/%?$-]|'[^']*'|\b(?:true|false|null)\b|\bas\s+\w+)*+", re.IGNORECASE)
+"""A query of constants and values alone, as pools of connections ask one to see whether it is alive.  Each character is looked at
+once: nothing is tried in another way.
+"""
+
+
+class BoundTexts:
+    """Those of one connection.  ``moment`` tells whether anything has changed that a text may stand on: it is equal as long as
+    nothing has.
+    """
+
+    def __init__(self, moment: Callable[[], object]) -> None:
+        self._moment = moment
+        self._at: object = None
+        self.constant: KeptTexts[Sql] = KeptTexts()  # no change can touch them: they name nothing
+        self.others: KeptTexts[Sql] = KeptTexts()  # as bound at the moment ``_at``
+
+    def get(self, source: str, span: Span) -> Sql | None:
+        """None where the text is to be bound, anew where something has changed."""
+        found = self.constant.get((source, span))
+        if found is not None:
+            return found
+        moment = self._moment()
+        if moment != self._at:
+            self.others.forget()
+            self._at = moment
+        return self.others.get((source, span))
+
+    def put(self, source: str, span: Span, sql: Sql) -> None:
+        """Keep what was bound since ``get`` gave nothing."""
+        kept = self.constant if is_constant(source[slice(*span)]) else self.others
+        kept.put((source, span), source, sql)
+
+
+def is_constant(text: str) -> bool:
+    """Whether a query names nothing: no table, no column, no function."""
+    return _CONSTANT.fullmatch(text) is not None
