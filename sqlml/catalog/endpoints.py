@@ -32,6 +32,8 @@ QUERY_VERSION = "query_version"
 """Under this name the version of a query lies among its endpoint's options."""
 _BACK_TO = "back_to"
 """Under this name what a ROLLBACK led to holds the revision that stands again: ROLLBACK itself is nothing to go back to."""
+_GONE: Mapping[str, Any] = {"kind": "model", "options": {}, "definition": None, "arms": []}
+"""The state that UNDEPLOY leads to: nothing serves, and nothing goes back to it."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +220,10 @@ class Endpoints:
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
-    def undeploy(self, endpoint: str) -> tuple[str, ...]:
+    def undeploy(self, endpoint: str, reason: str = "UNDEPLOY") -> tuple[str, ...]:
         """Remove an endpoint; the names of the API keys that went with it.  ``BindError`` where there is none of that name."""
         with writing(self._engine) as c:
-            keys = _remove(c, _known(c, endpoint))
+            keys = _remove(c, _known(c, endpoint), reason)
             counters.count_up(c, counters.ENDPOINTS)
         return keys
 
@@ -309,7 +311,7 @@ def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[An
         state = dict(before)
         arms = without([Share(*arm) for arm in state["arms"]], uids)
         if not arms:
-            keys += _remove(c, name)
+            keys += _remove(c, name, "DROP MODEL")
             continue
         guard = guard_of(state["options"])
         state["arms"] = [[share.uid, share.role, share.weight] for share in arms]
@@ -320,11 +322,13 @@ def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[An
     return tuple(keys)
 
 
-def _remove(c: sa.Connection, name: str) -> tuple[str, ...]:
+def _remove(c: sa.Connection, name: str, reason: str) -> tuple[str, ...]:
     """An endpoint goes; what it was does not come back under its name.  The names of the API keys that go with it."""
     key = name.lower()
+    revision = _last_revision(c, key) + 1
     c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == key))
     c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.endpoint == key).values(undone=True))
+    _write_down(c, key, revision, reason, _GONE)
     return forget_endpoint(c, name)
 
 
@@ -398,7 +402,8 @@ def _standing(c: sa.Connection, endpoint: str) -> list[Mapping[str, Any]]:
 
 
 def _stands(change: Mapping[str, Any] | sa.RowMapping) -> bool:
-    return not change["undone"] and _BACK_TO not in change["state"]
+    state = change["state"]
+    return not change["undone"] and _BACK_TO not in state and bool(state["arms"])
 
 
 def _state_of(c: sa.Connection, endpoint: str) -> Mapping[str, Any] | None:

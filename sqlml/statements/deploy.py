@@ -135,7 +135,7 @@ def restore(catalog: Catalog, endpoint: str, before: Endpoint | None, reason: st
     if _revision(catalog, endpoint) != revision:
         return
     if before is None:
-        catalog.undeploy(endpoint)
+        catalog.undeploy(endpoint, f"{reason} failed")
     else:
         catalog.rollback_endpoint(endpoint, f"{reason} failed", of=revision)
 

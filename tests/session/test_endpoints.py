@@ -265,6 +265,8 @@ def test_an_endpoint_goes_if_it_exists(bank: Bank) -> None:
     bank.run("DEPLOY MODEL m@1 TO ENDPOINT gone")
     assert bank.run("UNDEPLOY ENDPOINT IF EXISTS Gone") == []
     assert bank.run("SELECT endpoint FROM sqlml.endpoints") == [("e",)]
+    changes = "SELECT reason, versions, undone FROM sqlml.endpoint_changes WHERE endpoint = 'gone' ORDER BY revision"
+    assert bank.run(changes) == [("DEPLOY", "m@1", True), ("UNDEPLOY", None, False)]
     assert bank.run("UNDEPLOY ENDPOINT IF EXISTS gone") == []
     with pytest.raises(sqlml.ProgrammingError, match="unknown endpoint gone"):
         bank.run("UNDEPLOY ENDPOINT gone")
