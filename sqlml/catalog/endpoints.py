@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from sqlml.catalog import counters
 from sqlml.catalog import tables as t
-from sqlml.catalog.api_keys import forget_endpoint
+from sqlml.catalog.api_keys import LeftKeys, forget_endpoint
 from sqlml.catalog.database import reading, writing
 from sqlml.catalog.earlier import carry, carry_back
 from sqlml.catalog.files import job_file
@@ -220,8 +220,8 @@ class Endpoints:
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
-    def undeploy(self, endpoint: str, reason: str = "UNDEPLOY") -> tuple[str, ...]:
-        """Remove an endpoint; the names of the API keys that went with it.  ``BindError`` where there is none of that name."""
+    def undeploy(self, endpoint: str, reason: str = "UNDEPLOY") -> LeftKeys:
+        """Remove an endpoint; what becomes of its API keys.  ``BindError`` where there is none of that name."""
         with writing(self._engine) as c:
             keys = _remove(c, _known(c, endpoint), reason)
             counters.count_up(c, counters.ENDPOINTS)
@@ -299,19 +299,19 @@ def _numbered(c: sa.Connection, endpoint: str, before: Mapping[str, Any] | None,
     return {**state, "options": {**state["options"], QUERY_VERSION: version}}
 
 
-def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> tuple[str, ...]:
+def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> LeftKeys:
     """Take versions, by a query of their ids, from endpoints: the others take over, and one that nothing is left of goes.
 
-    The names of the API keys that went with endpoints.
+    What becomes of the API keys of those.
     """
-    keys: list[str] = []
+    keys = LeftKeys()
     uids = set(c.execute(sa.select(t.versions.c.uid).where(t.versions.c.id.in_(versions))).scalars())
     for name in endpoints:
         before = _standing(c, name)[0]["state"]
         state = dict(before)
         arms = without([Share(*arm) for arm in state["arms"]], uids)
         if not arms:
-            keys += _remove(c, name, "DROP MODEL")
+            keys = keys.and_then(_remove(c, name, "DROP MODEL"))
             continue
         guard = guard_of(state["options"])
         state["arms"] = [[share.uid, share.role, share.weight] for share in arms]
@@ -319,11 +319,11 @@ def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[An
         state = carry(c, before, state)
         _write_down(c, name, _put(c, name, state), "DROP MODEL", state)
     counters.count_up(c, counters.ENDPOINTS)
-    return tuple(keys)
+    return keys
 
 
-def _remove(c: sa.Connection, name: str, reason: str) -> tuple[str, ...]:
-    """An endpoint goes; what it was does not come back under its name.  The names of the API keys that go with it."""
+def _remove(c: sa.Connection, name: str, reason: str) -> LeftKeys:
+    """An endpoint goes; what it was does not come back under its name.  What becomes of its API keys."""
     key = name.lower()
     revision = _last_revision(c, key) + 1
     c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == key))
