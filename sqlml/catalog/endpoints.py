@@ -65,7 +65,8 @@ class Endpoint:
     """An endpoint as it should be.  The weights of the arms that serve add up to 100; a query's arms are its parts.
 
     ``options`` are those of DEPLOY … WITH; ``definition`` is what a query computes, None of a model; ``revision`` grows with
-    each change, and comes again never, not even after UNDEPLOY.
+    each change, and comes again never, not even after UNDEPLOY.  ``created_at`` is when it was first deployed, ``changed_at``
+    when its last change was; None of one that never changes.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Endpoint:
     kind: str = "model"
     options: Mapping[str, Any] = field(default_factory=dict)
     definition: Mapping[str, Any] | None = None
+    changed_at: datetime | None = None
 
     @property
     def query_uid(self) -> str | None:
@@ -240,15 +242,18 @@ class Endpoints:
             .join(t.models, t.versions.c.model_id == t.models.c.id)
             .order_by(t.arms.c.position)
         )  # fmt: skip
+        changes = t.endpoint_changes
+        last = (changes.c.endpoint == t.endpoints.c.key) & (changes.c.revision == t.endpoints.c.revision)
+        query = sa.select(t.endpoints, changes.c.created_at.label("changed_at")).join(changes, last).order_by(t.endpoints.c.key)
         with reading(self._engine) as c:
-            rows = [dict(row) for row in c.execute(sa.select(t.endpoints).order_by(t.endpoints.c.key)).mappings()]
+            rows = [dict(row) for row in c.execute(query).mappings()]
             arms = [dict(row) for row in c.execute(arms_query).mappings()]
         return [self._endpoint(row, [self._arm(arm) for arm in arms if arm["endpoint_id"] == row["id"]]) for row in rows]
 
     def _endpoint(self, row: Mapping[str, Any], arms: Sequence[Arm]) -> Endpoint:
         return Endpoint(
             row["name"], tuple(arms), row["revision"], row["created_at"], row["owner"],
-            row["kind"], row["options"], row["definition"],
+            row["kind"], row["options"], row["definition"], row["changed_at"],
         )  # fmt: skip
 
     def _arm(self, row: Mapping[str, Any]) -> Arm:
@@ -366,9 +371,9 @@ def _put(c: sa.Connection, endpoint: str, state: Mapping[str, Any]) -> int:
     key = endpoint.lower()
     versions = {uid: _version_id(c, uid) for uid, _, _ in state["arms"]}
     revision = _last_revision(c, key) + 1
-    values = {name: state[name] for name in ("kind", "options", "definition")} | {"revision": revision, "created_at": now()}
+    values = {name: state[name] for name in ("kind", "options", "definition")} | {"revision": revision}
     if c.execute(sa.update(t.endpoints).where(t.endpoints.c.key == key).values(values)).rowcount == 0:
-        c.execute(sa.insert(t.endpoints).values(values | {"name": endpoint, "key": key, "owner": user()}))
+        c.execute(sa.insert(t.endpoints).values(values | {"name": endpoint, "key": key, "owner": user(), "created_at": now()}))
     endpoint_id = c.execute(sa.select(t.endpoints.c.id).where(t.endpoints.c.key == key)).scalar_one()
     c.execute(sa.delete(t.arms).where(t.arms.c.endpoint_id == endpoint_id))
     for position, (uid, role, weight) in enumerate(state["arms"], 1):

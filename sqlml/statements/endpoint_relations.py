@@ -54,6 +54,7 @@ def _endpoint(endpoint: Endpoint, base: str | None, seen: EndpointState | None) 
         "revision": endpoint.revision,
         "owner": endpoint.owner,
         "created_at": endpoint.created_at,
+        "changed_at": endpoint.changed_at,
     }
 
 

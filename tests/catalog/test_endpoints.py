@@ -132,6 +132,21 @@ def test_changes_are_kept(catalog: Catalog) -> None:
     assert all(c["owner"] and c["created_at"] for c in catalog.endpoint_changes())
 
 
+def test_an_endpoint_is_as_old_as_its_first_deployment(catalog: Catalog) -> None:
+    put(catalog, (1, 100))
+    [first] = catalog.endpoints()
+    put(catalog, (2, 100))
+    catalog.rollback_endpoint("front")
+    [later] = catalog.endpoints()
+    assert first.changed_at is not None
+    assert later.changed_at is not None
+    assert first.created_at <= first.changed_at < later.changed_at
+    assert (later.created_at, later.changed_at) == (first.created_at, catalog.endpoint_changes()[-1]["created_at"])
+    catalog.undeploy("front")
+    put(catalog, (1, 100))
+    assert catalog.endpoints()[0].created_at > later.changed_at
+
+
 def test_that_an_endpoint_went_is_a_change_too(catalog: Catalog) -> None:
     put(catalog, (1, 100))
     catalog.undeploy("FRONT")

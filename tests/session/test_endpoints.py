@@ -207,6 +207,7 @@ def test_rollback_goes_back_change_by_change(bank: Bank) -> None:
     assert [row[:3] for row in rows] == [("e", "m@2", 100)]
     bank.run("ROLLBACK ENDPOINT e")
     assert (bank.traffic(), bank.options()) == ({"m@1": 100}, {})
+    assert bank.run("SELECT changed_at > created_at FROM sqlml.endpoints WHERE endpoint = 'e'") == [(True,)]
     last = bank.dicts("SELECT reason, versions, undone FROM sqlml.endpoint_changes ORDER BY created_at DESC LIMIT 4")
     assert [(row["reason"], row["versions"], row["undone"]) for row in last] == [
         ("ROLLBACK", "m@1", False),
