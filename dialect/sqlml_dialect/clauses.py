@@ -273,7 +273,9 @@ def _check_clauses_behind(cursor: Cursor) -> None:
     for index in range(cursor.position, len(cursor.tokens)):
         token, before = cursor.tokens[index], cursor.tokens[index - 1]
         depth += (token.key in OPENING) - (token.key in CLOSING)
-        if depth or not _ends_operand(before) or token.key not in _BEHIND_QUERY:
+        if depth or index == cursor.position or token.key not in _BEHIND_QUERY:
+            continue
+        if token.key != "WITH" and not _ends_operand(before):
             continue
         following = [cursor.tokens[at] if at < len(cursor.tokens) else None for at in range(index + 1, index + 4)]
         if _is_clause(token, following):

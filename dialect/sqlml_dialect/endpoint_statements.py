@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlml_dialect import clauses
 from sqlml_dialect.clause_nodes import ModelRef, Span, Value
 from sqlml_dialect.clauses import parse_clauses, teaching
-from sqlml_dialect.cursor import Cursor
+from sqlml_dialect.cursor import NAMES, Cursor
 from sqlml_dialect.errors import DialectError
 from sqlml_dialect.nodes import (
     AlterApiKey,
@@ -91,6 +91,7 @@ def parse_alter_endpoint(cursor: Cursor) -> AlterEndpoint:
     """``ALTER ENDPOINT e SET TRAFFIC (m@3 = 90, 1 = 10)`` or ``ALTER ENDPOINT e SET (name = value, …)``"""
     cursor.expect("ALTER", "ENDPOINT")
     endpoint = cursor.ident("an endpoint's name")
+    _check_reset(cursor)
     start = cursor.expect("SET").start
     if cursor.accept("TRAFFIC"):
         found = cursor.in_parens(lambda: _parse_share(cursor))
@@ -105,8 +106,16 @@ def parse_alter_endpoint(cursor: Cursor) -> AlterEndpoint:
 def parse_alter_endpoints(cursor: Cursor) -> AlterEndpoints:
     """``ALTER ENDPOINTS SET (memory = '4 GB')``"""
     cursor.expect("ALTER", "ENDPOINTS")
+    _check_reset(cursor)
     cursor.expect("SET")
     return AlterEndpoints(parse_options(cursor))
+
+
+def _check_reset(cursor: Cursor) -> None:
+    """Raise for RESET, which other statements have: an option goes back to its default as NULL."""
+    if cursor.peek().key == "RESET":
+        names = [token.text for token in cursor.tokens[cursor.position + 1 :] if token.kind in NAMES]
+        cursor.fail("SET", hint=f"write SET ({', '.join(f'{name} = NULL' for name in names) or 'option = NULL'})")
 
 
 def _parse_share(cursor: Cursor) -> tuple[tuple[ModelRef | int, Value], Span]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -16,7 +16,7 @@ from sqlml.catalog import counters
 from sqlml.catalog import tables as t
 from sqlml.catalog.database import reading, writing
 from sqlml.catalog.rows import now, user
-from sqlml.errors import BindError, did_you_mean
+from sqlml.errors import BindError, count_of, did_you_mean, listing
 
 PREFIX = "sqlml_"
 SHOWN = len(PREFIX) + 4
@@ -53,6 +53,31 @@ class ApiKey:
     def opens_only(self, endpoint: str) -> bool:
         """Whether the key is for an endpoint and for no other: it goes with it."""
         return self.endpoints == (endpoint.lower(),)
+
+
+@dataclass(frozen=True)
+class LeftKeys:
+    """API keys whose endpoints went, by name: ``gone`` were for those alone, and went too; ``narrowed`` open others still, each
+    under the endpoint that it lost.
+    """
+
+    gone: tuple[str, ...] = ()
+    narrowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def and_then(self, later: LeftKeys) -> LeftKeys:
+        """Both together: a key that went later has lost nothing else."""
+        narrowed = {endpoint: tuple(k for k in keys if k not in later.gone) for endpoint, keys in self.narrowed.items()}
+        return LeftKeys(self.gone + later.gone, {e: keys for e, keys in {**narrowed, **later.narrowed}.items() if keys})
+
+    def notices(self, what: str) -> list[str]:
+        """What a person should know of it; ``what`` names what went, as in ``the endpoint``."""
+        texts = [f"{count_of(len(self.gone), 'API key')} went with {what}: {listing(self.gone)}"] if self.gone else []
+        for endpoint, keys in self.narrowed.items():
+            opens = "opens" if len(keys) == 1 else "open"
+            texts.append(
+                f"{count_of(len(keys), 'API key')} lost the endpoint {endpoint} and {opens} others still: {listing(keys)}"
+            )
+        return texts
 
 
 def hash_secret(secret: str) -> str:
@@ -149,12 +174,9 @@ class ApiKeys:
             counters.count_up(c, counters.ENDPOINTS)
 
 
-def forget_endpoint(c: sa.Connection, endpoint: str) -> tuple[str, ...]:
-    """An endpoint goes: keys of it alone go with it, others open it no more, so that none opens the next of that name.
-
-    The names of the keys that went.
-    """
-    gone = []
+def forget_endpoint(c: sa.Connection, endpoint: str) -> LeftKeys:
+    """An endpoint goes: keys of it alone go with it, others open it no more, so that none opens the next of that name."""
+    gone, narrowed = [], []
     for row in c.execute(sa.select(t.api_keys).order_by(t.api_keys.c.key)).mappings().all():
         key, own = _api_key(dict(row)), t.api_keys.c.id == row["id"]
         if key.opens_only(endpoint):
@@ -163,7 +185,8 @@ def forget_endpoint(c: sa.Connection, endpoint: str) -> tuple[str, ...]:
         elif endpoint.lower() in key.endpoints:
             left = [name for name in key.endpoints if name != endpoint.lower()]
             c.execute(sa.update(t.api_keys).where(own).values(endpoints=left))
-    return tuple(gone)
+            narrowed.append(key.name)
+    return LeftKeys(tuple(gone), {endpoint: tuple(narrowed)} if narrowed else {})
 
 
 def _new_secret() -> str:

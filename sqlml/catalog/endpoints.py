@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from sqlml.catalog import counters
 from sqlml.catalog import tables as t
-from sqlml.catalog.api_keys import forget_endpoint
+from sqlml.catalog.api_keys import LeftKeys, forget_endpoint
 from sqlml.catalog.database import reading, writing
 from sqlml.catalog.earlier import carry, carry_back
 from sqlml.catalog.files import job_file
@@ -32,6 +32,8 @@ QUERY_VERSION = "query_version"
 """Under this name the version of a query lies among its endpoint's options."""
 _BACK_TO = "back_to"
 """Under this name what a ROLLBACK led to holds the revision that stands again: ROLLBACK itself is nothing to go back to."""
+_GONE: Mapping[str, Any] = {"kind": "model", "options": {}, "definition": None, "arms": []}
+"""The state that UNDEPLOY leads to: nothing serves, and nothing goes back to it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Endpoint:
     """An endpoint as it should be.  The weights of the arms that serve add up to 100; a query's arms are its parts.
 
     ``options`` are those of DEPLOY … WITH; ``definition`` is what a query computes, None of a model; ``revision`` grows with
-    each change, and comes again never, not even after UNDEPLOY.
+    each change, and comes again never, not even after UNDEPLOY.  ``created_at`` is when it was first deployed, ``changed_at``
+    when its last change was; None of one that never changes.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Endpoint:
     kind: str = "model"
     options: Mapping[str, Any] = field(default_factory=dict)
     definition: Mapping[str, Any] | None = None
+    changed_at: datetime | None = None
 
     @property
     def query_uid(self) -> str | None:
@@ -218,10 +222,10 @@ class Endpoints:
             counters.count_up(c, counters.ENDPOINTS)
         return revision
 
-    def undeploy(self, endpoint: str) -> tuple[str, ...]:
-        """Remove an endpoint; the names of the API keys that went with it.  ``BindError`` where there is none of that name."""
+    def undeploy(self, endpoint: str, reason: str = "UNDEPLOY") -> LeftKeys:
+        """Remove an endpoint; what becomes of its API keys.  ``BindError`` where there is none of that name."""
         with writing(self._engine) as c:
-            keys = _remove(c, _known(c, endpoint))
+            keys = _remove(c, _known(c, endpoint), reason)
             counters.count_up(c, counters.ENDPOINTS)
         return keys
 
@@ -238,15 +242,18 @@ class Endpoints:
             .join(t.models, t.versions.c.model_id == t.models.c.id)
             .order_by(t.arms.c.position)
         )  # fmt: skip
+        changes = t.endpoint_changes
+        last = (changes.c.endpoint == t.endpoints.c.key) & (changes.c.revision == t.endpoints.c.revision)
+        query = sa.select(t.endpoints, changes.c.created_at.label("changed_at")).join(changes, last).order_by(t.endpoints.c.key)
         with reading(self._engine) as c:
-            rows = [dict(row) for row in c.execute(sa.select(t.endpoints).order_by(t.endpoints.c.key)).mappings()]
+            rows = [dict(row) for row in c.execute(query).mappings()]
             arms = [dict(row) for row in c.execute(arms_query).mappings()]
         return [self._endpoint(row, [self._arm(arm) for arm in arms if arm["endpoint_id"] == row["id"]]) for row in rows]
 
     def _endpoint(self, row: Mapping[str, Any], arms: Sequence[Arm]) -> Endpoint:
         return Endpoint(
             row["name"], tuple(arms), row["revision"], row["created_at"], row["owner"],
-            row["kind"], row["options"], row["definition"],
+            row["kind"], row["options"], row["definition"], row["changed_at"],
         )  # fmt: skip
 
     def _arm(self, row: Mapping[str, Any]) -> Arm:
@@ -297,19 +304,19 @@ def _numbered(c: sa.Connection, endpoint: str, before: Mapping[str, Any] | None,
     return {**state, "options": {**state["options"], QUERY_VERSION: version}}
 
 
-def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> tuple[str, ...]:
+def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[Any]) -> LeftKeys:
     """Take versions, by a query of their ids, from endpoints: the others take over, and one that nothing is left of goes.
 
-    The names of the API keys that went with endpoints.
+    What becomes of the API keys of those.
     """
-    keys: list[str] = []
+    keys = LeftKeys()
     uids = set(c.execute(sa.select(t.versions.c.uid).where(t.versions.c.id.in_(versions))).scalars())
     for name in endpoints:
         before = _standing(c, name)[0]["state"]
         state = dict(before)
         arms = without([Share(*arm) for arm in state["arms"]], uids)
         if not arms:
-            keys += _remove(c, name)
+            keys = keys.and_then(_remove(c, name, "DROP MODEL"))
             continue
         guard = guard_of(state["options"])
         state["arms"] = [[share.uid, share.role, share.weight] for share in arms]
@@ -317,14 +324,16 @@ def drop_arms(c: sa.Connection, endpoints: Iterable[str], versions: sa.Select[An
         state = carry(c, before, state)
         _write_down(c, name, _put(c, name, state), "DROP MODEL", state)
     counters.count_up(c, counters.ENDPOINTS)
-    return tuple(keys)
+    return keys
 
 
-def _remove(c: sa.Connection, name: str) -> tuple[str, ...]:
-    """An endpoint goes; what it was does not come back under its name.  The names of the API keys that go with it."""
+def _remove(c: sa.Connection, name: str, reason: str) -> LeftKeys:
+    """An endpoint goes; what it was does not come back under its name.  What becomes of its API keys."""
     key = name.lower()
+    revision = _last_revision(c, key) + 1
     c.execute(sa.delete(t.endpoints).where(t.endpoints.c.key == key))
     c.execute(sa.update(t.endpoint_changes).where(t.endpoint_changes.c.endpoint == key).values(undone=True))
+    _write_down(c, key, revision, reason, _GONE)
     return forget_endpoint(c, name)
 
 
@@ -362,9 +371,9 @@ def _put(c: sa.Connection, endpoint: str, state: Mapping[str, Any]) -> int:
     key = endpoint.lower()
     versions = {uid: _version_id(c, uid) for uid, _, _ in state["arms"]}
     revision = _last_revision(c, key) + 1
-    values = {name: state[name] for name in ("kind", "options", "definition")} | {"revision": revision, "created_at": now()}
+    values = {name: state[name] for name in ("kind", "options", "definition")} | {"revision": revision}
     if c.execute(sa.update(t.endpoints).where(t.endpoints.c.key == key).values(values)).rowcount == 0:
-        c.execute(sa.insert(t.endpoints).values(values | {"name": endpoint, "key": key, "owner": user()}))
+        c.execute(sa.insert(t.endpoints).values(values | {"name": endpoint, "key": key, "owner": user(), "created_at": now()}))
     endpoint_id = c.execute(sa.select(t.endpoints.c.id).where(t.endpoints.c.key == key)).scalar_one()
     c.execute(sa.delete(t.arms).where(t.arms.c.endpoint_id == endpoint_id))
     for position, (uid, role, weight) in enumerate(state["arms"], 1):
@@ -398,7 +407,8 @@ def _standing(c: sa.Connection, endpoint: str) -> list[Mapping[str, Any]]:
 
 
 def _stands(change: Mapping[str, Any] | sa.RowMapping) -> bool:
-    return not change["undone"] and _BACK_TO not in change["state"]
+    state = change["state"]
+    return not change["undone"] and _BACK_TO not in state and bool(state["arms"])
 
 
 def _state_of(c: sa.Connection, endpoint: str) -> Mapping[str, Any] | None:

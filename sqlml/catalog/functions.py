@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sqlml.catalog import tables as t
+from sqlml.catalog.api_keys import LeftKeys
 from sqlml.catalog.database import reading, writing
 from sqlml.catalog.endpoints import drop_arms
 from sqlml.catalog.rows import now, user
@@ -92,10 +93,10 @@ def function_key(connection: str | None, schema: str, name: str) -> str:
     return json.dumps([connection.lower() if connection else None, schema, name], ensure_ascii=False)
 
 
-def undeploy_versions(c: sa.Connection, versions: Any, what: str, *, cascade: bool) -> tuple[str, ...]:
+def undeploy_versions(c: sa.Connection, versions: Any, what: str, *, cascade: bool) -> LeftKeys:
     """Take versions from their endpoints and functions.  ``BindError`` where there are any and not ``cascade``.
 
-    What else an endpoint serves goes on; one that only had these goes.  The names of the API keys that went with endpoints.
+    What else an endpoint serves goes on; one that only had these goes.  What becomes of the API keys of those.
     """
     behind = t.endpoints.c.id.in_(sa.select(t.arms.c.endpoint_id).where(t.arms.c.version_id.in_(versions)))
     endpoints = c.execute(sa.select(t.endpoints.c.name).where(behind).order_by(t.endpoints.c.key)).scalars().all()
@@ -105,7 +106,7 @@ def undeploy_versions(c: sa.Connection, versions: Any, what: str, *, cascade: bo
         places += [f"as the function {', '.join(name for name, _ in functions)}"] if functions else []
         first = f"UNDEPLOY ENDPOINT {endpoints[0]}" if endpoints else f"UNDEPLOY FUNCTION {' '.join(functions[0]).rstrip()}"
         raise BindError(f"model {what} is deployed {' and '.join(places)}", hint=f"{first} first, or DROP MODEL {what} CASCADE")
-    keys = drop_arms(c, endpoints, versions) if endpoints else ()
+    keys = drop_arms(c, endpoints, versions) if endpoints else LeftKeys()
     c.execute(sa.delete(t.functions).where(t.functions.c.version_id.in_(versions)))
     return keys
 

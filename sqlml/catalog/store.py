@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from sqlml.catalog import counters, files, rows
 from sqlml.catalog import tables as t
-from sqlml.catalog.api_keys import ApiKeys
+from sqlml.catalog.api_keys import ApiKeys, LeftKeys
 from sqlml.catalog.claim import Claim, claim_of
 from sqlml.catalog.database import Watch, absolute_url, insert_all, insert_one, open_database, reading, writing
 from sqlml.catalog.endpoints import Endpoints
@@ -356,10 +356,10 @@ class Catalog(Jobs, Endpoints, ApiKeys, Resources, Functions):
             c.execute(sa.insert(t.aliases).values(row))
             counters.count_up(c, counters.MODELS)
 
-    def drop(self, name: str, version: int | None, *, cascade: bool) -> tuple[str, ...]:
+    def drop(self, name: str, version: int | None, *, cascade: bool) -> LeftKeys:
         """Remove a version, or a model with all of them.  Refused while deployed, unless ``cascade`` undeploys it too.
 
-        The names of the API keys that went, with endpoints that nothing is left of.
+        What becomes of the API keys of endpoints that nothing is left of.
 
         Functions in databases are only forgotten: whoever can reach the database removes them there first.
         """

@@ -34,7 +34,8 @@ KEY_KINDS = (Kind.NUMBER, Kind.BOOLEAN, Kind.TEXT, Kind.DATE, Kind.TIME, Kind.TI
 _ABOUT = b"\x00about"
 """The record about the copy itself; a key is a MessagePack list, and none begins with a zero byte."""
 _LONGEST = 500
-"""LMDB takes keys of 511 bytes at most; a longer one is replaced by its hash."""
+_HASHED = b"\xc1"
+"""LMDB takes keys of 511 bytes at most; a longer one is replaced by its hash, behind a byte that MessagePack never has."""
 _MOST = 1 << 40
 """How large a file may grow while it is written: addresses, not memory."""
 _EXACT = 2.0**53
@@ -170,15 +171,19 @@ def _twice(environment: lmdb.Environment, table: str, keys: Sequence[InputColumn
 
 
 def _shown(value: Any, kind: Kind) -> str:
-    if kind in _STORED:
-        value = pa.array([value], _STORED[kind]).cast(arrow_type(kind))[0].as_py()
+    value = _json_value(value, kind)
     return f"'{value}'" if kind not in (Kind.NUMBER, Kind.BOOLEAN) else str(value)
+
+
+def _json_value(value: Any, kind: Kind) -> Any:
+    """A stored value as JSON has it: dates and times as texts."""
+    return str(pa.array([value], _STORED[kind]).cast(arrow_type(kind))[0].as_py()) if kind in _STORED else value
 
 
 def key_bytes(key: Sequence[Any]) -> bytes:
     """A key as the file has it: the same for 3 and 3.0."""
     packed = _encode([int(v) if isinstance(v, float) and v.is_integer() else v for v in key])
-    return packed if len(packed) <= _LONGEST else b"\xc1" + hashlib.blake2b(packed, digest_size=32).digest()
+    return packed if len(packed) <= _LONGEST else _HASHED + hashlib.blake2b(packed, digest_size=32).digest()
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -207,6 +212,12 @@ class Copy:
             found = [transaction.get(key_bytes(key)) if None not in key else None for key in zip(*given, strict=True)]
             rows = [empty if raw is None else _decode(raw) for raw in found]
         return [pa.array([row[i] for row in rows], value_type(column)) for i, column in enumerate(columns)]
+
+    def example_key(self, keys: Sequence[InputColumn]) -> list[Any] | None:
+        """The key of a row that is there, as JSON values; None where there is none."""
+        with self._environment().begin() as transaction, transaction.cursor() as cursor:
+            packed = next((key for key in cursor.iternext(values=False) if not key.startswith((_ABOUT, _HASHED))), None)
+        return None if packed is None else [_json_value(v, c.kind) for v, c in zip(_decode(packed), keys, strict=True)]
 
     def info(self) -> CopyInfo:
         """What there is to know of it."""

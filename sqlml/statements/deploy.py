@@ -14,7 +14,7 @@ from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Version
 from sqlml.catalog.shares import SERVES
 from sqlml.contracts import EndpointServer, Notice, OnEvent
-from sqlml.errors import BindError, count_of, listing
+from sqlml.errors import BindError, listing
 from sqlml.home import generate_url, rows_url
 from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_copies import copies_of, remove_copies
@@ -135,7 +135,7 @@ def restore(catalog: Catalog, endpoint: str, before: Endpoint | None, reason: st
     if _revision(catalog, endpoint) != revision:
         return
     if before is None:
-        catalog.undeploy(endpoint)
+        catalog.undeploy(endpoint, f"{reason} failed")
     else:
         catalog.rollback_endpoint(endpoint, f"{reason} failed", of=revision)
 
@@ -199,8 +199,8 @@ def run_undeploy(node: Undeploy, source: str, serving: Serving) -> Result:
     _wait_gone(node.endpoint.name, serving.server)
     remove_copies(catalog, copies)
     forget_failure(catalog.home, node.endpoint.name)
-    if keys:
-        serving.notice(f"{count_of(len(keys), 'API key')} went with it: {listing(keys)}")
+    for text in keys.notices("it"):
+        serving.notice(text)
     return Result()
 
 

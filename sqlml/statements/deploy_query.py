@@ -26,7 +26,7 @@ from sqlml.binder.options import bind_option
 from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Share
 from sqlml.catalog.shares import PART
-from sqlml.composition.copies import CopyInfo, copy_path, write_copy
+from sqlml.composition.copies import CopyInfo, copy_path, open_copy, write_copy
 from sqlml.composition.plan import Composition, LookUp
 from sqlml.endpoint_options import KEPT_OPTIONS, OWNER, merged, option_fault
 from sqlml.errors import BindError, Error
@@ -132,10 +132,10 @@ def run_deploy_query(node: DeployQuery, parameters: Parameters, serving: Serving
         restore(catalog, change.endpoint, change.before, "DEPLOY", revision)
         raise
     remove_unused(catalog)
-    return _deployed(change, url)
+    return _deployed(change, url, catalog.home.lookups)
 
 
-def _deployed(change: QueryChange, url: str | None) -> Result:
+def _deployed(change: QueryChange, url: str | None, copies: Path) -> Result:
     composition = change.composition
     row = {
         "endpoint": change.endpoint,
@@ -145,12 +145,25 @@ def _deployed(change: QueryChange, url: str | None) -> Result:
         "url": url,
         "state": "ready" if url else "stopped",
     }
-    return rows_result([row], [(name, "string") for name in row], footer=_try_it(change, url) if url else None)
+    return rows_result([row], [(name, "string") for name in row], footer=_try_it(change, url, copies) if url else None)
 
 
-def _try_it(change: QueryChange, url: str) -> str:
-    body = json.dumps({"rows": [dict(change.composition.example)]}, ensure_ascii=False).replace("'", "'\\''")
+def _try_it(change: QueryChange, url: str, copies: Path) -> str:
+    row = {**change.composition.example, **_example_keys(change.composition, copies)}
+    body = json.dumps({"rows": [row]}, ensure_ascii=False).replace("'", "'\\''")
     return f"try: curl -s {rows_url(url.partition('/v2/')[0], change.endpoint)} -d '{body}'"
+
+
+def _example_keys(composition: Composition, copies: Path) -> dict[str, Any]:
+    """Parameters that are keys of tables, with values that are there.  They are told to who deploys, and kept nowhere."""
+    names = {f"p:{column.name.lower()}": column.name for column in composition.parameters}
+    found: dict[str, Any] = {}
+    for look_up in composition.look_ups:
+        key = open_copy(copy_path(copies, look_up.copy)).example_key(look_up.keys) or ()
+        for slot, value in zip(look_up.values, key, strict=False):
+            if slot.lower() in names:
+                found.setdefault(names[slot.lower()], value)
+    return found
 
 
 # --- REFRESH ENDPOINT ---------------------------------------------------------------------------------------------------

@@ -107,9 +107,10 @@ def plan_undeploy(node: Undeploy, source: str, catalog: Catalog) -> PlanNode:
     if node.if_exists and catalog.endpoint(node.endpoint.name) is None:
         return PlanNode("undeploy", {"endpoint": None}, (), f"UNDEPLOY ENDPOINT {node.endpoint.name}: there is none")
     endpoint = find_endpoint(catalog, node.endpoint, source)
-    keys = [key.name for key in catalog.api_keys() if key.opens_only(endpoint.name)]
+    keys = [key for key in catalog.api_keys() if endpoint.name.lower() in key.endpoints]
     fields = {"endpoint": endpoint.name, "now": endpoint_text(endpoint), "last_one": len(catalog.endpoints()) == 1}
-    fields["api_keys"] = keys
+    fields["api_keys"] = [key.name for key in keys if key.opens_only(endpoint.name)]
+    fields["narrowed_api_keys"] = [key.name for key in keys if not key.opens_only(endpoint.name)]
     return PlanNode("undeploy", fields, (), f"UNDEPLOY ENDPOINT {endpoint.name}")
 
 

@@ -54,6 +54,7 @@ def _endpoint(endpoint: Endpoint, base: str | None, seen: EndpointState | None) 
         "revision": endpoint.revision,
         "owner": endpoint.owner,
         "created_at": endpoint.created_at,
+        "changed_at": endpoint.changed_at,
     }
 
 
@@ -123,7 +124,7 @@ def change_rows(catalog: Catalog) -> Rows:
     for change in catalog.endpoint_changes():
         state = change["state"]
         options = own_options(state["options"])
-        row = {"versions": shares_text([Share(*arm) for arm in state["arms"]], names), "options": json.dumps(options)}
+        row = {"versions": shares_text([Share(*arm) for arm in state["arms"]], names) or None, "options": json.dumps(options)}
         guard = guard_of(state["options"])
         rows.append({**change, **row, "rollout": guard_text(guard) if guard else None})
     return rows

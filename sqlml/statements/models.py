@@ -171,6 +171,6 @@ def run_drop_model(
     gone = [name for name in before if catalog.endpoint(name) is None]
     if gone:
         notice(f"{count_of(len(gone), 'endpoint')} went with it, of which nothing was left: {listing(gone)}")
-    if keys:
-        notice(f"{count_of(len(keys), 'API key')} went with the endpoint: {listing(keys)}")
+    for text in keys.notices("the endpoint" if len(gone) == 1 else "the endpoints"):
+        notice(text)
     return Result()

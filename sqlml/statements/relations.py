@@ -111,7 +111,7 @@ _RELATIONS = (
         "endpoint VARCHAR, version VARCHAR, role VARCHAR, traffic BIGINT, url VARCHAR, state VARCHAR, error VARCHAR, "
         "requests BIGINT, errors BIGINT, latency_p50 DOUBLE, latency_p99 DOUBLE, queue BIGINT, replicas BIGINT, "
         "runtime VARCHAR, rollout VARCHAR, look_ups VARCHAR[], options VARCHAR, revision BIGINT, owner VARCHAR, "
-        "created_at TIMESTAMP",
+        "created_at TIMESTAMP, changed_at TIMESTAMP",
         endpoint_rows,
     ),
     _Listed(

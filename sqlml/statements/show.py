@@ -22,6 +22,7 @@ from sqlml.statements.door import DOOR
 from sqlml.statements.handler import Handler, Handlers
 from sqlml.statements.jobs import find_job
 from sqlml.statements.log_relations import FileRelation
+from sqlml.statements.misplaced_options import meant_of_endpoints
 from sqlml.statements.queries import Queries
 from sqlml.statements.relations import Relation
 from sqlml.statements.result import Result, rows_result, stream_result
@@ -92,7 +93,7 @@ _VERSIONS = "VERSIONS OF m"
 def our_hint(text: str, error: Error, relations: Collection[str], models: Sequence[str], schema: str) -> str | None:
     """What to say of a statement that the database refused, which knows nothing of ours; None where nothing of it is meant."""
     hint = misspelt_show(text, relations, schema) or misplaced_function(text, error.message)
-    return hint or misspelt_name(text, error, models, schema)
+    return hint or meant_of_endpoints(text, schema) or misspelt_name(text, error, models, schema)
 
 
 def misspelt_show(text: str, relations: Collection[str], schema: str) -> str | None:

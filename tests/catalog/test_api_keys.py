@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sqlml.catalog import Catalog
-from sqlml.catalog.api_keys import forget_endpoint, hash_secret
+from sqlml.catalog.api_keys import LeftKeys, forget_endpoint, hash_secret
 from sqlml.catalog.database import writing
 from sqlml.errors import BindError
 
@@ -57,10 +57,10 @@ def test_a_key_loses_its_endpoint_with_it_and_never_comes_to_open_all(catalog: C
     catalog.create_api_key("two", ["churn", "spend"])
     catalog.create_api_key("all", [])
     with writing(catalog._engine) as c:
-        assert forget_endpoint(c, "Spend") == ()
+        assert forget_endpoint(c, "Spend") == LeftKeys((), {"Spend": ("two",)})
     assert [key.endpoints for key in catalog.api_keys()] == [(), ("churn",)]
     with writing(catalog._engine) as c:
-        assert forget_endpoint(c, "churn") == ("two",)
+        assert forget_endpoint(c, "churn") == LeftKeys(("two",))
     assert [(key.name, key.endpoints) for key in catalog.api_keys()] == [("all", ())]
 
 

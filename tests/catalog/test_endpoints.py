@@ -81,7 +81,7 @@ def test_a_rollback_of_another_revision_does_nothing(catalog: Catalog) -> None:
 def test_revisions_never_come_again(catalog: Catalog) -> None:
     assert put(catalog, (1, 100)) == 1
     catalog.undeploy("front")
-    assert put(catalog, (2, 100)) == 2
+    assert put(catalog, (2, 100)) == 3
     with pytest.raises(BindError, match="no earlier state"):  # what was there before UNDEPLOY is not to come back
         catalog.rollback_endpoint("front")
 
@@ -119,7 +119,8 @@ def test_a_rollback_is_not_undone_and_is_not_what_another_goes_back_to(catalog: 
     assert catalog.rollback_endpoint("front") == 7
     assert (shares(catalog), undone()[5:]) == ([(1, 100)], [(6, True), (7, False)])
     catalog.undeploy("front")
-    assert all(gone for _, gone in undone())
+    assert all(gone for _, gone in undone()[:-1])
+    assert undone()[-1] == (8, False)
 
 
 def test_changes_are_kept(catalog: Catalog) -> None:
@@ -129,6 +130,36 @@ def test_changes_are_kept(catalog: Catalog) -> None:
     found = [(c["revision"], c["reason"], c["undone"]) for c in catalog.endpoint_changes()]
     assert found == [(1, "test", False), (2, "test", True), (3, "error rate 0.4 over 0.1", False)]
     assert all(c["owner"] and c["created_at"] for c in catalog.endpoint_changes())
+
+
+def test_an_endpoint_is_as_old_as_its_first_deployment(catalog: Catalog) -> None:
+    put(catalog, (1, 100))
+    [first] = catalog.endpoints()
+    put(catalog, (2, 100))
+    catalog.rollback_endpoint("front")
+    [later] = catalog.endpoints()
+    assert first.changed_at is not None
+    assert later.changed_at is not None
+    assert first.created_at <= first.changed_at < later.changed_at
+    assert (later.created_at, later.changed_at) == (first.created_at, catalog.endpoint_changes()[-1]["created_at"])
+    catalog.undeploy("front")
+    put(catalog, (1, 100))
+    assert catalog.endpoints()[0].created_at > later.changed_at
+
+
+def test_that_an_endpoint_went_is_a_change_too(catalog: Catalog) -> None:
+    put(catalog, (1, 100))
+    catalog.undeploy("FRONT")
+    put(catalog, (2, 100))
+    put(catalog, (3, 100))
+    found = [(c["revision"], c["reason"], len(c["state"]["arms"]), c["stands"]) for c in catalog.endpoint_changes()]
+    assert found == [(1, "test", 1, False), (2, "UNDEPLOY", 0, False), (3, "test", 1, True), (4, "test", 1, True)]
+    catalog.rollback_endpoint("front")
+    assert shares(catalog) == [(2, 100)]
+    with pytest.raises(BindError, match="no earlier state"):
+        catalog.rollback_endpoint("front")
+    catalog.drop("m", None, cascade=True)
+    assert [(c["endpoint"], c["reason"], c["undone"]) for c in catalog.endpoint_changes()][-1] == ("front", "DROP MODEL", False)
 
 
 def test_a_change_of_what_was_changed_meanwhile_is_refused(catalog: Catalog) -> None:

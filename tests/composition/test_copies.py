@@ -84,6 +84,19 @@ def test_a_missing_key_and_a_null_give_nulls(tmp_path: Path) -> None:
     assert found(open_copy(path), [ID], [[1.0, None, 2.0]], [NAME]) == [["a", None, None]]
 
 
+def test_a_key_that_is_there_is_an_example(tmp_path: Path) -> None:
+    keys = [InputColumn("town", "VARCHAR", Kind.TEXT), InputColumn("day", "DATE", Kind.DATE)]
+    rows = batch(["a" * 600, None, "b", "c"], pa.array([date(2024, 5, 31)] * 4))
+    write_copy(tmp_path / "a.lmdb", "t", keys, [], [rows])
+    copy = Copy(tmp_path / "a.lmdb")
+    assert copy.example_key(keys) == ["b", "2024-05-31"]  # what is too long for a key of the file is none
+    write_copy(tmp_path / "a.lmdb", "t", keys, [], [rows.slice(0, 2)])
+    assert copy.example_key(keys) is None
+    number = [InputColumn("id", "BIGINT", Kind.NUMBER)]
+    write_copy(tmp_path / "b.lmdb", "t", number, [], [batch([7, 9])])
+    assert Copy(tmp_path / "b.lmdb").example_key(number) == [7]
+
+
 def test_an_empty_table(tmp_path: Path) -> None:
     path = copy_path(tmp_path, "c")
     assert write_copy(path, "t", [ID], [NAME], []).rows == 0

@@ -69,6 +69,19 @@ def tensors(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def test_head_is_answered_as_get_without_a_body(bank: Place) -> None:
+    paths = ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/deposit", "/openapi.json", "/docs", "/metrics", "/nowhere"]
+    with httpx.Client(base_url=bank.server.url() or "", timeout=20) as client:
+        for path in paths:
+            whole, head = client.get(path), client.head(path)
+            assert (head.status_code, head.content) == (whole.status_code, b"")
+            assert head.headers["content-type"] == whole.headers["content-type"]
+            if path != "/metrics":  # its figures go on
+                assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+        assert [client.head("/nowhere").status_code, client.head(PREDICT).status_code] == [404, 405]
+        assert client.post(PREDICT, json={"rows": [EXAMPLE]}).status_code == 200  # on the same connection
+
+
 def test_a_regression(bank: Place) -> None:
     bank.deploy("price", task=Task.REGRESSION)
     _, answer = bank.call("/models/price/predict", {"rows": [EXAMPLE]})

@@ -55,6 +55,12 @@ def test_missing_and_null_are_null() -> None:
     assert columns["zoned"] == [None, None]
 
 
+@pytest.mark.parametrize("other", ["", ', "JOB": "a"'])  # read into a struct, and name by name
+def test_of_the_very_same_name_twice_the_last_counts(other: str) -> None:
+    rows = decode_rows(FORM, b'{"rows": [{"age": 1, "age": "2", "age": 3%s}]}' % other.encode())
+    assert rows[0][0] == 3
+
+
 def test_integers_and_floats_are_numbers() -> None:
     assert decode([{"age": 1}, {"age": 1.5}, {"age": -(2**63)}, {"age": 2**70}])["age"] == [1, 1.5, -(2**63), 2**70]
 

@@ -58,9 +58,13 @@ def test_a_key_goes_with_its_endpoint_and_opens_no_other_of_its_name(bank: Bank)
     every = bank.run("CREATE API KEY every FOR ALL ENDPOINTS")[0][1]
     [(url,)] = bank.run("SELECT url FROM sqlml.endpoints WHERE endpoint = 'shut'")
     assert [asked(url, secret) for secret in (alone, both, every)] == [200] * 3
-    assert plan(bank, "UNDEPLOY ENDPOINT shut")["api_keys"] == ["alone"]
+    planned = plan(bank, "UNDEPLOY ENDPOINT shut")
+    assert (planned["api_keys"], planned["narrowed_api_keys"]) == (["alone"], ["both"])
     bank.run("UNDEPLOY ENDPOINT shut")
-    assert bank.notices == ["1 API key went with it: alone"]
+    assert bank.notices == [
+        "1 API key went with it: alone",
+        "1 API key lost the endpoint shut and opens others still: both",
+    ]
     assert bank.run("SELECT api_key, endpoints FROM sqlml.api_keys") == [("both", ["e"]), ("every", None)]
     bank.run("DEPLOY MODEL m@1 TO ENDPOINT shut WITH (auth = 'key')")
     assert [asked(url, secret) for secret in (alone, both, every)] == [401, 403, 200]
@@ -69,14 +73,18 @@ def test_a_key_goes_with_its_endpoint_and_opens_no_other_of_its_name(bank: Bank)
 def test_keys_go_with_an_endpoint_that_nothing_is_left_of(bank: Bank) -> None:
     bank.run("TRAIN MODEL only USING logistic_regression TARGET bought EXCLUDE (spent) ON inline AS FROM t")
     bank.run("DEPLOY MODEL only TO ENDPOINT lone")
-    for key in ("first", "second"):
-        bank.run(f"CREATE API KEY {key} FOR ENDPOINT lone")
+    bank.run("DEPLOY MODEL only TO ENDPOINT twin")
+    for key, endpoints in (("first", "lone"), ("second", "lone, twin"), ("third", "twin, e"), ("fourth", "twin, e")):
+        bank.run(f"CREATE API KEY {key} FOR ENDPOINT {endpoints}")
     bank.run("DROP MODEL only CASCADE")
     assert bank.notices == [
-        "1 endpoint went with it, of which nothing was left: lone",
-        "2 API keys went with the endpoint: first, second",
+        "2 endpoints went with it, of which nothing was left: lone, twin",
+        "2 API keys went with the endpoints: first, second",
+        "2 API keys lost the endpoint twin and open others still: fourth, third",
     ]
-    assert bank.run("SHOW API KEYS") == []
+    assert bank.run("SELECT api_key, endpoints FROM sqlml.api_keys") == [("fourth", ["e"]), ("third", ["e"])]
+    for key in ("third", "fourth"):
+        bank.run(f"DROP API KEY {key}")
 
 
 def test_a_rollback_that_opens_an_endpoint_says_so(bank: Bank) -> None:

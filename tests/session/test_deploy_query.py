@@ -157,6 +157,22 @@ def test_tables_that_lead_to_each_other_and_values_of_the_request(shop: Shop) ->
     shop.run("DROP TABLE branches")
 
 
+def test_the_example_that_is_told_has_a_key_that_is_there(shop: Shop) -> None:
+    shop.run("CREATE TABLE towns AS SELECT 'Town ' || range AS town, DATE '2024-05-31' + range::INTEGER AS day FROM range(3)")
+    told = shop.connection.execute("""
+        DEPLOY QUERY e AS SELECT p.id AS person, t.day, PREDICT(spends USING p.*) AS x
+        FROM people p LEFT JOIN towns t ON t.town = $town AND t.day = $day WHERE p.id = $id
+    """).footer
+    assert told is not None
+    [row] = json.loads(told.split(" -d ")[1].strip("'"))["rows"]
+    status, [answer] = shop.ask("e", row)
+    assert (status, answer["person"]) == (200, row["id"])
+    assert answer["day"] is not None
+    with urllib.request.urlopen(f"{shop.server.url()}/openapi.json", timeout=20) as document:
+        assert row["town"] not in document.read().decode()  # the keys of a table are told to nobody else
+    shop.run("DROP TABLE towns")
+
+
 def test_refresh_takes_the_table_as_it_is_now(shop: Shop) -> None:
     shop.run("CREATE TABLE stock AS SELECT range AS id, 'old' AS state FROM range(100)")
     shop.run(

@@ -207,6 +207,7 @@ def test_rollback_goes_back_change_by_change(bank: Bank) -> None:
     assert [row[:3] for row in rows] == [("e", "m@2", 100)]
     bank.run("ROLLBACK ENDPOINT e")
     assert (bank.traffic(), bank.options()) == ({"m@1": 100}, {})
+    assert bank.run("SELECT changed_at > created_at FROM sqlml.endpoints WHERE endpoint = 'e'") == [(True,)]
     last = bank.dicts("SELECT reason, versions, undone FROM sqlml.endpoint_changes ORDER BY created_at DESC LIMIT 4")
     assert [(row["reason"], row["versions"], row["undone"]) for row in last] == [
         ("ROLLBACK", "m@1", False),
@@ -265,6 +266,8 @@ def test_an_endpoint_goes_if_it_exists(bank: Bank) -> None:
     bank.run("DEPLOY MODEL m@1 TO ENDPOINT gone")
     assert bank.run("UNDEPLOY ENDPOINT IF EXISTS Gone") == []
     assert bank.run("SELECT endpoint FROM sqlml.endpoints") == [("e",)]
+    changes = "SELECT reason, versions, undone FROM sqlml.endpoint_changes WHERE endpoint = 'gone' ORDER BY revision"
+    assert bank.run(changes) == [("DEPLOY", "m@1", True), ("UNDEPLOY", None, False)]
     assert bank.run("UNDEPLOY ENDPOINT IF EXISTS gone") == []
     with pytest.raises(sqlml.ProgrammingError, match="unknown endpoint gone"):
         bank.run("UNDEPLOY ENDPOINT gone")

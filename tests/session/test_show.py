@@ -176,6 +176,14 @@ def test_a_version_of_an_older_catalog(tmp_path: Path) -> None:
         ("SELECT * FROM sqml('SHOW MODELS')", "did you mean sqlml('…')?"),
         ("SELECT * FROM ML.ROC(MODEL buys)", "did you mean ML.ROC_CURVE?"),
         ("TRAIN MODEL m USING logistic TARGET bought AS FROM people", "did you mean logistic_regression?"),
+        ('DESCRIBE ENDPOINT "it\'s"', "write SHOW ENDPOINTS LIKE 'it''s'; FROM sqlml.endpoint_options has the options"),
+        ("DESC endpoints", "write SHOW ENDPOINTS; FROM sqlml.endpoint_options has the options"),
+        ("ALTER SERVER SET (port = 8081)", "the endpoints' server has its options by ALTER ENDPOINTS SET (port = …)"),
+        ("RESET port", "it is an option of all endpoints together: ALTER ENDPOINTS SET (port = NULL)"),
+        ("RESET GLOBAL max_rows", "it is an option of one endpoint: ALTER ENDPOINT e SET (max_rows = NULL)"),
+        ("RESET ENDPOINT churn", "write ALTER ENDPOINT churn SET (option = NULL)"),
+        ("SET grpc_port = 8081", "it is an option of all endpoints together: ALTER ENDPOINTS SET (grpc_port = …)"),
+        ("RESET treads", '"threads"'),  # the database's own
     ],
 )
 def test_words_that_the_database_cannot_guess(connection: sqlml.Connection, text: str, hint: str) -> None:

@@ -6,12 +6,14 @@ content type → Form;   body → Call: rows of values, or Arrow columns of many
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
 from sqlml_runners.serving import arrow_body, csv_body
+from sqlml_runners.serving.accept import choose_type
 from sqlml_runners.serving.limits import Policy
 from sqlml_runners.serving.outputs import Predictions, plain_values
 from sqlml_runners.serving.protocol import BadRequest, Columns, Rows, columns_of
@@ -24,6 +26,8 @@ ARROW = b"application/vnd.apache.arrow.stream"
 CSV = b"text/csv"
 _AS_JSON = frozenset({JSON, b"text/plain", b"application/x-www-form-urlencoded", b"text/json", b"*/*", b""})
 """What is read as JSON: curl -d calls it a form."""
+_ANSWERED_AS_JSON = frozenset({JSON, b"*/*"})
+"""What most callers accept, if they say so at all."""
 _ARROWS = frozenset({ARROW, b"application/vnd.apache.arrow.file", b"application/x-apache-arrow-stream"})
 _JSON_SIZE = b"inference-header-content-length"
 
@@ -80,9 +84,12 @@ class Form(Protocol):
 
 
 class RowsForm:
-    """``{"rows": [{…}]}``, answered in kind."""
+    """``{"rows": [{…}]}``, answered in kind unless another form is asked for."""
 
     wrong, bulk = 422, False
+
+    def __init__(self, writes: bytes = JSON) -> None:
+        self._writes = writes
 
     def decode(self, served: Served, body: bytes, asked: Asked) -> Call:
         """Read a body."""
@@ -95,7 +102,7 @@ class RowsForm:
 
     def encode(self, served: Served, call: Call, predictions: Predictions) -> Reply:
         """Write the answer."""
-        return Reply(served.writer.encode(predictions))
+        return _reply(self._writes, served, predictions)
 
 
 class InferForm:
@@ -143,11 +150,16 @@ class BulkForm:
 
     def encode(self, served: Served, call: Call, predictions: Predictions) -> Reply:
         """Write the answer."""
-        if self._writes == JSON:
-            return Reply(served.writer.encode(predictions))
-        if self._writes == CSV:
-            return Reply(csv_body.write_csv_body(served.outputs, predictions), CSV)
-        return Reply(arrow_body.write_arrow_body(served.outputs, predictions), ARROW)
+        return _reply(self._writes, served, predictions)
+
+
+def _reply(kind: bytes, served: Served, predictions: Predictions) -> Reply:
+    """An answer of a type: JSON, CSV or Arrow."""
+    if kind == JSON:
+        return Reply(served.writer.encode(predictions))
+    if kind == CSV:
+        return Reply(csv_body.write_csv_body(served.outputs, predictions), CSV)
+    return Reply(arrow_body.write_arrow_body(served.outputs, predictions), ARROW)
 
 
 class ExplainForm:
@@ -173,13 +185,18 @@ class ExplainForm:
 
 
 ROWS, INFER, EXPLAIN = RowsForm(), InferForm(), ExplainForm()
+_ROWS = {JSON: ROWS, ARROW: RowsForm(ARROW), CSV: RowsForm(CSV)}
 _BULK = {(reads, writes): BulkForm(reads, writes) for reads in (ARROW, CSV) for writes in (ARROW, CSV, JSON)}
 
 
 def form_of(form: Form, headers: Mapping[bytes, bytes]) -> Form:
-    """The form of a request: that of its path for JSON, another by its content type.  415 for types that nobody reads."""
+    """The form of a request: that of its path for JSON, another by its content type, or by what is accepted of the answer.
+
+    415 for types that nobody reads, 406 where nothing that could be answered is accepted.
+    """
     given = headers.get(b"content-type", JSON)
-    if given == JSON and b"content-encoding" not in headers:
+    takes_json = headers.get(b"accept", JSON) in _ANSWERED_AS_JSON
+    if given == JSON and takes_json and b"content-encoding" not in headers:
         return form
     kind = given.partition(b";")[0].strip().lower()
     if (encoding := headers.get(b"content-encoding", b"").strip()) not in (b"", b"identity"):
@@ -187,23 +204,36 @@ def form_of(form: Form, headers: Mapping[bytes, bytes]) -> Form:
     if form is INFER and (kind in _AS_JSON or kind == b"application/octet-stream"):
         return form
     if kind in _AS_JSON or kind.endswith(b"+json"):
-        return form
+        return form if takes_json else _answered(form, headers)
     if form is ROWS and (kind == CSV or kind in _ARROWS):
         reads = CSV if kind == CSV else ARROW
-        return _BULK[reads, _accepted(headers.get(b"accept", b""), reads)]
+        return _BULK[reads, _accepted(headers, (reads, *_ROWS))]
     more = f", {ARROW.decode()}, {CSV.decode()}" if form is ROWS else ""
     raise BadRequest(415, f"content-type {kind.decode('latin-1')!r} is not read; this path takes {JSON.decode()}{more}")
 
 
-def _accepted(accept: bytes, reads: bytes) -> bytes:
-    """What is answered: the first of the accepted types that there is, else what was sent."""
-    for part in accept.lower().split(b","):
-        kind = part.partition(b";")[0].strip()
-        if kind in _ARROWS:
-            return ARROW
-        if kind in (CSV, JSON):
-            return kind
-    return reads
+def _answered(form: Form, headers: Mapping[bytes, bytes]) -> Form:
+    """The form of a JSON body: rows have answers of other types, too.  What V2 answers, its body says."""
+    if form is INFER:
+        return form
+    kind = _accepted(headers, tuple(_ROWS) if form is ROWS else (JSON,))
+    return _ROWS[kind] if form is ROWS else form
+
+
+def _accepted(headers: Mapping[bytes, bytes], there: tuple[bytes, ...]) -> bytes:
+    """What is answered of what is ``there``, the usual first.  406 where nothing of it is accepted."""
+    accept = headers.get(b"accept", b"")
+    found = _chosen(accept, there)
+    if found is None:
+        answers = b", ".join(dict.fromkeys(there)).decode()
+        raise BadRequest(406, f"accept: nothing of {accept.decode('latin-1')!r} is answered; this path answers {answers}")
+    return found
+
+
+@lru_cache(64)
+def _chosen(accept: bytes, there: tuple[bytes, ...]) -> bytes | None:
+    """The same callers say the same with each request."""
+    return choose_type(accept, there, dict.fromkeys(_ARROWS, ARROW))
 
 
 def _size(text: bytes, length: int) -> int:

@@ -25,7 +25,7 @@ def measure_guard(catalog: Catalog, endpoint: Endpoint, guard: Guard) -> Sides:
     """Both sides since the endpoint's last change; of several targets the first counts."""
     versions = {arm.uid: catalog.by_uid(arm.uid) for arm in endpoint.arms}
     targets = {uid: version.targets[:1] for uid, version in versions.items()}
-    found = measure_live(catalog.home, endpoint.name, targets, since=endpoint.created_at)
+    found = measure_live(catalog.home, endpoint.name, targets, since=endpoint.changed_at)
     own = [_side(scores, guard) for scores in found if scores.uid == guard.candidate]
     others = [_side(scores, guard) for scores in found if scores.uid != guard.candidate and scores.role == "serves"]
     return Sides(max(own, key=_rows, default=Side()), max(others, key=_rows, default=Side()))

@@ -243,8 +243,9 @@ class Hot:
             size += len(message.get("body", b""))
             await send(message)
 
+        answered = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # uvicorn leaves its body out
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(answered, receive, send_on)
         finally:
             if job is not None:
                 version, rows = (0, 0) if job.served is None else (job.served.arm.version, 1)
