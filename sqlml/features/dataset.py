@@ -111,7 +111,7 @@ def read_dataset(path: Path, columns: Mapping[str, Kind | None], threads: int = 
     kinds = {name: kind or _own_kind(table, name) for name, kind in columns.items()}
     data = Dataset(table, kinds, np.empty(0, np.int64), "", mapped)
     hashes = _row_hashes(data, threads)
-    order = _rising(hashes)
+    order = _stable_argsort(hashes)
     digest = hashlib.sha256(json.dumps([[n, k.value] for n, k in kinds.items()], ensure_ascii=False).encode())
     digest.update(np.ascontiguousarray(hashes[order]).data)
     data.release()
@@ -145,6 +145,11 @@ def _narrow(values: Values, kind: Kind) -> Values:
     return values if kind is Kind.NUMBER and pa.types.is_float32(values.type) else canonical(values, kind)
 
 
+def pieces_of(values: Values) -> list[pa.Array]:
+    """The pieces that a column is in."""
+    return list(values.chunks) if isinstance(values, pa.ChunkedArray) else [values]
+
+
 def take(values: Values, rows: NDArray[np.int64]) -> Values:
     """The values of the rows numbered ``rows``, in that order, by a copy of nothing else: Arrow's own first joins all pieces."""
     if not isinstance(values, pa.ChunkedArray) or values.num_chunks < 2 or not len(rows):
@@ -157,6 +162,8 @@ def take(values: Values, rows: NDArray[np.int64]) -> Values:
         piece.take(pa.array(numbers - (end - len(piece))))
         for piece, end, numbers in zip(values.chunks, ends, of_piece, strict=True)
     ]
+    if (piece_of[1:] >= piece_of[:-1]).all():
+        return pa.chunked_array(parts, values.type)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return pa.concat_arrays(parts).take(pa.array(back))
@@ -180,7 +187,7 @@ def _own_kind(table: pa.Table, name: str) -> Kind:
     return kind
 
 
-def _rising(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _stable_argsort(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The places of the hashes (n,) in rising order, of equal ones in the order in which they stand.
 
     NumPy's vectorised sort is some four times as fast as its stable one, and breaks ties anyhow, which most tables have none of.

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlml.features.dataset import Values
+from sqlml.features.dataset import Values, pieces_of, take
 from sqlml.features.parallel import side_by_side
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
@@ -29,7 +29,7 @@ def feature_info(
     of different texts.  None where a figure makes no sense.  BigQuery's columns:
     https://cloud.google.com/bigquery/docs/reference/standard-sql/bigqueryml-syntax-feature
     """
-    taken = pa.array(np.sort(rows))  # figures that do not depend on the order, read from the first row to the last
+    taken = np.sort(rows)  # figures that do not depend on the order, read from the first row to the last
     return side_by_side(lambda i: _info(i, _taken(column(i.name), taken)), inputs, threads)
 
 
@@ -40,9 +40,9 @@ _ENOUGH = 10_000
 _FIGURES = ("min", "max", "mean", "median", "stddev", "category_count", "null_count", "dimension")
 
 
-def _taken(values: Values, rows: pa.Array) -> Values:
+def _taken(values: Values, rows: NDArray[np.int64]) -> Values:
     """The values of rows in rising order."""
-    return values if len(rows) == len(values) else values.take(rows)
+    return values if len(rows) == len(values) else take(values, rows)
 
 
 def _info(column: InputColumn, values: Values) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _numbers(values: Values) -> dict[str, Any]:
         absent = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py())
         values = values.filter(pc.is_finite(values))
         total = pc.sum(values).as_py() or 0.0
-    pieces = [piece for piece in map(_known, _pieces(values)) if len(piece)]
+    pieces = [piece for piece in map(_known, pieces_of(values)) if len(piece)]
     n = sum(map(len, pieces))
     if not n:
         return {"null_count": absent}
@@ -89,15 +89,11 @@ def _median(values: Values, pieces: Sequence[NDArray[Any]], n: int) -> float:
         low, high = (pa.scalar(some[int(part * len(some))], values.type) for part in (0.48, 0.52))
         below = pc.sum(pc.less(values, low)).as_py() or 0
         inside = values.filter(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
-        near = np.sort(np.concatenate([_known(piece) for piece in _pieces(inside)]))
+        near = np.sort(np.concatenate([_known(piece) for piece in pieces_of(inside)]))
         places = [(n - 1) // 2 - below, n // 2 - below]
         if places[0] >= 0 and places[1] < len(near):
             return float(near[places].mean(dtype=np.float64))
     return float(np.median(np.concatenate(pieces).astype(np.float64)))
-
-
-def _pieces(values: Values) -> list[pa.Array]:
-    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
 
 
 def _known(values: pa.Array) -> NDArray[Any]:

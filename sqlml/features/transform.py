@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import DataError, TrainingDataError, count_of
-from sqlml.features.dataset import Values, canonical
+from sqlml.features.dataset import Values, canonical, take
 from sqlml.features.fitted import STEPS
 from sqlml.features.fitted.base import Apply
 from sqlml.features.program import Call, Nested, Output, Program, Select, with_state
@@ -82,9 +82,8 @@ class Transform:
         ``TrainingDataError`` where an expression fails on a row, or where vectors would not fit into memory.
         """
         program = compile_transform(plan.items, plan.inputs, plan.frozen)
-        taken = pa.array(rows)
         env: dict[str, Values] = {}
-        values = _Fetched(env, lambda name: column(name).take(taken))
+        values = _Fetched(env, lambda name: take(column(name), rows))
         steps: list[Select | Call | Nested] = []
         for step in program.steps:
             if isinstance(step, Call):

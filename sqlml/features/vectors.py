@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import BindError, TrainingDataError, count_of
-from sqlml.features.dataset import Values
+from sqlml.features.dataset import Values, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class VectorFit:
 
 def fit_vector(name: str, values: Values, rows: NDArray[np.int64]) -> VectorFit:
     """Learn from the rows numbered ``rows`` of a column of lists.  ``TrainingDataError`` for lists of several lengths."""
-    lengths = pc.list_value_length(values).take(pa.array(rows)).drop_null()
+    lengths = take(pc.list_value_length(values), rows).drop_null()
     found = sorted(pc.unique(lengths).to_pylist())
     if len(found) > 1:
         raise TrainingDataError(
@@ -113,7 +113,7 @@ class SetFit:
 
 def fit_set(values: Values, rows: NDArray[np.int64], max_categories: int) -> SetFit:
     """The categories that most of the rows numbered ``rows`` have, those left out that every row has."""
-    taken = _whole(values.take(pa.array(rows)))
+    taken = _whole(take(values, rows))
     known = len(taken) - taken.null_count
     flat, of_row = flat_elements(taken)
     coded = pc.dictionary_encode(flat)
@@ -132,7 +132,7 @@ def fit_set(values: Values, rows: NDArray[np.int64], max_categories: int) -> Set
 
 def write_set(values: Values, rows: NDArray[np.int64] | None, categories: pa.Array, out: NDArray[np.float32]) -> None:
     """Write 1 where a row has a category, else 0, into (n, categories); NaN where the row is NULL."""
-    taken = _whole(values if rows is None else values.take(pa.array(rows)))
+    taken = _whole(values if rows is None else take(values, rows))
     flat, of_row = flat_elements(taken)
     codes = np.asarray(pc.fill_null(pc.index_in(flat, value_set=categories), -1).to_numpy(zero_copy_only=False), np.int64)
     out[:] = 0

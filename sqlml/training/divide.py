@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import TrainingDataError
-from sqlml.features.dataset import Values
+from sqlml.features.dataset import Values, take
 from sqlml.features.split import HELDOUT, TRAINING, UNMARKED, VALIDATION, fold_numbers, latest, read_marks, split_rows
 from sqlml.features.target import nothing_to_measure, shown
 from sqlml.plan import SplitPlan
 from sqlml.training import rules
 from sqlml.training.aims import Aim, Learner, other_values
 from sqlml.training.record import Record
-from sqlml.training.rows import HeadRows, Rows
+from sqlml.training.rows import HeadRows, Rows, known_targets
 from sqlml.training.source import Source
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def divide(
     alone = len(aims) == 1
     numbers = source.data.order
     if alone:
-        known = _known(aims[0], source)
+        known = known_targets(aims[0].y, source.size)
         numbers = numbers if known.all() else numbers[known[numbers]]
     classes = aims[0].y[numbers] if alone and aims[0].y is not None and aims[0].learner.stratifies else None
     marks = _marks(source, numbers, classes, split, seed, record)
@@ -66,15 +65,10 @@ def _all_rows(aim: Aim, source: Source, numbers: NDArray[np.int64]) -> Rows:
     return Rows(numbers, y, None if source.weight is None else source.weight[numbers])
 
 
-def _known(aim: Aim, source: Source) -> NDArray[np.bool_]:
-    """(n,): of which rows, by number, the target is known."""
-    return Rows(source.data.order, aim.y, None).known
-
-
 def _tell(aim: Aim, source: Source, rows: Rows, split: SplitPlan, alone: bool, record: Record) -> None:
     """Say which rows are left out for want of a target, and which classes are too rare to be held out."""
     learner = aim.learner
-    known = _known(aim, source)
+    known = known_targets(aim.y, source.size)
     if not known.all():
         of = "" if alone else f" for {learner.name}"
         left = rules.left_out(int((~known).sum()), len(known), "row", of)
@@ -110,7 +104,7 @@ def _marks(
 
 
 def _split_values(source: Source, numbers: NDArray[np.int64], split: SplitPlan) -> Values:
-    return source.data.column(split.column or "").take(pa.array(numbers))
+    return take(source.data.column(split.column or ""), numbers)
 
 
 def _by_column(source: Source, numbers: NDArray[np.int64], split: SplitPlan, record: Record) -> NDArray[np.int64]:

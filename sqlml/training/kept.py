@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from sqlml.features.dataset import take
 from sqlml.features.target import label_type
 from sqlml.job_folder import HELDOUT_ROWS, SAMPLE_ROWS
 from sqlml.training.features import Features
@@ -32,8 +33,7 @@ _SAMPLE_ROWS = 1_000
 def write_heldout(folder: Path, source: Source, heads: Sequence[FittedHead], raws: Sequence[NDArray[Any]]) -> None:
     """Write ``heldout.arrow``; ``source`` is where the held-out rows are, ``raws`` the scores of each head."""
     rows = heads[0].rows.held
-    numbers = pa.array(rows.numbers)
-    columns: dict[str, Any] = {f"key:{name}": values.take(numbers) for name, values in source.keys.items()}
+    columns: dict[str, Any] = {f"key:{name}": take(values, rows.numbers) for name, values in source.keys.items()}
     if rows.weight is not None:
         columns["weight"] = pa.array(rows.weight)
     for i, (head, raw) in enumerate(zip(heads, raws, strict=True)):

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def known_targets(y: NDArray[Any] | None, n: int) -> NDArray[np.bool_]:
+    """(n,): where a target is known; without one everywhere."""
+    if y is None:
+        return np.ones(n, bool)
+    return np.asarray(y >= 0 if y.dtype.kind == "i" else np.isfinite(y))
+
+
 @dataclass(frozen=True)
 class Rows:
     """Row numbers in canonical order; target and weight in the same order.
@@ -30,9 +37,7 @@ class Rows:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(n,): whose target is known."""
-        if self.y is None:
-            return np.ones(len(self), bool)
-        return np.asarray(self.y >= 0 if self.y.dtype.kind == "i" else np.isfinite(self.y))
+        return known_targets(self.y, len(self))
 
     def pick(self, mask: NDArray[np.bool_]) -> Rows:
         """The rows where ``mask`` holds."""

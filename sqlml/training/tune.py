@@ -116,9 +116,9 @@ def _divide(work: Work, task: HeadTask) -> tuple[Rows, Rows]:
     seed = work.plan.seed + 2
     if work.plan.split.method != "time":
         return task.plain.divide(FRACTION, seed, task.learner.stratifies)
-    import pyarrow as pa
+    from sqlml.features.dataset import take
 
-    values = work.source.data.column(work.plan.split.column or "").take(pa.array(task.plain.numbers))
+    values = take(work.source.data.column(work.plan.split.column or ""), task.plain.numbers)
     last: NDArray[np.bool_] = latest(values, FRACTION)
     return (task.plain.pick(~last), task.plain.pick(last)) if last.any() else task.plain.divide(FRACTION, seed, False)
 

@@ -47,7 +47,7 @@ def runs(engine: DuckDBEngine, text: str, values: Any = (), count: int = 3) -> l
 def is_short(engine: DuckDBEngine, text: str) -> bool:
     select = engine._selects.of(text)
     assert select is not None
-    return select.few
+    return bool(select.short)
 
 
 @pytest.mark.parametrize("text", [PLAIN, PLAIN + " LIMIT 0", "SELECT 1", "SELECT true, 'x' WHERE false"])
@@ -83,7 +83,7 @@ def test_other_values_stay_on_the_long_road(engine: DuckDBEngine, value: str) ->
 def test_more_rows_than_the_last_time(engine: DuckDBEngine) -> None:
     text = "SELECT i, i::VARCHAR AS s FROM range($1) AS t(i)"
     more_came = False
-    for rows in (1, FEW - 1, 0, 2, FEW, FEW + 1, 300_000, 2, 2, 0):
+    for rows in (1, FEW - 1, 0, 2, 100_000, FEW, FEW + 1, 300_000, 2, 2, 0):
         found = table(engine.run(text, [rows]))
         assert found["i"].to_pylist() == list(range(rows))
         assert found["s"].to_pylist() == [str(i) for i in range(rows)]
@@ -118,9 +118,12 @@ def test_a_table_that_is_another_by_now(engine: DuckDBEngine) -> None:
 
 
 def test_each_run_is_one(engine: DuckDBEngine) -> None:
+    """What a query does beside its answer happens once, also where more rows come than the last time."""
     engine.run("CREATE SEQUENCE s")
-    values = [found["v"].to_pylist() for _, found in runs(engine, "SELECT nextval('s') AS v", count=4)]
-    assert values == [[1], [2], [3], [4]]
+    text = "SELECT nextval('s') AS v FROM range($1)"
+    values = [value for rows in (1, 1, FEW, 1, 2, 5000, 3) for value in table(engine.run(text, [rows]))["v"].to_pylist()]
+    assert values == list(range(1, len(values) + 1))
+    assert len(values) == 8 + FEW + 5000
 
 
 def test_errors_are_the_same(engine: DuckDBEngine) -> None:
@@ -134,3 +137,38 @@ def test_errors_are_the_same(engine: DuckDBEngine) -> None:
         messages.append((type(raised.value), raised.value.message))
     assert messages[0] == messages[1]
     assert table(engine.run(text, ["7"]))["a"].to_pylist() == [7]
+
+
+def test_a_setting_that_changes_the_schema(engine: DuckDBEngine) -> None:
+    text = "SELECT 'a' AS x"
+    for setting in ("true", "false"):
+        engine.run(f"SET arrow_large_buffer_size = {setting}")
+        one, two, three = (found.schema for _, found in runs(engine, text))
+        assert one == two == three
+        assert (one.field("x").type == pa.large_string()) is (setting == "true")
+        assert is_short(engine, text)
+
+
+def test_while_the_rest_is_read_other_work_waits_its_turn(engine: DuckDBEngine) -> None:
+    """As with a stream by Arrow: the connection is taken until that is closed."""
+    text = "SELECT i FROM range($1) AS t(i)"
+    for rows in (1, 1, 10_000):
+        stream = engine.run(text, [rows])
+        if rows == 1:
+            table(stream)
+    next(stream.batches)
+    assert engine._is_reading()
+    stream.batches.close()
+    assert not engine._is_reading()
+    assert table(engine.run("SELECT 1 AS a"))["a"].to_pylist() == [1]
+
+
+def test_a_rest_that_nobody_reads(engine: DuckDBEngine) -> None:
+    for closes in (True, False):
+        text = f"SELECT i FROM range($1) AS t(i) -- {closes}"
+        table(engine.run(text, [1]))
+        stream = engine.run(text, [10_000])
+        if closes:
+            stream.batches.close()
+        del stream
+        assert table(engine.run("SELECT 1 AS a"))["a"].to_pylist() == [1]

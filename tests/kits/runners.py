@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from sqlml.contracts import Event, Runner
+from sqlml.contracts import Event, PrestartRunner, Runner
 from sqlml.errors import DatabaseError, JobCancelled, JobTimeout
 from sqlml.plan import JobSpec, Limits, TrainOutcome
 
@@ -34,12 +34,27 @@ def check_runner(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> None
     assert (spec.folder / "job.log").stat().st_size
     assert len(outcome.bundle_sha256) == 64
     _check_stopped(runner, make)
+    if isinstance(runner, PrestartRunner):
+        _check_prestart(runner, make)
     with pytest.raises(JobTimeout, match=r"time limit of 0\.5 s"):
         runner.submit(make(1_000_000, Limits(seconds=0.5))).wait(lambda _: None)
     broken = make(3, Limits())
     (broken.folder / "train.arrow").write_bytes(b"")
     with pytest.raises(DatabaseError):
         runner.submit(broken).wait(lambda _: None)
+
+
+def _check_prestart(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> None:
+    """The same job, begun before it is submitted; nothing is left of one that is not."""
+    assert isinstance(runner, PrestartRunner)
+    before = {child.pid for child in psutil.Process().children()}
+    with runner.prestart(make(3, Limits())):
+        pass
+    spec, events = make(3, Limits()), list[Event]()
+    with runner.prestart(spec):
+        runner.submit(spec).wait(events.append)
+    assert {"stage", "step", "done"} <= {event["event"] for event in events}
+    assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def _check_stopped(runner: Runner, make: Callable[[int, Limits], JobSpec]) -> None:

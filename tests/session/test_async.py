@@ -175,6 +175,49 @@ def test_cancel_what_another_session_waits_for(connection: sqlml.Connection, dat
     assert not list((home / "jobs").glob("*/train.arrow"))
 
 
+def test_cancel_while_the_rows_are_read(connection: sqlml.Connection, database: Path) -> None:
+    """Its process is up, and waits: to end that would not end the reading."""
+    failed: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            connection.execute(
+                "TRAIN MODEL m USING naive_bayes TARGET y AS SELECT (a.i + b.i) % 7 AS x, count(*) % 2 > 0 AS y "
+                "FROM range(3000000) a(i), range(3000000) b(i) GROUP BY ALL"
+            )
+        except sqlml.Error as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    with sqlml.connect(database) as other:
+        running = "SELECT job FROM sqlml.jobs WHERE state = 'running'"
+        wait_for(lambda: bool(other.execute(running).fetchall()), "no job")
+        [(job,)] = other.execute(running).fetchall()
+        wait_for(lambda: bool(_workers()), "no process that waits")
+        with pytest.raises(sqlml.NotSupportedError, match="no process of its own that could be stopped") as refused:
+            other.execute(f"CANCEL JOB {job}")
+        assert "try again" in str(refused.value)
+    connection.interrupt()
+    waiting.join(PATIENCE)
+    assert [type(error).__name__ for error in failed] == ["Cancelled"]
+    assert not _workers()
+
+
+def test_a_query_that_fails_leaves_no_process(connection: sqlml.Connection) -> None:
+    with pytest.raises(sqlml.Error, match="Could not convert"):
+        connection.execute(
+            "TRAIN MODEL m TARGET y AS SELECT i AS x, CAST(CASE WHEN i < 400000 THEN '1' ELSE 'no' END AS INTEGER) AS y "
+            "FROM range(500000) t(i)"
+        )
+    assert not _workers()
+    assert connection.execute("SELECT count(*) FROM sqlml.jobs WHERE state = 'running'").fetchone() == (0,)
+
+
+def _workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "sqlml_runners.worker" in child.cmdline()]
+
+
 def test_a_killed_follower(connection: sqlml.Connection, database: Path, home: Path) -> None:
     job = start(connection, "m", ENDLESS)
     wait_for_steps(connection, job)

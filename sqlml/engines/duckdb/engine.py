@@ -173,8 +173,11 @@ class DuckDBEngine:
                 select = self._selects.of(text)
                 if select is None:
                     return self._execute(text, parameters)
-                few = self._selects.run_for_few(select, _bound(parameters)) if select.few else None
-                return few or self._select(select, text, parameters)
+                short = self._selects.run_short(select, text, _bound(parameters)) if select.short else None
+                if short is None:
+                    return self._select(select, text, parameters)
+                self._reading = weakref.ref(short.batches)
+                return short
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None
 
@@ -238,7 +241,7 @@ class DuckDBEngine:
         relation = self.connection.sql(select.statement, params=_bound(parameters))
         columns = columns_of(relation.columns, relation.types)
         reader = relation.to_arrow_reader(BATCH_ROWS)
-        batches = guarded(reader, text, partial(select.gave, columns))
+        batches = guarded(reader, text, partial(select.note_result, columns, reader.schema))
         self._reading = weakref.ref(batches)
         return Stream(columns, reader.schema, batches)
 

@@ -1,19 +1,20 @@
 """Queries as DuckDB reads them: a text that comes again is parsed once, and where it gave few rows it takes a shorter road.
 
 DuckDB's Arrow comes by a relation, which binds a query once to tell its columns and once more to run it, and by a collector of
-batches: a third of a millisecond and more.  A few plain values are quicker as Python's own.  Whether there are few is only known
-behind the first ones: a query of which more come has given nobody anything yet, and runs again by Arrow, now and ever after.
+batches: a third of a millisecond and more.  A few plain values are quicker as Python's own.  Where more rows come than the last
+time, they are read on so, which is slow; from then on the query takes the long road.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from sqlml.contracts import Stream
+from sqlml.engines.duckdb.errors import engine_error
 from sqlml.engines.duckdb.results import columns_of, whole
 from sqlml.kept_texts import KeptTexts
 from sqlml.types import Column
@@ -22,43 +23,41 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW = 64
-"""Rows that come as Python's values, at most."""
-_PLAIN = {
-    "BOOLEAN": "bool", "TINYINT": "int8", "SMALLINT": "int16", "INTEGER": "int32", "BIGINT": "int64",
-    "UTINYINT": "uint8", "USMALLINT": "uint16", "UINTEGER": "uint32", "UBIGINT": "uint64",
-    "FLOAT": "float32", "DOUBLE": "float64", "VARCHAR": "string",
-}  # fmt: skip
-"""DuckDB's types whose values are the same by way of Python, and Arrow's names for them."""
+"""Fewer rows than this come as Python's values …"""
+_MORE = 2048
+"""… and so many at a time, where there are more after all."""
+_PLAIN = frozenset(
+    "BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE VARCHAR".split()  # noqa: SIM905
+)
+"""DuckDB's types whose values are the same by way of Python."""
 _CHANGE_PARSING = {getattr(duckdb.StatementType, name) for name in ("SET", "VARIABLE_SET", "PRAGMA", "LOAD", "MULTI")}
 
 
 @dataclass
 class Select:
-    """A query; ``few``: it gives few rows of plain values, as far as is known; ``many``: it has given more, and may again."""
+    """A query.  ``short``: all that it gave so far were few rows of plain values, of these columns; None until it was read to its
+    end for the first time.
+    """
 
     statement: duckdb.Statement
-    few: bool = False
-    many: bool = False
-    described: Sequence[Any] = ()
+    short: bool | None = None
     columns: tuple[Column, ...] = ()
     schema: pa.Schema | None = None
+    described: Sequence[Any] = ()
 
-    def gave(self, columns: Sequence[Column], rows: int) -> None:
-        """Note what it gave, read to the end."""
-        self.many = self.many or rows >= FEW
-        self.few = not self.many and all(column.sql_type in _PLAIN for column in columns)
+    def note_result(self, columns: tuple[Column, ...], schema: pa.Schema, rows: int) -> None:
+        """Note what it gave by Arrow, read to the end."""
+        plain = all(column.sql_type in _PLAIN for column in columns)
+        self.short = self.short is not False and plain and rows < FEW
+        self.columns, self.schema = columns, schema
 
-    def is_described(self, described: Sequence[Any]) -> None:
-        """Note what DuckDB tells of its columns: a table may be another by now."""
-        if described == self.described:
-            return
-        import pyarrow as pa
-
-        self.described = described
-        self.columns = columns_of([d[0] for d in described], [d[1] for d in described])
-        self.few = all(column.sql_type in _PLAIN for column in self.columns)
-        if self.few:
-            self.schema = pa.schema([(c.name, pa.type_for_alias(_PLAIN[c.sql_type])) for c in self.columns])
+    def has_columns(self, described: Sequence[Any]) -> bool:
+        """Whether the columns are still those: a table may be another by now."""
+        if described != self.described:
+            if columns_of([d[0] for d in described], [d[1] for d in described]) != self.columns:
+                return False
+            self.described = described
+        return True
 
 
 class Selects:
@@ -82,16 +81,35 @@ class Selects:
             self.kept.put(text, text, found)
         return found
 
-    def run_for_few(self, select: Select, values: Any) -> Stream | None:
-        """Run a query that gave few rows so far.  None where that is over: what came is let go, and it is to run again."""
+    def run_short(self, select: Select, text: str, values: Any) -> Stream | None:
+        """Run a query that gave few rows so far.  None where it has other columns by now: then nothing was fetched of it."""
         connection = self._connection.execute(select.statement, values)
-        select.is_described(connection.description or [])
-        rows = connection.fetchmany(FEW) if select.few else []
-        select.gave(select.columns, len(rows))
-        if not select.few:
+        if not select.has_columns(connection.description or []):
             connection.abort()
+            select.short = None
             return None
-        return Stream(select.columns, select.schema, whole(*([_batch(select.schema, rows)] if rows else [])))
+        rows = connection.fetchmany(FEW)
+        first = [_batch(select.schema, rows)] if rows else []
+        if len(rows) < FEW:
+            return Stream(select.columns, select.schema, whole(*first))
+        select.short = False
+        rest = self._read_on(text, select.schema, *first)
+        next(rest)  # begun, it frees the connection however it is left
+        return Stream(select.columns, select.schema, rest)
+
+    def _read_on(self, text: str, schema: pa.Schema, first: pa.RecordBatch) -> Generator[pa.RecordBatch, None, None]:
+        """All that is left of the connection's result, the first batch twice.  Whoever stops early closes it: until then the
+        connection is taken.
+        """
+        try:
+            yield first
+            yield first
+            while rows := self._connection.fetchmany(_MORE):
+                yield _batch(schema, rows)
+        except duckdb.Error as error:
+            raise engine_error(error, text) from None
+        finally:
+            self._connection.abort()
 
 
 def _batch(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
