@@ -202,8 +202,7 @@ def _row_hashes(data: Dataset, threads: int) -> NDArray[np.uint64]:
     table, kinds = data.table, data.kinds
     if not table.num_rows:
         return np.empty(0, np.uint64)
-    narrow = [kind is Kind.NUMBER and pa.types.is_float32(table.schema.field(name).type) for name, kind in kinds.items()]
-    types = [pa.float32() if short else arrow_type(kind) for short, kind in zip(narrow, kinds.values(), strict=True)]
+    types = [_narrow(table.column(name).slice(0, 0), kind).type for name, kind in kinds.items()]
     schema = pa.schema([(f"c{i}", each) for i, each in enumerate(types)])
     part = max(_PART, -(-table.num_rows // threads))
 

@@ -10,7 +10,7 @@
 #define TILE 64 /* rows that are turned round at a time: they lie in the nearest cache */
 
 /* The nearest float32; what is beyond them, infinities too, is the largest; NaN stays. */
-static inline float narrow(double value) {
+static inline float to_float(double value) {
     return value > FLT_MAX ? FLT_MAX : value < -FLT_MAX ? -FLT_MAX : (float)value;
 }
 
@@ -30,7 +30,7 @@ EXPORT int32_t sqlml_matrix_rows(int32_t k, const void *const *columns, const ui
         for (int32_t j = 0; j < k; j++) {
             if (wide[j]) {
                 const double *values = (const double *)columns[j] + first;
-                for (int64_t i = 0; i < rows; i++) tile[i * k + j] = narrow(values[i]);
+                for (int64_t i = 0; i < rows; i++) tile[i * k + j] = to_float(values[i]);
             } else {
                 const float *values = (const float *)columns[j] + first;
                 for (int64_t i = 0; i < rows; i++) {
