@@ -261,6 +261,8 @@ class Cursor:
         self._batches: Generator[pa.RecordBatch, None, None] | None = None
         self._held: list[pa.RecordBatch] = []
         self._rows: Iterator[tuple[Any, ...]] | None = None
+        self._current: pa.RecordBatch | None = None  # the rows are taken from it, and so many were
+        self._fetched = 0
         self.description: tuple[ColumnDescription, ...] | None = None
         self.rowcount: int = -1
         self.kind: str | None = None
@@ -334,6 +336,7 @@ class Cursor:
         self._abandon()
         self._result = self._batches = self._rows = None
         self._held = []
+        self._current, self._fetched = None, 0
         self.description, self.rowcount, self.footer, self._notices = None, -1, None, []
 
     def _read_all(self) -> None:
@@ -366,14 +369,26 @@ class Cursor:
             raise ProgrammingError("there is no result to fetch: the last statement gave none", hint="run a SELECT first")
         if self._rows is None:
             types = [d.type_code for d in self.description]
-            self._rows = (row for batch in self._pull() for row in rows_of(batch, types))
+            self._rows = (row for batch in self._one_by_one() for row in rows_of(batch, types))
         return self._rows
 
+    def _one_by_one(self) -> Iterator[pa.RecordBatch]:
+        """The batches whose rows are fetched one by one; the one that they are taken from just now is known."""
+        for batch in self._pull():
+            self._current = batch
+            yield batch
+            self._current = None
+            self._fetched -= batch.num_rows
+
     def fetchone(self) -> tuple[Any, ...] | None:
-        return next(self._iterate(), None)
+        row = next(self._iterate(), None)
+        self._fetched += row is not None
+        return row
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
-        return list(itertools.islice(self._iterate(), self.arraysize if size is None else size))
+        rows = list(itertools.islice(self._iterate(), self.arraysize if size is None else size))
+        self._fetched += len(rows)
+        return rows
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         return list(self._iterate())
@@ -385,7 +400,9 @@ class Cursor:
         if self._result is None or self._result.schema is None or self._rows is not None:
             self._iterate()
         assert self._result is not None
-        return pa.Table.from_batches(list(self._pull()), self._result.schema)
+        current, self._current, self._rows = self._current, None, None
+        batches = [*([] if current is None else [current.slice(self._fetched)]), *self._pull()]
+        return pa.Table.from_batches(batches, self._result.schema)
 
     def df(self) -> pd.DataFrame:
         """The rows not fetched yet, as a pandas DataFrame."""
@@ -396,7 +413,7 @@ class Cursor:
             raise missing_extra(error) from None
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return self._iterate()
+        return iter(self.fetchone, None)
 
     def __next__(self) -> tuple[Any, ...]:
         return next(self._iterate())

@@ -59,8 +59,10 @@ def _converter(kind: pa.DataType, sql_type: str) -> Callable[[Any], Any] | None:
     """What turns ``to_pylist``'s value into the one to hand out; None where it is that already."""
     if sql_type == "UUID":
         return lambda value: value if isinstance(value, uuid.UUID) else uuid.UUID(value)  # Arrow may know UUIDs itself
-    if sql_type in ("HUGEINT", "UHUGEINT"):
+    if sql_type == "HUGEINT":
         return int
+    if sql_type == "UHUGEINT":  # Arrow has no such type: DuckDB gives its bits as those of a number with a sign
+        return lambda value: int(value) % 2**128
     if t.is_map(kind):
         return _map_converter(kind)
     if t.is_interval(kind):

@@ -449,7 +449,7 @@ _ON = Clause("runner", parse_runner, "ON process")
 _INTO = Clause("into", parse_into, "INTO scores REPLACE", ("APPEND", "REPLACE"))
 _ASYNC = Clause("asynchronous", parse_async)
 _TARGET = Clause("target", parse_columns, "TARGET left_us")
-_TUNE_EXAMPLE = "TUNE (max_depth IN (3, 5, 7), eta BETWEEN 0.01 AND 0.3 LOG) BY BAYESIAN TRIALS 20 MAXIMIZE roc_auc"
+_TUNE_EXAMPLE = "TUNE (max_depth IN (3, 5, 7), learning_rate BETWEEN 0.01 AND 0.3 LOG) BY BAYESIAN TRIALS 20 MAXIMIZE roc_auc"
 
 TRAIN_CLAUSES = {
     "USING": Clause("algorithm", parse_algorithm, "USING xgboost_classifier"),

@@ -159,14 +159,15 @@ def _typed(values: NDArray[np.float32], kind: str) -> NDArray[Any]:
 
 def open_session(graph: bytes) -> Any:
     """The graph in onnxruntime: one thread, on the CPU, basic rewriting only.  ``BundleError`` where it cannot be."""
-    import onnxruntime
+    from sqlml.algorithms.onnx_runtime import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no root of their own
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(f"onnxruntime cannot load the graph: {text}") from error

@@ -32,7 +32,8 @@ def training_rows(subject: Subject, target: str | None) -> Iterator[dict[str, An
     loss = next((name for name in LOSSES if name in curves), None)
     splits = curves.get(loss or "", {})
     squared = loss == "rmse"
-    steps = sorted({step for points in splits.values() for step in points} or {1})
+    told = [*splits.values(), *curves.get("seconds", {}).values()]  # of a large table not every step has a loss
+    steps = sorted({step for points in told for step in points} or {1})
     rate = outcome.options.get("learning_rate")
     run = int(subject.plan is not None and subject.plan.start is not None)
     held = splits.get("heldout") or splits.get("valid") or splits.get("validation") or {}

@@ -131,7 +131,6 @@ def _features(builder: _Builder, code: ColumnCode, encoding: str) -> list[str]:
     """The features of one column, each double [n, w]."""
     from onnx import TensorProto
 
-    zero = builder.number(0.0)
     if code.kind is Kind.TEXT:
         found = builder.node(
             "LabelEncoder",
@@ -155,7 +154,7 @@ def _features(builder: _Builder, code: ColumnCode, encoding: str) -> list[str]:
         return [builder.node("Cast", builder.node("Equal", value, places), to=TensorProto.DOUBLE), *flag]
     apart = builder.node("Sub", value, builder.number(code.means[0]))
     scaled = builder.node("Div", apart, builder.number(code.scales[0]))
-    return [builder.node("Where", absent, zero, scaled), *flag]
+    return [builder.node("Where", absent, builder.number(0.0), scaled), *flag]
 
 
 def _outputs(builder: _Builder, head: Head, raw: str, element: int) -> list[Any]:

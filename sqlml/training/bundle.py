@@ -92,12 +92,13 @@ def _write_onnx(path: Path, predictor: Predictor, x: Matrices) -> float | None:
 
 
 def _onnx_difference(model: bytes, predictor: Predictor, x: NDArray[np.float32]) -> float:
-    import onnxruntime
+    from sqlml.algorithms.onnx_runtime import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     expected = predictor.predict(x)
     found = np.asarray(session.run(None, {"x": x})[0], np.float64)
     if found.size != expected.size:  # as of trees without a single split

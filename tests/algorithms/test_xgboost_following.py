@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sqlml
 from sqlml.algorithms import xgboost
 from sqlml.algorithms.options import check_options
 from sqlml.contracts import FitSpec
@@ -56,3 +57,13 @@ def test_a_step_without_figures_is_a_step(monkeypatch: pytest.MonkeyPatch) -> No
     found = followed()
     assert found[0] == {}
     assert np.isfinite(list(found[-1].values())).all()
+
+
+def test_every_round_has_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xgboost, "_FOLLOWED_ROWS", 70)
+    with sqlml.connect() as connection:
+        connection.execute("CREATE TABLE t AS SELECT i, sin(i) AS a, i % 7 > 2 AS y FROM range(600) t(i)")
+        connection.execute("TRAIN MODEL m TARGET y SPLIT NONE WITH (n_estimators = 20) ON inline AS FROM t")
+        found = connection.execute("SELECT iteration, loss FROM ML.TRAINING_INFO(MODEL m) ORDER BY ALL").fetchall()
+    assert [iteration for iteration, _ in found] == list(range(20))
+    assert [iteration for iteration, loss in found if loss is not None] == [8, 17, 19]

@@ -237,3 +237,37 @@ def test_executemany_inserts_all_rows_or_none() -> None:
         connection.cursor().executemany("UPDATE t SET b = ? WHERE a = ?", [("z", -1), ("w", -2)])
         connection.rollback()
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (5000,)
+
+
+@pytest.mark.parametrize("rows", [3, 10, 300_000])
+@pytest.mark.parametrize("taken", ["none", "one", "many", "iterated", "all but one", "all"])
+def test_what_is_left_comes_as_arrow(memory: sqlml.Connection, rows: int, taken: str) -> None:
+    for _ in range(2):  # a text that comes again takes another road
+        cursor = memory.execute(f"SELECT i FROM range({rows}) t(i)")
+        given = [row[0] for row in _take(cursor, taken, rows)]
+        left = cursor.fetch_arrow_table()["i"].to_pylist()
+        assert [*given, *left] == list(range(rows))
+        assert cursor.fetchone() is None
+
+
+def _take(cursor: sqlml.Cursor, how: str, rows: int) -> list[Any]:
+    """Some rows, one by one."""
+    match how:
+        case "one":
+            return [cursor.fetchone()]
+        case "many":
+            return cursor.fetchmany(2) + cursor.fetchmany(1)
+        case "iterated":
+            return [next(iter(cursor)), next(iter(cursor))]
+        case "all but one":
+            return cursor.fetchmany(rows - 1)
+        case "all":
+            return cursor.fetchall()
+    return []
+
+
+def test_the_largest_whole_numbers(memory: sqlml.Connection) -> None:
+    largest = [2**127 - 1, -(2**127) + 1, 2**127, 2**128 - 1, 0]
+    query = "SELECT " + ", ".join(f"{n}::{'HUGEINT' if n < 2**127 else 'UHUGEINT'}" for n in largest)
+    for _ in range(2):
+        assert memory.execute(query).fetchone() == tuple(largest)
