@@ -406,11 +406,16 @@ class Cursor:
 
     def df(self) -> pd.DataFrame:
         """The rows not fetched yet, as a pandas DataFrame."""
+        import pyarrow as pa
+
         table = self.fetch_arrow_table()
         try:
             return table.to_pandas()
         except ModuleNotFoundError as error:
             raise missing_extra(error) from None
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            hint = "fetch it as Arrow, fetch_arrow_table(), or cast the column to text"
+            raise errors.DataError(f"pandas cannot hold the result: {error}", hint=hint) from None
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self.fetchone, None)

@@ -19,7 +19,7 @@ from sqlml.binder.tune import bind_tune
 from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, listing
 from sqlml.plan import Limits, SplitPlan, TrainPlan, TransformPlan
-from sqlml.registry import candidates, check_installed
+from sqlml.registry import DEFAULT_FAMILY, candidates, check_installed
 from sqlml.types import UNSUPERVISED, Column, Kind, Task
 
 DEFAULT_RUNNER = "process"
@@ -96,18 +96,21 @@ def _options(node: Train, parameters: Parameters, able: Sequence[Algorithm]) -> 
     """
     found: dict[str, Any] = {SEED.name: SEED.default}
     for option in node.options:
-        name, value = _option(option, parameters, able)
+        name, value = _option(option, parameters, able, node.algorithm.name if node.algorithm else DEFAULT_FAMILY)
         found[name] = value
         if name == REFIT.name and value:
             _check_refit(node, option, parameters.source)
     return found
 
 
-def _option(option: Option, parameters: Parameters, able: Sequence[Algorithm]) -> tuple[str, Any]:
-    failures: list[BindError] = []
-    for algorithm in able:
+def _option(option: Option, parameters: Parameters, able: Sequence[Algorithm], family: str) -> tuple[str, Any]:
+    """An option's name and value; of two algorithms that may be meant those that have it are asked."""
+    name, failures = option.name.name.lower(), list[BindError]()
+    having = [a for a in able if any(spec.name.lower() == name for spec in all_options(a))]
+    for algorithm in having or able[:1]:
+        owner = algorithm.name if having or len(able) == 1 else family
         try:
-            return bind_option(option, all_options(algorithm), algorithm.name, parameters)
+            return bind_option(option, all_options(algorithm), owner, parameters)
         except BindError as error:
             failures.append(error)
     raise failures[0]

@@ -24,9 +24,9 @@ def feature_info(
     """A row for each input, of the rows numbered ``rows`` of the canonical columns that ``column(name)`` gives (or ``narrow``);
     JSON values.
 
-    ``input``; of numbers ``min``, ``max``, ``mean``, ``median``, ``stddev`` (of a sample; infinite values left out); of texts and
-    booleans ``category_count``; ``null_count`` of all (NaN is NULL); of lists ``dimension``: the length of a vector, the number
-    of different texts.  None where a figure makes no sense.  BigQuery's columns:
+    ``input``; of numbers ``min``, ``max``, ``mean``, ``median``, ``stddev`` (of a sample; infinite values left out) and
+    ``infinite_count``; of texts and booleans ``category_count``; ``null_count`` of all (NaN is NULL); of lists ``dimension``: the
+    length of a vector, the number of different texts.  None where a figure makes no sense.  BigQuery's columns:
     https://cloud.google.com/bigquery/docs/reference/standard-sql/bigqueryml-syntax-feature
     """
     taken = np.sort(rows)  # figures that do not depend on the order, read from the first row to the last
@@ -37,7 +37,7 @@ _FEW = 100_000
 """Values of which the median is found at once."""
 _ENOUGH = 10_000
 """Values that tell about where the median lies."""
-_FIGURES = ("min", "max", "mean", "median", "stddev", "category_count", "null_count", "dimension")
+_FIGURES = ("min", "max", "mean", "median", "stddev", "category_count", "null_count", "infinite_count", "dimension")
 
 
 def _taken(values: Values, rows: NDArray[np.int64]) -> Values:
@@ -61,15 +61,16 @@ def _info(column: InputColumn, values: Values) -> dict[str, Any]:
 
 def _numbers(values: Values) -> dict[str, Any]:
     """The figures of a column of numbers, by Arrow's own functions: no copy of it is made, and no lock of Python's is held."""
-    absent, total = int(values.null_count), pc.sum(values).as_py() or 0.0
+    rows, absent, total = len(values), int(values.null_count), pc.sum(values).as_py() or 0.0
     if not np.isfinite(total):
         absent = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py())
         values = values.filter(pc.is_finite(values))
         total = pc.sum(values).as_py() or 0.0
     pieces = [piece for piece in map(_known, pieces_of(values)) if len(piece)]
     n = sum(map(len, pieces))
+    counts = {"null_count": absent, "infinite_count": rows - absent - n}
     if not n:
-        return {"null_count": absent}
+        return counts
     figures = {
         "min": min(piece.min() for piece in pieces),  # several times as fast as Arrow's
         "max": max(piece.max() for piece in pieces),
@@ -77,7 +78,7 @@ def _numbers(values: Values) -> dict[str, Any]:
         "median": _median(values, pieces, n),
         "stddev": pc.stddev(values, ddof=1).as_py() if n > 1 else 0.0,
     }
-    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()} | {"null_count": absent}
+    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()} | counts
 
 
 def _median(values: Values, pieces: Sequence[NDArray[Any]], n: int) -> float:

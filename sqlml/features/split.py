@@ -84,6 +84,8 @@ def _mark(value: object) -> int | None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return f"'{value}'" if isinstance(value, str) else str(value)
 
 

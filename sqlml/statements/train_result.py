@@ -65,4 +65,4 @@ def _footer(plan: TrainPlan, outcome: TrainOutcome, part: str) -> str:
     how = plan.split.text + (f", seed {plan.seed}" if method == "random" else "")
     sample = f"; a sample of {plan.sample_rows:,} rows" if plan.sample_rows else ""
     again = "; then fitted again on all of them" if outcome.options.get("refit") else ""
-    return f"held-out: {outcome.heldout_rows:,} rows ({how}{sample}){again}"
+    return f"held-out: {count_of(outcome.heldout_rows, 'row')} ({how}{sample}){again}"

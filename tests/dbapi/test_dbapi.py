@@ -271,3 +271,35 @@ def test_the_largest_whole_numbers(memory: sqlml.Connection) -> None:
     query = "SELECT " + ", ".join(f"{n}::{'HUGEINT' if n < 2**127 else 'UHUGEINT'}" for n in largest)
     for _ in range(2):
         assert memory.execute(query).fetchone() == tuple(largest)
+
+
+@pytest.mark.parametrize("query", ["SELECT DATE '12000-01-01' AS d", "SELECT union_value(x := 1) AS u"])
+def test_what_pandas_cannot_hold(memory: sqlml.Connection, query: str) -> None:
+    with pytest.raises(sqlml.DataError, match="pandas cannot hold the result") as raised:
+        memory.execute(query).df()
+    assert "fetch_arrow_table()" in str(raised.value)
+    assert memory.execute(query).fetch_arrow_table().num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("rounds = 20", "xgboost has no option rounds"),
+        ("objective = 'poisson'", "option objective of xgboost_regressor"),
+        ("n_estimators = 'many'", "option n_estimators of xgboost_classifier"),
+    ],
+)
+def test_an_option_of_two_algorithms(memory: sqlml.Connection, options: str, message: str) -> None:
+    """Which of the two it will be is only known by the values: who has the option says what is wrong with it."""
+    with pytest.raises(sqlml.Error, match=message):
+        memory.execute(f"TRAIN MODEL m USING xgboost TARGET y WITH ({options}) AS SELECT i AS x, i / 3 AS y FROM range(100) t(i)")
+
+
+def test_infinite_numbers_are_told(memory: sqlml.Connection) -> None:
+    table = "SELECT i % 7 AS a, CASE WHEN i % 10 = 3 THEN 'inf'::DOUBLE ELSE i % 13 END AS w, i % 3 > 0 AS y FROM range(200) t(i)"
+    cursor = memory.execute(f"TRAIN MODEL m USING naive_bayes TARGET y ON inline AS {table}")
+    told = [notice for notice in cursor.notices if "infinite" in notice]
+    assert [notice.split(":")[0] for notice in told] == [
+        "w has infinite values, which count as the largest float of 32 bits, 3.4e38"
+    ]
+    assert not [n for n in memory.execute(f"TRAIN MODEL m TARGET y EXCLUDE (w) ON inline AS {table}").notices if "infinite" in n]

@@ -31,7 +31,7 @@ def test_feature_info() -> None:
     rows = feature_info(inputs, arrays.__getitem__, np.arange(6))
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     found = {row["input"]: row for row in rows}
-    names = ["input", "min", "max", "mean", "median", "stddev", "category_count", "null_count", "dimension"]
+    names = ["input", "min", "max", "mean", "median", "stddev", "category_count", "null_count", "infinite_count", "dimension"]
     assert all(list(row) == names for row in rows)
     assert [found["n"][k] for k in names[1:5]] == [1, 6, 3, 2]
     assert found["n"]["stddev"] == pytest.approx(np.std([1, 2, 6], ddof=1))
@@ -39,6 +39,7 @@ def test_feature_info() -> None:
     assert found["b"]["category_count"] == 1
     assert (found["v"]["dimension"], found["s"]["dimension"]) == (3, 3)
     assert [found[name]["null_count"] for name in COLUMNS] == [2, 1, 3, 5, 1, 1, 6]
+    assert [found[name]["infinite_count"] for name in ("n", "none", "t")] == [1, 0, None]
     assert found["none"]["min"] is found["d"]["mean"] is found["t"]["min"] is None
     chunked = {name: pa.chunked_array([v.slice(0, 2), v.slice(2)]) for name, v in arrays.items()}
     assert feature_info(inputs, chunked.__getitem__, np.arange(6)) == rows
