@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlml.errors import listing
 from sqlml.features.dataset import Values, pieces_of, take
 from sqlml.features.parallel import side_by_side
+from sqlml.features.profile import sql_name
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
 
@@ -31,6 +33,18 @@ def feature_info(
     """
     taken = np.sort(rows)  # figures that do not depend on the order, read from the first row to the last
     return side_by_side(lambda i: _info(i, _taken(column(i.name), taken)), inputs, threads)
+
+
+def infinite_notices(info: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What infinite numbers count as: an average, and so most algorithms, knows nothing larger."""
+    columns = [str(row["input"]) for row in info if row.get("infinite_count")]
+    if not columns:
+        return []
+    have, first = ("has" if len(columns) == 1 else "have"), sql_name(columns[0])
+    return [
+        f"{listing(columns)} {have} infinite values, which count as the largest float of 32 bits, 3.4e38: "
+        f"CASE WHEN isfinite({first}) THEN {first} END makes them NULL"
+    ]
 
 
 _FEW = 100_000

@@ -20,9 +20,8 @@ import numpy as np
 
 from sqlml.algorithms.metrics import Metrics
 from sqlml.contracts import Report
-from sqlml.errors import count_of, listing
-from sqlml.features.info import feature_info
-from sqlml.features.profile import sql_name
+from sqlml.errors import count_of
+from sqlml.features.info import feature_info, infinite_notices
 from sqlml.job_folder import BUNDLE, FITS
 from sqlml.plan import InputColumn, JobSpec, TrainOutcome
 from sqlml.training.bundle import write_bundle
@@ -72,7 +71,8 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
         info = pool.submit(feature_info, inputs, work.source.data.narrow, final.train, work.threads)
         sha256 = write_bundle(spec.folder / BUNDLE, work.source, inputs, final.features, final.heads, final.train)
     shutil.rmtree(spec.folder / FITS, ignore_errors=True)
-    _tell_infinite(info.result(), record)
+    for text in infinite_notices(info.result()):
+        record.notice(text)
     made = {"bundle_sha256": sha256, "trials": trials, "rows": rows, "feature_info": tuple(info.result())}
     return _outcome(work, fitted, final, figures, record, **made)
 
@@ -106,17 +106,6 @@ def _measure(fitted: Fitted) -> _Figures:
 def _tell_frozen(work: Work, fitted: Fitted, record: Record) -> None:
     if any(head.rows.held.known.any() for head in fitted.heads):
         tell_frozen(work, record)
-
-
-def _tell_infinite(info: Sequence[Mapping[str, Any]], record: Record) -> None:
-    """Say what infinite numbers count as: an average knows nothing larger."""
-    columns = [str(row["input"]) for row in info if row.get("infinite_count")]
-    if columns:
-        have = "has" if len(columns) == 1 else "have"
-        record.notice(
-            f"{listing(columns)} {have} infinite values, which count as the largest float of 32 bits, 3.4e38: "
-            f"CASE WHEN isfinite({sql_name(columns[0])}) THEN {sql_name(columns[0])} END makes them NULL"
-        )
 
 
 def _keep_sample(work: Work, fitted: Fitted, final: Fitted) -> None:

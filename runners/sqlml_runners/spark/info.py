@@ -13,8 +13,8 @@ from sqlml_runners.spark.executors import Columns
 
 _EXACT_ROWS = 1_000_000
 """Above so many rows the median is approximate."""
-_FIGURES = ("min", "max", "mean", "median", "stddev", "category_count", "null_count", "dimension")
-_NAMES = ("min", "max", "mean", "stddev", "median")
+_FIGURES = ("min", "max", "mean", "median", "stddev", "category_count", "null_count", "infinite_count", "dimension")
+_NAMES = ("min", "max", "mean", "stddev", "median", "infinite_count")
 
 
 def feature_info(
@@ -56,7 +56,8 @@ def _number_figures(name: str, value: Any, rows: int) -> list[Any]:
     known = sf.when(sf.abs(value) < float("inf"), value)
     median = sf.percentile(known, 0.5) if rows <= _EXACT_ROWS else sf.percentile_approx(known, 0.5, 10_000)
     deviation = sf.when(sf.count(known) == 1, sf.lit(0.0)).otherwise(sf.stddev_samp(known))
-    figures = (sf.min(known), sf.max(known), sf.avg(known), deviation, median)
+    infinite = sf.count_if(sf.abs(value) == float("inf"))
+    figures = (sf.min(known), sf.max(known), sf.avg(known), deviation, median, infinite)
     return [figure.alias(f"{part}:{name}") for part, figure in zip(_NAMES, figures, strict=True)]
 
 

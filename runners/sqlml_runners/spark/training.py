@@ -22,6 +22,7 @@ from sqlml.algorithms.metrics import Metrics, measure
 from sqlml.contracts import Report
 from sqlml.errors import BindError, count_of
 from sqlml.features.dataset import Dataset, Values
+from sqlml.features.info import infinite_notices
 from sqlml.features.profile import profile_notices
 from sqlml.features.split import HELDOUT, TRAINING, VALIDATION
 from sqlml.job_folder import BUNDLE, TRAIN_ROWS, VALIDATION_ROWS
@@ -293,6 +294,8 @@ def _outcome(
     frame = trained.rows(TRAINING)
     words = final.words if final.transform is None else None
     info = feature_info(frame, raw_columns(work.plan, work.staged), inputs, rows, words)
+    for text in infinite_notices(info):
+        work.record.notice(text)
     libraries = library_versions([fitted.learner.algorithm])
     libraries["pyspark"] = str(work.cluster.session.version)
     return TrainOutcome(
