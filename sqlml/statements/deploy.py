@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from sqlml.binder.parameters import Parameters
 from sqlml.catalog import Catalog, Endpoint, Version
 from sqlml.catalog.shares import SERVES
 from sqlml.contracts import EndpointServer, Notice, OnEvent
-from sqlml.errors import BindError, listing
+from sqlml.errors import BindError, ServingError, listing
 from sqlml.home import generate_url, rows_url
 from sqlml.statements.endpoint_changes import EndpointChange, bind_alter, bind_deploy, find_endpoint
 from sqlml.statements.endpoint_copies import copies_of, remove_copies
@@ -26,6 +27,7 @@ from sqlml.types import Task
 
 _COLUMNS = [("endpoint", "string"), ("version", "string"), ("traffic", "int64"), ("url", "string"), ("state", "string")]
 READY_SECONDS = 60.0
+BACK_SECONDS = 5.0
 GONE_SECONDS = 10.0
 
 
@@ -112,6 +114,10 @@ def _apply(change: EndpointChange, serving: Serving) -> str | None:
     )  # fmt: skip
     try:
         return wait_for(change.endpoint, revision, serving)
+    except ServingError:
+        restore(serving.catalog, change.endpoint, change.before, change.reason, revision)
+        _wait_until_back(change, serving)
+        raise
     except BaseException:
         restore(serving.catalog, change.endpoint, change.before, change.reason, revision)
         raise
@@ -123,6 +129,15 @@ def wait_for(endpoint: str, revision: int, serving: Serving) -> str | None:
         return None
     serving.on_event({"event": "stage", "name": "loading the model"})
     return serving.server.wait_ready(endpoint, revision, READY_SECONDS, serving.cancelled)
+
+
+def _wait_until_back(change: EndpointChange, serving: Serving) -> None:
+    """Wait until the server has heard that what was there is there again, so that whoever looks next finds it ready."""
+    if change.before is not None and serving.server.url() is not None:
+        with suppress(ServingError):  # what went wrong is told already
+            serving.server.wait_ready(
+                change.endpoint, _revision(serving.catalog, change.endpoint), BACK_SECONDS, serving.cancelled
+            )
 
 
 def _revision(catalog: Catalog, endpoint: str) -> int:
