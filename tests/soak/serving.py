@@ -215,11 +215,18 @@ def kill_supervisor(at: Scene) -> float:
     running.wait_for(50)
     began = time.monotonic()
     family[0].kill()
-    assert until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), 15)
+    assert until(lambda: not any(map(_lives, family)), 15)
     with socket.create_server(("127.0.0.1", port)):
         seconds = time.monotonic() - began
     running.stop()
     return seconds
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def read_port(at: Scene) -> int:
