@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from operator import length_hint
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -261,8 +262,7 @@ class Cursor:
         self._batches: Generator[pa.RecordBatch, None, None] | None = None
         self._held: list[pa.RecordBatch] = []
         self._rows: Iterator[tuple[Any, ...]] | None = None
-        self._current: pa.RecordBatch | None = None  # the rows are taken from it, and so many were
-        self._fetched = 0
+        self._current: tuple[pa.RecordBatch, Iterator[bool]] | None = None  # whose rows are fetched, and as many as are left
         self.description: tuple[ColumnDescription, ...] | None = None
         self.rowcount: int = -1
         self.kind: str | None = None
@@ -336,7 +336,7 @@ class Cursor:
         self._abandon()
         self._result = self._batches = self._rows = None
         self._held = []
-        self._current, self._fetched = None, 0
+        self._current = None
         self.description, self.rowcount, self.footer, self._notices = None, -1, None, []
 
     def _read_all(self) -> None:
@@ -369,26 +369,19 @@ class Cursor:
             raise ProgrammingError("there is no result to fetch: the last statement gave none", hint="run a SELECT first")
         if self._rows is None:
             types = [d.type_code for d in self.description]
-            self._rows = (row for batch in self._one_by_one() for row in rows_of(batch, types))
+            self._rows = (row for batch in self._pull() for row in itertools.compress(rows_of(batch, types), self._noted(batch)))
         return self._rows
 
-    def _one_by_one(self) -> Iterator[pa.RecordBatch]:
-        """The batches whose rows are fetched one by one; the one that they are taken from just now is known."""
-        for batch in self._pull():
-            self._current = batch
-            yield batch
-            self._current = None
-            self._fetched -= batch.num_rows
+    def _noted(self, batch: pa.RecordBatch) -> Iterator[bool]:
+        """A batch's rows are fetched one by one from now on: so many more of these as rows are left of it."""
+        self._current = batch, itertools.repeat(True, batch.num_rows)
+        return self._current[1]
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        row = next(self._iterate(), None)
-        self._fetched += row is not None
-        return row
+        return next(self._iterate(), None)
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
-        rows = list(itertools.islice(self._iterate(), self.arraysize if size is None else size))
-        self._fetched += len(rows)
-        return rows
+        return list(itertools.islice(self._iterate(), self.arraysize if size is None else size))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         return list(self._iterate())
@@ -400,9 +393,12 @@ class Cursor:
         if self._result is None or self._result.schema is None or self._rows is not None:
             self._iterate()
         assert self._result is not None
-        current, self._current, self._rows = self._current, None, None
-        batches = [*([] if current is None else [current.slice(self._fetched)]), *self._pull()]
-        return pa.Table.from_batches(batches, self._result.schema)
+        begun = []
+        if self._current is not None:
+            batch, left = self._current
+            begun.append(batch.slice(batch.num_rows - length_hint(left)))
+        self._current, self._rows = None, None
+        return pa.Table.from_batches([*begun, *self._pull()], self._result.schema)
 
     def df(self) -> pd.DataFrame:
         """The rows not fetched yet, as a pandas DataFrame."""
@@ -418,7 +414,7 @@ class Cursor:
             raise errors.DataError(f"pandas cannot hold the result: {error}", hint=hint) from None
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self.fetchone, None)
+        return self._iterate()
 
     def __next__(self) -> tuple[Any, ...]:
         return next(self._iterate())

@@ -11,6 +11,7 @@ will need, and begins when a line comes on standard input.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -175,8 +176,7 @@ def _import_ahead(algorithm: str) -> None:
     """Import what a training needs: XGBoost while the rows are read, which goes on without Python's lock for the most part."""
     if algorithm in ALGORITHMS or algorithm in FAMILIES or not algorithm:  # who knows what others' need
         sys.meta_path.insert(0, _Absent("pandas"))
-    import sqlml.training  # noqa: F401
-
+    importlib.import_module("sqlml.training")
     if algorithm.startswith("xgboost"):
         threading.Thread(target=_import_xgboost, daemon=True).start()
 

@@ -44,6 +44,29 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+def running_job(connection: sqlml.Connection) -> int:
+    """The one that runs, as soon as there is one."""
+    running = "SELECT job FROM sqlml.jobs WHERE state = 'running'"
+    wait_for(lambda: bool(connection.execute(running).fetchall()), "no job")
+    [(job,)] = connection.execute(running).fetchall()
+    return int(job)
+
+
+def wait_for_it(connection: sqlml.Connection, statement: str) -> tuple[threading.Thread, list[Exception]]:
+    """A thread that waits for a statement, and what it fails with."""
+    failed: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            connection.execute(statement)
+        except sqlml.Error as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    return waiting, failed
+
+
 def wait_until_over(connection: sqlml.Connection, job: int) -> str:
     wait_for(lambda: state_of(connection, job) != "running", f"job {job} does not end")
     return state_of(connection, job)
@@ -152,20 +175,9 @@ def test_what_cannot_be_cancelled(connection: sqlml.Connection, database: Path) 
 
 
 def test_cancel_what_another_session_waits_for(connection: sqlml.Connection, database: Path, home: Path) -> None:
-    failed: list[Exception] = []
-
-    def wait() -> None:
-        try:
-            connection.execute(ENDLESS.format(model="m").replace(" ASYNC", ""))
-        except sqlml.Error as error:
-            failed.append(error)
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
+    waiting, failed = wait_for_it(connection, ENDLESS.format(model="m").replace(" ASYNC", ""))
     with sqlml.connect(database) as other:
-        running = "SELECT job FROM sqlml.jobs WHERE state = 'running'"
-        wait_for(lambda: bool(other.execute(running).fetchall()), "no job")
-        [(job,)] = other.execute(running).fetchall()
+        job = running_job(other)
         wait_for_steps(other, job)
         assert other.execute(f"CANCEL JOB {job}").fetchall() == [(job, "m", "cancelled")]
     waiting.join(PATIENCE)
@@ -177,23 +189,13 @@ def test_cancel_what_another_session_waits_for(connection: sqlml.Connection, dat
 
 def test_cancel_while_the_rows_are_read(connection: sqlml.Connection, database: Path) -> None:
     """Its process is up, and waits: to end that would not end the reading."""
-    failed: list[Exception] = []
-
-    def wait() -> None:
-        try:
-            connection.execute(
-                "TRAIN MODEL m USING naive_bayes TARGET y AS SELECT (a.i + b.i) % 7 AS x, count(*) % 2 > 0 AS y "
-                "FROM range(3000000) a(i), range(3000000) b(i) GROUP BY ALL"
-            )
-        except sqlml.Error as error:
-            failed.append(error)
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
+    waiting, failed = wait_for_it(
+        connection,
+        "TRAIN MODEL m USING naive_bayes TARGET y AS SELECT (a.i + b.i) % 7 AS x, count(*) % 2 > 0 AS y "
+        "FROM range(3000000) a(i), range(3000000) b(i) GROUP BY ALL",
+    )
     with sqlml.connect(database) as other:
-        running = "SELECT job FROM sqlml.jobs WHERE state = 'running'"
-        wait_for(lambda: bool(other.execute(running).fetchall()), "no job")
-        [(job,)] = other.execute(running).fetchall()
+        job = running_job(other)
         wait_for(lambda: bool(_workers()), "no process that waits")
         with pytest.raises(sqlml.NotSupportedError, match="no process of its own that could be stopped") as refused:
             other.execute(f"CANCEL JOB {job}")

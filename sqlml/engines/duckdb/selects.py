@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+from sqlml_dialect.tokens import words
 
 from sqlml.contracts import Stream
 from sqlml.engines.duckdb.errors import engine_error
@@ -26,9 +27,7 @@ FEW = 64
 """Fewer rows than this come as Python's values …"""
 _MORE = 2048
 """… and so many at a time, where there are more after all."""
-_PLAIN = frozenset(
-    "BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE VARCHAR".split()  # noqa: SIM905
-)
+_PLAIN = words("BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE VARCHAR")
 """DuckDB's types whose values are the same by way of Python."""
 _CHANGE_PARSING = {getattr(duckdb.StatementType, name) for name in ("SET", "VARIABLE_SET", "PRAGMA", "LOAD", "MULTI")}
 
