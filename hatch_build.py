@@ -19,7 +19,7 @@ except ModuleNotFoundError:  # run by hand
     BuildHookInterface = object
 
 FOLDER = Path(__file__).resolve().parent / "sqlml" / "native"
-SOURCES = ("trees.c", "pruning.c", "duckdb_function.c", "rows.c", "matrix.c")
+SOURCES = ("trees.c", "pruning.c", "duckdb_function.c", "rows.c", "matrix.c", "figures.c")
 TARGET = "libsqlml.so"
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-fno-trapping-math")
 """No -ffast-math, no contraction: sums and comparisons are those of IEEE 754."""

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlml_dialect import DialectError, point_at
+from sqlml_dialect.errors import DialectError, point_at
 from sqlml_dialect.similar import nearest
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlml.contracts import Algorithm
 from sqlml.errors import BindError, MissingExtra, did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 ALGORITHMS: Mapping[str, str] = {
     "xgboost_classifier": "sqlml.algorithms.xgboost:XgboostClassifier",
@@ -83,7 +85,13 @@ _GROUPS = {
 def names(what: str) -> tuple[str, ...]:
     """Every name of a group (``algorithm``, ``runner``, ``runner_type``, ``engine``, ``target``, ``installer``), ours first."""
     own = _GROUPS[what]
-    return (*own, *(e.name for e in entry_points(group=f"sqlml.{what}s") if e.name not in own))
+    return (*own, *(e.name for e in _entry_points(what) if e.name not in own))
+
+
+def _entry_points(what: str) -> EntryPoints:
+    from importlib.metadata import entry_points  # a job of ours does without
+
+    return entry_points(group=f"sqlml.{what}s")
 
 
 def load(spec: str) -> Any:
@@ -101,7 +109,7 @@ def get(what: str, name: str) -> Any:
     key = name.lower()
     if key in own:
         return load(own[key])
-    for entry in entry_points(group=f"sqlml.{what}s"):
+    for entry in _entry_points(what):
         if entry.name.lower() == key:
             return entry.load()
     known = (*names(what), *(FAMILIES if what == "algorithm" else ()))

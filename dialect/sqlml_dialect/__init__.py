@@ -1,172 +1,28 @@
 """The SQL that sqlml adds: text to frozen trees, trees to text, and our calls inside the database's own queries.
 
+>>> from sqlml_dialect import find_calls, parse
 >>> [statement.kind for statement in parse("SELECT 1; TRAIN MODEL churn TARGET left_us AS FROM customers")]
 ['sql', 'train']
 >>> find_calls("SELECT id, PREDICT(churn@3) FROM customers").calls[0].model.text
 'churn@3'
 """
 
-from sqlml_dialect.call_nodes import Argument, Calls, ModelCall, UnnamedItem
-from sqlml_dialect.calls import find_calls
-from sqlml_dialect.clause_nodes import (
-    NOWHERE,
-    Expression,
-    Given,
-    Ident,
-    Limit,
-    ModelRef,
-    Option,
-    Placeholder,
-    QualifiedName,
-    Query,
-    Scalar,
-    Span,
-    Split,
-    SplitBy,
-    SplitNone,
-    SplitRandom,
-    SplitTime,
-    Struct,
-    Tune,
-    TuneChoice,
-    TuneRange,
-    Value,
-)
-from sqlml_dialect.errors import DialectError, point_at
-from sqlml_dialect.formatter import format_sql
-from sqlml_dialect.generator import to_sql
-from sqlml_dialect.names import name_sql, quote_identifier, quote_string
-from sqlml_dialect.nodes import (
-    KINDS,
-    AlterApiKey,
-    AlterEndpoint,
-    AlterEndpoints,
-    AlterModel,
-    CancelJob,
-    Change,
-    CompareModels,
-    CreateApiKey,
-    CreateResource,
-    Deploy,
-    DeployFunction,
-    DeployQuery,
-    DescribeModel,
-    DropApiKey,
-    DropModel,
-    DropResource,
-    Evaluate,
-    EvaluateEndpoint,
-    ExplainModel,
-    ExplainPlan,
-    Export,
-    ExportEndpoint,
-    Import,
-    Into,
-    Node,
-    Predict,
-    RefreshEndpoint,
-    RenameTo,
-    RollbackEndpoint,
-    RotateApiKey,
-    SetAlias,
-    SetComment,
-    SetOptions,
-    SetTag,
-    SetTraffic,
-    Show,
-    ShowCreateModel,
-    ShowLogs,
-    Statement,
-    Train,
-    Undeploy,
-    UndeployFunction,
-    Unset,
-)
-from sqlml_dialect.parameters import fill_parameters
-from sqlml_dialect.parser import parse, statement_kind
-from sqlml_dialect.table_functions import TABLE_FUNCTIONS
+from __future__ import annotations
 
-__all__ = [
-    "KINDS",
-    "NOWHERE",
-    "TABLE_FUNCTIONS",
-    "AlterApiKey",
-    "AlterEndpoint",
-    "AlterEndpoints",
-    "AlterModel",
-    "Argument",
-    "Calls",
-    "CancelJob",
-    "Change",
-    "CompareModels",
-    "CreateApiKey",
-    "CreateResource",
-    "Deploy",
-    "DeployFunction",
-    "DeployQuery",
-    "DescribeModel",
-    "DialectError",
-    "DropApiKey",
-    "DropModel",
-    "DropResource",
-    "Evaluate",
-    "EvaluateEndpoint",
-    "ExplainModel",
-    "ExplainPlan",
-    "Export",
-    "ExportEndpoint",
-    "Expression",
-    "Given",
-    "Ident",
-    "Import",
-    "Into",
-    "Limit",
-    "ModelCall",
-    "ModelRef",
-    "Node",
-    "Option",
-    "Placeholder",
-    "Predict",
-    "QualifiedName",
-    "Query",
-    "RefreshEndpoint",
-    "RenameTo",
-    "RollbackEndpoint",
-    "RotateApiKey",
-    "Scalar",
-    "SetAlias",
-    "SetComment",
-    "SetOptions",
-    "SetTag",
-    "SetTraffic",
-    "Show",
-    "ShowCreateModel",
-    "ShowLogs",
-    "Span",
-    "Split",
-    "SplitBy",
-    "SplitNone",
-    "SplitRandom",
-    "SplitTime",
-    "Statement",
-    "Struct",
-    "Train",
-    "Tune",
-    "TuneChoice",
-    "TuneRange",
-    "Undeploy",
-    "UndeployFunction",
-    "UnnamedItem",
-    "Unset",
-    "Value",
-    "fill_parameters",
-    "find_calls",
-    "format_sql",
-    "name_sql",
-    "parse",
-    "point_at",
-    "quote_identifier",
-    "quote_string",
-    "statement_kind",
-    "to_sql",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlml_dialect.surface import *  # noqa: F403 - its names are listed there
+    from sqlml_dialect.surface import __all__ as __all__
+
+
+def __getattr__(name: str) -> Any:
+    """The names of ``surface``, all at the first that is asked for: who needs one module of this package imports it alone."""
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    surface = importlib.import_module("sqlml_dialect.surface")
+    globals().update({own: getattr(surface, own) for own in surface.__all__}, __all__=surface.__all__)
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]

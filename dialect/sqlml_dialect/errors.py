@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from sqlml_dialect.clause_nodes import Span
+if TYPE_CHECKING:
+    from sqlml_dialect.clause_nodes import Span
 
 SHOWN_WIDTH = 100
 TAB_WIDTH = 4

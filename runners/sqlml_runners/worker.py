@@ -159,8 +159,8 @@ class _Absent:
     """A finder of modules by which some are not installed, for every thread or for one.
 
     It keeps libraries from importing others that they merely look for: a second, and 150 MiB that would be there beside the rows.
-    pyarrow would ask pandas whether a list is one of its own; XGBoost imports scikit-learn for estimators that nobody asks a job
-    for.
+    pyarrow would ask pandas whether a list is one of its own; XGBoost goes without its plots and estimators, and so without
+    scikit-learn and SciPy's functions, where it cannot import the former.
     """
 
     def __init__(self, *names: str, thread: int | None = None) -> None:
@@ -174,19 +174,21 @@ class _Absent:
 
 def _import_ahead(algorithm: str) -> None:
     """Import what a training needs: XGBoost while the rows are read, which goes on without Python's lock for the most part."""
-    if algorithm in ALGORITHMS or algorithm in FAMILIES or not algorithm:  # who knows what others' need
+    own = algorithm in ALGORITHMS or algorithm in FAMILIES or not algorithm
+    if own:  # who knows what others' need
         sys.meta_path.insert(0, _Absent("pandas"))
     importlib.import_module("sqlml.training")
-    if algorithm.startswith("xgboost"):
+    if own and algorithm.startswith("xgboost"):
         threading.Thread(target=_import_xgboost, daemon=True).start()
 
 
 def _import_xgboost() -> None:
-    without = _Absent("sklearn", thread=threading.get_ident())  # the job itself may be importing it
+    without = _Absent("sklearn", "xgboost.plotting", thread=threading.get_ident())  # the job itself may be importing them
     sys.meta_path.insert(0, without)
     try:
         with suppress(ImportError):  # whoever needs it imports it again, and tells
-            import xgboost  # noqa: F401
+            importlib.import_module("xgboost")
+            importlib.import_module("sqlml.algorithms.xgboost_kernel")
     finally:
         sys.meta_path.remove(without)
 

@@ -65,9 +65,13 @@ class Tree:
 
 @dataclass(frozen=True)
 class Forest:
-    """``base`` (outputs,) are the margins before the first tree; margins are float32 sums, in the order of the trees."""
+    """``base`` (outputs,) are the margins before the first tree; margins are float32 sums, in the order of the trees.
+
+    ``features`` is how many columns a row has.
+    """
 
     objective: str
+    features: int
     base: NDArray[np.float32]
     trees: tuple[Tree, ...]
 
@@ -93,7 +97,7 @@ def read_forest(booster: xgboost.Booster) -> Forest:
     )
     if any(not 0 <= tree.output < outputs for tree in trees):
         raise BundleError("a tree of the model belongs to no output: the file is damaged")
-    return Forest(objective, _margins(objective, learner["learner_model_param"]["base_score"], outputs), trees)
+    return Forest(objective, features, _margins(objective, learner["learner_model_param"]["base_score"], outputs), trees)
 
 
 def _margins(objective: str, text: str, outputs: int) -> NDArray[np.float32]:

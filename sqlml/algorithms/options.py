@@ -9,8 +9,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlml_dialect.values import parse_duration, parse_size
-
 from sqlml.contracts import Algorithm, OptionSpec
 from sqlml.errors import BindError, did_you_mean
 from sqlml.types import UNSUPERVISED, Task, label_text
@@ -157,8 +155,12 @@ def _convert(kind: str, value: Any) -> Any:
     if kind == "struct":
         return dict(value) if isinstance(value, Mapping) else None
     if kind == "size" and isinstance(value, str):
+        from sqlml_dialect.values import parse_size
+
         return parse_size(value)
     if kind == "duration" and isinstance(value, str | timedelta):
+        from sqlml_dialect.values import parse_duration
+
         length = parse_duration(value) if isinstance(value, str) else value
         return None if length is None else length.total_seconds()
     if kind == "device":

@@ -16,13 +16,14 @@ import numpy as np
 from sqlml.algorithms.arrays import save_arrays
 from sqlml.algorithms.devices import DEVICE, device_number, gpu_notice, used_memory, xgboost_device
 from sqlml.contracts import FeatureMatrix, FitSpec, OptionSpec, Report, TrainingData
-from sqlml.errors import TrainingDataError
+from sqlml.errors import NotSupportedError, TrainingDataError
 from sqlml.types import Task
 
 if TYPE_CHECKING:
     import xgboost
     from numpy.typing import NDArray
 
+    from sqlml.algorithms.boosters import Forest
     from sqlml.algorithms.xgboost_kernel import BoosterKernel
 
 _FILE = "model.ubj"
@@ -192,7 +193,17 @@ class TreePredictor:
         """The native kernel; None where it was not built, or does not know such trees."""
         from sqlml.algorithms.xgboost_kernel import kernel_of
 
-        return kernel_of(self.booster)
+        return None if self._forest is None else kernel_of(self._forest)
+
+    @cached_property
+    def _forest(self) -> Forest | None:
+        """The booster's trees, read once; None for a booster of another kind."""
+        from sqlml.algorithms.boosters import read_forest
+
+        try:
+            return read_forest(self.booster)
+        except NotSupportedError:
+            return None
 
     def contributions(self, x: NDArray[np.float32]) -> NDArray[Any]:
         """(n, outputs, k + 1): exact TreeSHAP values in the margin, which is a logarithm for poisson, gamma and tweedie."""
@@ -239,7 +250,7 @@ class TreePredictor:
         from sqlml.algorithms.xgboost_kernel import packed
 
         self.booster.save_model(folder / _FILE)
-        arrays = packed(self.booster, self._objective, self._outputs)
+        arrays = None if self._forest is None else packed(self._forest, self._objective, self._outputs)
         if arrays is not None:
             save_arrays(folder / _PACKED, arrays)
 
@@ -260,7 +271,7 @@ class TreePredictor:
         """With the probabilities or values as the only output.  None for an objective that is not known there."""
         from sqlml.algorithms.xgboost_onnx import trees_onnx
 
-        return trees_onnx(self.booster)
+        return None if self._forest is None else trees_onnx(self._forest)
 
 
 def boost(

@@ -1,4 +1,4 @@
-"""A booster's trees for the native kernel, and what XGBoost makes of their sums."""
+"""A forest for the native kernel, and what XGBoost makes of their sums."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqlml.algorithms.arrays import load_arrays
-from sqlml.algorithms.boosters import LOG, LOGIT, MOST_CODES, Forest, Tree, read_forest
-from sqlml.errors import BundleError, NotSupportedError
+from sqlml.algorithms.boosters import LOG, LOGIT, MOST_CODES, Forest, Tree
+from sqlml.errors import BundleError
 from sqlml.native.trees import CATEGORIES, DEFAULT_LEFT, EXPONENTIAL, LOGISTIC, PART_ROWS, SOFTMAX, Nodes, TreeKernel
 
 if TYPE_CHECKING:
-    import xgboost
     from numpy.typing import NDArray
 
 _LINKS = {"multi:softprob": SOFTMAX} | dict.fromkeys(LOGIT, LOGISTIC) | dict.fromkeys(LOG, EXPONENTIAL)
@@ -55,32 +54,26 @@ class BoosterKernel:
         return found if found.shape[1] > 1 else found[:, 0]
 
 
-def kernel_of(booster: xgboost.Booster) -> BoosterKernel | None:
-    """The kernel for a booster; None where there is no native library, or the booster is of a kind that it does not compute."""
-    forest = _forest_of(booster) if TreeKernel.available() else None
-    if forest is None:
+def kernel_of(forest: Forest) -> BoosterKernel | None:
+    """The kernel for a forest; None where there is no native library, or the forest is of a kind that it does not compute."""
+    if not TreeKernel.available() or not _is_known(forest):
         return None
-    return BoosterKernel(forest.objective, forest.base, booster.num_features(), nodes_of(forest))
+    return BoosterKernel(forest.objective, forest.base, forest.features, nodes_of(forest))
 
 
-def _forest_of(booster: xgboost.Booster) -> Forest | None:
-    try:
-        forest = read_forest(booster)
-    except NotSupportedError:
-        return None
-    return forest if forest.objective in _LINKS or forest.objective in _AS_IT_IS else None
+def _is_known(forest: Forest) -> bool:
+    return forest.objective in _LINKS or forest.objective in _AS_IT_IS
 
 
-def packed(booster: xgboost.Booster, objective: str, outputs: int) -> dict[str, NDArray[Any]] | None:
-    """The trees of a booster as arrays, a moment's work to read; None for a kind that the kernel does not compute."""
-    forest = _forest_of(booster)
-    if forest is None or forest.objective != objective:
+def packed(forest: Forest, objective: str, outputs: int) -> dict[str, NDArray[Any]] | None:
+    """The trees as arrays, a moment's work to read; None for a kind that the kernel does not compute."""
+    if not _is_known(forest) or forest.objective != objective:
         return None
     nodes = nodes_of(forest)
-    if _damage(nodes, booster.num_features(), len(forest.base)):
+    if _damage(nodes, forest.features, len(forest.base)):
         return None
     arrays: dict[str, NDArray[Any]] = {field.name: getattr(nodes, field.name) for field in fields(nodes)}
-    counts = np.array([booster.num_features(), outputs], np.int64)
+    counts = np.array([forest.features, outputs], np.int64)
     return arrays | {"objective": np.array(objective), "base": forest.base, "counts": counts}
 
 

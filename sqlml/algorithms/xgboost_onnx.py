@@ -7,29 +7,21 @@ million rows.  A split by a set of categories is a chain of nodes, one for each 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from sqlml.algorithms.boosters import LOG, LOGIT, Forest, Tree, read_forest
+from sqlml.algorithms.boosters import LOG, LOGIT, Forest, Tree
 from sqlml.algorithms.onnx_graph import Graph
-from sqlml.errors import NotSupportedError
-
-if TYPE_CHECKING:
-    import xgboost
 
 _SOFTMAX = "multi:softprob"
 _NO_CODE = -1.0
 """What no category's code is."""
 
 
-def trees_onnx(booster: xgboost.Booster) -> bytes | None:
+def trees_onnx(forest: Forest) -> bytes | None:
     """The model with its probabilities (n, classes) or values (n, 1) as the only output; None for a kind unknown here."""
-    try:
-        forest = read_forest(booster)
-    except NotSupportedError:
-        return None
-    graph = Graph(booster.num_features())
+    graph = Graph(forest.features)
     answers = _answers(graph, forest)
     return None if answers is None else graph.finish(graph.node("Cast", answers, to=graph.DOUBLE), rank=2)
 

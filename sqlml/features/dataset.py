@@ -145,6 +145,12 @@ def _narrow(values: Values, kind: Kind) -> Values:
     return values if kind is Kind.NUMBER and pa.types.is_float32(values.type) else canonical(values, kind)
 
 
+def in_file_order(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row numbers, each there once, from the first row to the last: for what does not depend on the canonical order."""
+    every = len(rows) > 0 and int(rows.max()) + 1 == len(rows)
+    return np.arange(len(rows)) if every else np.sort(rows)
+
+
 def pieces_of(values: Values) -> list[pa.Array]:
     """The pieces that a column is in."""
     return list(values.chunks) if isinstance(values, pa.ChunkedArray) else [values]
@@ -155,13 +161,19 @@ def take(values: Values, rows: NDArray[np.int64]) -> Values:
     if not isinstance(values, pa.ChunkedArray) or values.num_chunks < 2 or not len(rows):
         return values.take(pa.array(rows))
     ends = np.cumsum([len(piece) for piece in values.chunks])
-    piece_of = np.searchsorted(ends, rows, side="right")
+    piece_of = np.searchsorted(ends, rows, side="right").astype(np.min_scalar_type(len(ends)))
     order = np.argsort(piece_of, kind="stable")
     of_piece = np.split(rows[order], np.cumsum(np.bincount(piece_of, minlength=len(ends)))[:-1])
-    parts = [
-        piece.take(pa.array(numbers - (end - len(piece))))
+    wanted = [
+        (piece, numbers - (end - len(piece)))
         for piece, end, numbers in zip(values.chunks, ends, of_piece, strict=True)
+        if len(numbers)
     ]
+    if (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)) and not values.null_count:
+        found = np.empty(len(rows), values.type.to_pandas_dtype())
+        found[order] = np.concatenate([piece.to_numpy()[numbers] for piece, numbers in wanted])
+        return pa.Array.from_buffers(values.type, len(rows), [None, pa.py_buffer(found)])
+    parts = [piece.take(pa.array(numbers)) for piece, numbers in wanted]
     if (piece_of[1:] >= piece_of[:-1]).all():
         return pa.chunked_array(parts, values.type)
     back = np.empty_like(order)

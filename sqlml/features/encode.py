@@ -10,7 +10,7 @@ import numpy as np
 
 from sqlml.features.column_code import CODES, LISTS, ColumnCode
 from sqlml.features.column_fit import fit_column
-from sqlml.features.dataset import Values
+from sqlml.features.dataset import Values, in_file_order
 from sqlml.features.parallel import side_by_side
 from sqlml.native.matrix import write_rows
 from sqlml.plan import InputColumn
@@ -59,7 +59,7 @@ class FeatureEncoder:
         """
         named = positions or {}
         if encoding == CODES:
-            rows = np.sort(rows)  # codes do not depend on the order of the rows; means do, in their last digits
+            rows = in_file_order(rows)  # codes do not depend on the order of the rows; means do, in their last digits
 
         def fitted(i: InputColumn) -> ColumnCode:
             return fit_column(i, column(i.name), rows, encoding, max_categories, named.get(i.name, ()))

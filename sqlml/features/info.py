@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlml.errors import listing
-from sqlml.features.dataset import Values, pieces_of, take
+from sqlml.features.dataset import Values, in_file_order, pieces_of, take
 from sqlml.features.parallel import side_by_side
 from sqlml.features.profile import sql_name
+from sqlml.native.figures import NumberFigures, number_figures, numbers_between
 from sqlml.plan import InputColumn
 from sqlml.types import Kind
 
@@ -31,7 +32,7 @@ def feature_info(
     length of a vector, the number of different texts.  None where a figure makes no sense.  BigQuery's columns:
     https://cloud.google.com/bigquery/docs/reference/standard-sql/bigqueryml-syntax-feature
     """
-    taken = np.sort(rows)  # figures that do not depend on the order, read from the first row to the last
+    taken = in_file_order(rows)
     return side_by_side(lambda i: _info(i, _taken(column(i.name), taken)), inputs, threads)
 
 
@@ -74,42 +75,56 @@ def _info(column: InputColumn, values: Values) -> dict[str, Any]:
 
 
 def _numbers(values: Values) -> dict[str, Any]:
-    """The figures of a column of numbers, by Arrow's own functions: no copy of it is made, and no lock of Python's is held."""
-    rows, absent, total = len(values), int(values.null_count), pc.sum(values).as_py() or 0.0
-    if not np.isfinite(total):
-        absent = int(pc.sum(pc.is_null(values, nan_is_null=True)).as_py())
-        values = values.filter(pc.is_finite(values))
-        total = pc.sum(values).as_py() or 0.0
+    """The figures of a column of numbers, without a copy of it, and without Python's lock for the most part."""
     pieces = [piece for piece in map(_known, pieces_of(values)) if len(piece)]
-    n = sum(map(len, pieces))
-    counts = {"null_count": absent, "infinite_count": rows - absent - n}
-    if not n:
+    found = number_figures(pieces) or _by_arrow(pieces)
+    counts = {"null_count": int(values.null_count) + found.absent, "infinite_count": found.infinite}
+    if not found.known:
         return counts
     figures = {
-        "min": min(piece.min() for piece in pieces),  # several times as fast as Arrow's
-        "max": max(piece.max() for piece in pieces),
-        "mean": total / n,
-        "median": _median(values, pieces, n),
-        "stddev": pc.stddev(values, ddof=1).as_py() if n > 1 else 0.0,
+        "min": found.low,
+        "max": found.high,
+        "mean": found.low if found.low == found.high else found.mean,
+        "median": _median(pieces, found),
+        "stddev": float(np.sqrt(found.squares / (found.known - 1))) if found.low < found.high else 0.0,
     }
-    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()} | counts
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()} | counts
 
 
-def _median(values: Values, pieces: Sequence[NDArray[Any]], n: int) -> float:
-    """The exact median of n finite numbers.  Of many only those near it are sorted: where it lies is told by some of them (Floyd
-    and Rivest, "Expected time bounds for selection", 1975).
+def _by_arrow(pieces: Sequence[NDArray[Any]]) -> NumberFigures:
+    """The same where the native library was not built."""
+    finite = [piece[np.isfinite(piece)] for piece in pieces]
+    known, absent = sum(map(len, finite)), sum(int(np.isnan(piece).sum()) for piece in pieces)
+    infinite = sum(map(len, pieces)) - known - absent
+    if not known:
+        return NumberFigures(0, absent, infinite, np.inf, -np.inf, 0.0, 0.0)
+    whole = pa.chunked_array(finite)
+    ends, squares = pc.min_max(whole).as_py(), pc.variance(whole).as_py() * known
+    return NumberFigures(known, absent, infinite, ends["min"], ends["max"], pc.sum(whole).as_py() / known, squares)
+
+
+def _median(pieces: Sequence[NDArray[Any]], figures: NumberFigures) -> float:
+    """The exact median of the finite numbers.  Of many only those near it are sorted: where it lies is told by some of them
+    (Floyd and Rivest, "Expected time bounds for selection", 1975).
     """
+    n = figures.known
     if n > _FEW:
-        some = np.sort(np.concatenate([piece[:: n // _ENOUGH] for piece in pieces]))
-        low, high = (pa.scalar(some[int(part * len(some))], values.type) for part in (0.48, 0.52))
-        below = pc.sum(pc.less(values, low)).as_py() or 0
-        inside = values.filter(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
-        near = np.sort(np.concatenate([_known(piece) for piece in pieces_of(inside)]))
+        some = np.concatenate([piece[:: n // _ENOUGH] for piece in pieces])
+        some = np.sort(some[np.isfinite(some)])
+        low, high = (some[int(part * len(some))] for part in (0.48, 0.52))
+        inside, below = numbers_between(pieces, low, high) or _between(pieces, low, high)
         places = [(n - 1) // 2 - below, n // 2 - below]
-        if places[0] >= 0 and places[1] < len(near):
-            return float(near[places].mean(dtype=np.float64))
-    return float(np.median(np.concatenate(pieces).astype(np.float64)))
+        if places[0] >= 0 and places[1] < len(inside):
+            return float(np.partition(inside, places)[places].mean(dtype=np.float64))
+    values = np.concatenate(pieces).astype(np.float64)
+    return float(np.median(values[np.isfinite(values)]))
+
+
+def _between(pieces: Sequence[NDArray[Any]], low: float, high: float) -> tuple[NDArray[Any], int]:
+    below = sum(int(((piece < low) & (piece > -np.inf)).sum()) for piece in pieces)
+    return np.concatenate([piece[(piece >= low) & (piece <= high)] for piece in pieces]), below
 
 
 def _known(values: pa.Array) -> NDArray[Any]:
+    """What is not NULL."""
     return np.asarray((values.drop_null() if values.null_count else values).to_numpy(zero_copy_only=False))

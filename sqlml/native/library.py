@@ -50,6 +50,12 @@ def _declare(found: ctypes.CDLL) -> None:
     found.sqlml_slot_of_trees.argtypes = [_POINTER, *columns]
     found.sqlml_slot_of_linear.argtypes = [_INT, *(_POINTER for _ in range(6)), *columns]
     found.sqlml_matrix_rows.argtypes = [_INT, _POINTER, _POINTER, _LONG, _POINTER, _POINTER]
+    for name, number in (("float", ctypes.c_float), ("double", ctypes.c_double)):
+        figures, between = getattr(found, f"sqlml_figures_{name}"), getattr(found, f"sqlml_between_{name}")
+        figures.restype = None
+        figures.argtypes = [_POINTER, _LONG, _POINTER]
+        between.restype = _LONG
+        between.argtypes = [_POINTER, _LONG, number, number, _POINTER, _POINTER]
     found.sqlml_rows_scored.restype = _LONG
     found.sqlml_duckdb_register.argtypes = [_POINTER]
     found.sqlml_link.restype = None

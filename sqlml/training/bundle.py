@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +91,13 @@ def _write_onnx(path: Path, predictor: Predictor, x: Matrices) -> float | None:
     else:
         print(f"no ONNX: it differs from the model by {difference:g}", file=sys.stderr)  # noqa: T201 - the job's log
     return difference
+
+
+def import_exporters() -> None:
+    """Import what ONNX's files are written and run with, which takes longer than either: while something else is computed."""
+    with suppress(ImportError):  # told when a file is to be written
+        importlib.import_module("onnx")
+        importlib.import_module("sqlml.algorithms.onnx_runtime").onnxruntime()
 
 
 def _onnx_difference(model: bytes, predictor: Predictor, x: NDArray[np.float32]) -> float:

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 from sqlml.contracts import Algorithm
@@ -60,6 +59,8 @@ def library_versions(algorithms: Iterable[Algorithm]) -> dict[str, str]:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata
+
     for distribution in (name, f"{name}-cpu", f"{name}-gpu"):
         try:
             return metadata.version(distribution)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from sqlml.errors import count_of
 from sqlml.features.info import feature_info, infinite_notices
 from sqlml.job_folder import BUNDLE, FITS
 from sqlml.plan import InputColumn, JobSpec, TrainOutcome
-from sqlml.training.bundle import write_bundle
+from sqlml.training.bundle import import_exporters, write_bundle
 from sqlml.training.divide import HeadTask, merge
 from sqlml.training.features import model_inputs
 from sqlml.training.fit import FittedHead, measure_rows, predicted, train_figures
@@ -58,6 +59,8 @@ def run_training(spec: JobSpec, report: Report) -> TrainOutcome:
     tasks = divide_work(work, record)
     tasks, trials = tune(work, tasks, record)
     fitted = fit_work(work, tasks, record, _reports(work, tasks, record), tell=True)
+    if fitted.heads:
+        threading.Thread(target=import_exporters, name="sqlml-imports", daemon=True).start()
     record.stage("evaluating")
     figures = _measure(fitted)
     _tell_frozen(work, fitted, record)

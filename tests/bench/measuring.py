@@ -57,10 +57,10 @@ def compare(figure: Figure, bare: Callable[[], object], road: Callable[[], objec
 
 def _times(action: Callable[[], object]) -> tuple[float, float]:
     """By the clock, and of processors: this process's and its children's."""
-    before = os.times()
+    before, start = os.times(), time.perf_counter()
     action()
-    after = os.times()
-    return after.elapsed - before.elapsed, max(sum(after[:4]) - sum(before[:4]), 0.01)
+    elapsed, after = time.perf_counter() - start, os.times()
+    return elapsed, max(sum(after[:4]) - sum(before[:4]), 0.01)
 
 
 def peak_growth(action: Callable[[], object]) -> int | None:

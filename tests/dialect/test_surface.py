@@ -46,7 +46,7 @@ def test_nothing_is_imported_but_the_standard_library() -> None:
 
 
 def test_importing_it_loads_no_other_package() -> None:
-    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import sqlml_dialect; print(*sys.modules)"
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); from sqlml_dialect import parse; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "sqlml_dialect" in loaded
     assert not {"sqlglot", "duckdb", "numpy"} & set(loaded)

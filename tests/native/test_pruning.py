@@ -26,7 +26,7 @@ def booster() -> xgboost.Booster:
 
 @pytest.fixture
 def trees(booster: xgboost.Booster) -> TreeKernel:
-    kernel = kernel_of(booster)
+    kernel = kernel_of(read_forest(booster))
     assert kernel is not None
     return kernel.trees
 
@@ -81,7 +81,7 @@ def test_threads_share_what_was_pruned(booster: xgboost.Booster, trees: TreeKern
 def test_trees_too_deep_to_be_copied_are_left_whole() -> None:
     x = rows(6_000, 1)
     deep = train(x, 3, max_depth=0, max_leaves=1500, grow_policy="lossguide", min_child_weight=0)
-    kernel = kernel_of(deep)
+    kernel = kernel_of(read_forest(deep))
     assert kernel is not None
     for seed in range(3):
         part = chunk(seed, [(3, 5)])

@@ -67,7 +67,7 @@ def adversarial(booster: xgboost.Booster, x: NDArray[np.float32]) -> NDArray[np.
 
 
 def check(booster: xgboost.Booster, x: NDArray[np.float32]) -> None:
-    kernel = kernel_of(booster)
+    kernel = kernel_of(read_forest(booster))
     assert isinstance(kernel, BoosterKernel)
     expected = booster.inplace_predict(x)
     assert np.array_equal(kernel.predict(x), expected)
@@ -158,7 +158,7 @@ def test_infinite_values_beside_missing_ones() -> None:
 def test_many_threads_at_once() -> None:
     x = rows(5_000, 3)
     booster = train(x, 40)
-    kernel = kernel_of(booster)
+    kernel = kernel_of(read_forest(booster))
     assert kernel is not None
     expected = booster.inplace_predict(x)
     with ThreadPoolExecutor(8) as pool:
@@ -188,7 +188,7 @@ def test_without_the_library_xgboost_answers(monkeypatch: pytest.MonkeyPatch, ca
             predictor = TreePredictor(booster)
             assert np.array_equal(predictor.predict(x), expected)
             predictor.predict(x)
-        assert kernel_of(booster) is None
+        assert kernel_of(read_forest(booster)) is None
         assert [record.levelname for record in caplog.records] == ["DEBUG"]
     finally:
         native.library.cache_clear()
@@ -196,7 +196,7 @@ def test_without_the_library_xgboost_answers(monkeypatch: pytest.MonkeyPatch, ca
 
 def test_rows_of_another_width_are_refused() -> None:
     booster = train(rows(500, 7), 2)
-    kernel = kernel_of(booster)
+    kernel = kernel_of(read_forest(booster))
     assert kernel is not None
     with pytest.raises(ValueError, match="expected rows of 10 values"):
         kernel.predict(np.zeros((3, 9), np.float32))

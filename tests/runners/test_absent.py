@@ -1,4 +1,4 @@
-"""A job's process keeps XGBoost from importing scikit-learn, and nobody else."""
+"""What a job's process does without: scikit-learn, which nobody else is kept from, and the language."""
 
 from __future__ import annotations
 
@@ -33,3 +33,23 @@ thread.join()
 def test_a_library_is_absent_for_one_thread_and_there_for_the_fits_of_transform() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.split("\n")[:2] == ["not there", "there"], done.stderr
+
+
+AHEAD = """
+import sys, threading
+from sqlml_runners.worker import _import_ahead
+
+_import_ahead("xgboost_classifier")
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join(60)
+without = ("pandas", "sklearn", "scipy.special", "sqlml_dialect.parser", "sqlml_dialect.nodes", "sqlml.session", "duckdb")
+print([name for name in without if name in sys.modules])
+import xgboost
+print(xgboost.train.__name__, hasattr(xgboost, "XGBClassifier"))
+"""
+
+
+def test_a_job_imports_what_a_training_needs_and_no_more() -> None:
+    done = subprocess.run([sys.executable, "-c", AHEAD], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["[]", "train False"], done.stderr

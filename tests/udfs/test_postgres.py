@@ -276,7 +276,7 @@ def chain(levels: int) -> Forest:
     value = np.concatenate([inner + 1, np.arange(levels + 1)]).astype(np.float32)
     there = np.zeros(2 * levels + 1, bool)
     tree = Tree(0, left, right, np.zeros(2 * levels + 1, np.int64), value, there, {})
-    return Forest("reg:squarederror", np.zeros(1, np.float32), (tree,))
+    return Forest("reg:squarederror", 1, np.zeros(1, np.float32), (tree,))
 
 
 def test_deep_trees(client: Client) -> None:
