@@ -7,7 +7,7 @@ Only the text of our calls changes, and only in ``spark.sql`` of this one sessio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -171,7 +171,9 @@ class Functions:
             f"no model {name} is registered with this session", hint=near or f'sqlml.spark.register(spark, "{name}")'
         )
 
-    def _call_sql(self, source: str, ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+    def _call_sql(
+        self, source: str, ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str], _plain: Collection[str]
+    ) -> str:
         function = self._function(ref, source)
         what, _, argument = output.partition(":")
         label = label_text(version.classes[int(argument)]) if what == "proba" else None

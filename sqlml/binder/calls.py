@@ -7,7 +7,7 @@ is missing or ambiguous is the database's to say; ``sqlml.statements.queries`` t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlml.registry import get_algorithm
 from sqlml.types import BOOLEAN_WORDS, Task, label_text
 
 DEFAULT_REASONS = 3
+_A_COLUMN = re.compile(r'(?:\w+\.|"(?:[^"]|"")*"\.)*"(?:[^"]|"")*"')
 
 
 def map_class_sql(probs: str, label: str) -> str:
@@ -45,18 +46,20 @@ class CallBinder:
     that stands for a call whose table is computed before the statement runs, from its query with the calls in it bound; ``rows``
     the same for calls that answer row by row, where the database cannot call models itself.  ``item`` gives what stands for a
     call that the database cannot compute at all, None for one that it can.  ``tables`` are pieces for tables of other places.
-    ``class_sql`` picks the probability of a class out of all of them.
+    ``class_sql`` picks the probability of a class out of all of them.  ``casts``: columns are cast to their inputs' types like
+    every other argument.
     """
 
     source: str
     resolve: Callable[[ModelRef], Version]
-    call_sql: Callable[[ModelRef, Version, str, Mapping[str, str]], str]
+    call_sql: Callable[[ModelRef, Version, str, Mapping[str, str], Collection[str]], str]
     missing: Mapping[Span, frozenset[str]] = field(default_factory=dict)
     table: Callable[[ModelCall, Version, Sql | None], TablePiece] | None = None
     rows: Callable[[ModelCall, Version, str, Sql], TablePiece] | None = None
     item: Callable[[ModelCall, Version, str, Mapping[str, Sql]], Sql | None] | None = None
     tables: tuple[Piece, ...] = ()
     class_sql: Callable[[str, str], str] = map_class_sql
+    casts: bool = True
 
     def bind(self, span: Span, found: Calls) -> Sql:
         """A stretch of the source with its calls bound."""
@@ -78,13 +81,15 @@ class CallBinder:
             if item is not None:
                 return item
         holes = {name: hole(number) for number, name in enumerate(arguments)}
+        plain = self._plain({name: sql.text for name, sql in arguments.items()})
         label = (self.bind(call.extra.span, inner),) if call.extra else ()
         if output is not None:
-            return fill(self.source, self.call_sql(call.model, version, output, holes), tuple(arguments.values()), call.span)
+            template = self.call_sql(call.model, version, output, holes, plain)
+            return fill(self.source, template, tuple(arguments.values()), call.span)
         wanted = hole(len(holes))
         if self.class_sql is map_class_sql and version.classes and all(isinstance(value, bool) for value in version.classes):
             wanted = _boolean_label(wanted)
-        template = self.class_sql(self.call_sql(call.model, version, "probs", holes), wanted)
+        template = self.class_sql(self.call_sql(call.model, version, "probs", holes, plain), wanted)
         return fill(self.source, template, (*arguments.values(), *label), call.span)
 
     def _bind_table(self, call: ModelCall, version: Version, inner: Calls) -> Sql:
@@ -113,7 +118,7 @@ class CallBinder:
         if output == "transform":
             drop = tuple(name for name, sql in arguments.items() if sql != "NULL")
         try:
-            made_call = self.call_sql(call.model, version, output, arguments)
+            made_call = self.call_sql(call.model, version, output, arguments, self._plain(arguments))
         except BindError as error:
             raise error.located(self.source, call.span) from None
         return row_table(self.source, made_call, query, call.span, drop=drop)
@@ -144,9 +149,14 @@ class CallBinder:
         arguments = {column.name: quote_identifier(column.name) for column in version.inputs}
         return arguments | dict.fromkeys(self.missing.get(span, frozenset()), "NULL")
 
+    def _plain(self, arguments: Mapping[str, str]) -> frozenset[str]:
+        """The inputs that are given a column, which a function may take as it is."""
+        return frozenset() if self.casts else frozenset(name for name, sql in arguments.items() if _A_COLUMN.fullmatch(sql))
+
     def predict_table(self, ref: ModelRef, version: Version, query: Sql, span: Span) -> Sql:
         """``(SELECT the query's columns, the prediction's columns FROM (query))``"""
-        call = self.call_sql(ref, version, "full", self._all_inputs(version, span))
+        arguments = self._all_inputs(version, span)
+        call = self.call_sql(ref, version, "full", arguments, self._plain(arguments))
         return row_table(self.source, call, query, span)
 
 

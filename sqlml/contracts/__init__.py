@@ -18,7 +18,7 @@ from sqlml.contracts.engines import (
 )
 from sqlml.contracts.options import OptionSpec
 from sqlml.contracts.runners import Event, Follow, JobHandle, Notice, OnEvent, PrestartRunner, Resources, Runner, SessionRunner
-from sqlml.contracts.targets import FunctionSignature, Installer, RowModel, StoredFunction, Target
+from sqlml.contracts.targets import FunctionSignature, Installer, RowModel, StoredFunction, Target, UnfitArgument
 
 __all__ = [
     "Algorithm",
@@ -52,5 +52,6 @@ __all__ = [
     "Target",
     "TellingEngine",
     "TrainingData",
+    "UnfitArgument",
     "WritableEngine",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sqlml.errors import EngineError
 from sqlml.types import Kind
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class RowModel(Protocol):
         """What PREDICT MODEL adds, or in its place ML.TRANSFORM or ML.DETECT_ANOMALIES."""
 
 
+class UnfitArgument(EngineError):
+    """A column that was given to a function as it is has a type that the function does not read: it is to be cast."""
+
+
 class Target(Protocol):
     """An engine in which versions become functions.  A function once installed is never removed while the database is open.
 
@@ -61,9 +66,18 @@ class Target(Protocol):
     """
 
     def call_sql(
-        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
+        self,
+        uid: str,
+        output: str,
+        signature: FunctionSignature,
+        model: Callable[[], RowModel],
+        arguments: Mapping[str, str],
+        plain: Collection[str] = (),
     ) -> str:
         """SQL that calls a version; ``arguments`` maps each input's name to the SQL that gives it.
+
+        Arguments are cast to the inputs' types; those named in ``plain``, which are columns, need not be: the database's
+        ``UnfitArgument`` then tells, when the SQL is bound, of a column that must.
 
         The function is installed at its first call; ``model`` opens the bundle, when the function is made of it or at its first
         row.  ``NotSupportedError`` where the engine cannot compute the output of such a model.

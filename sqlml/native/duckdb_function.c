@@ -5,7 +5,8 @@
  * extension that is part of the process, and comes into every database that is opened afterwards.  A slot holds a model and how
  * its columns are read; slots are never taken away, for a running query may look into them.
  *
- * Columns arrive in the types that the caller casts them to: DOUBLE, VARCHAR, DATE, TIME, TIMESTAMP (WITH TIME ZONE).  NULL is NaN.
+ * Columns arrive as they are where they are numbers of up to 64 bits, BOOLEAN, VARCHAR, DATE, TIME or TIMESTAMP (WITH TIME ZONE), as
+ * the slot's inputs want them; what else there is the caller casts, which it is told when a query is bound.  NULL is NaN.
  */
 
 #include <math.h>
@@ -31,11 +32,13 @@
 typedef void *Handle;
 typedef uint64_t idx_t;
 enum {
-    TYPE_INTEGER = 4, TYPE_FLOAT = 10, TYPE_DOUBLE = 11, TYPE_TIMESTAMP = 12, TYPE_DATE = 13, TYPE_TIME = 14, TYPE_VARCHAR = 17,
+    TYPE_BOOLEAN = 1, TYPE_TINYINT, TYPE_SMALLINT, TYPE_INTEGER, TYPE_BIGINT, TYPE_UTINYINT, TYPE_USMALLINT, TYPE_UINTEGER,
+    TYPE_UBIGINT, TYPE_FLOAT, TYPE_DOUBLE, TYPE_TIMESTAMP, TYPE_DATE, TYPE_TIME, TYPE_VARCHAR = 17,
     TYPE_TIMESTAMP_TZ = 31, TYPE_ANY = 34
 };
 
 typedef void Function(Handle info, Handle input, Handle output);
+typedef void Bind(Handle info);
 typedef struct Description {
     uint32_t version;
     void (*set_error)(struct Description *, const char *);
@@ -62,6 +65,7 @@ static struct {
     void (*set_return_type)(Handle function, Handle type);
     void (*set_special_handling)(Handle function);
     void (*set_function)(Handle function, Function *body);
+    void (*set_bind)(Handle function, Bind *bind);
     int32_t (*register_scalar_function)(Handle connection, Handle function);
     void (*set_error)(Handle info, const char *error);
     Handle (*create_logical_type)(int32_t type);
@@ -73,6 +77,18 @@ static struct {
     void *(*vector_data)(Handle vector);
     uint64_t *(*vector_validity)(Handle vector);
     Handle (*vector_type)(Handle vector);
+    idx_t (*bound_arguments)(Handle info);
+    Handle (*bound_argument)(Handle info, idx_t argument);
+    void (*set_bind_error)(Handle info, const char *error);
+    void (*bind_context)(Handle info, Handle *context);
+    void (*destroy_context)(Handle *context);
+    _Bool (*is_foldable)(Handle expression);
+    Handle (*fold)(Handle context, Handle expression, Handle *value);
+    Handle (*expression_type)(Handle expression);
+    void (*destroy_expression)(Handle *expression);
+    int32_t (*int32_of)(Handle value);
+    void (*destroy_value)(Handle *value);
+    void (*destroy_error)(Handle *error);
 } duckdb;
 
 #include "duckdb_slots.h"
@@ -155,7 +171,14 @@ static void choose(const float *scores, int32_t groups, int32_t output, float *o
     }
 }
 
-/* The slot that a call means, where its columns are what the slot's inputs are; else an error is set. */
+static inline const Slot *slot_at(int32_t number) {
+    return number < 0 || number >= MOST_SLOTS ? NULL : __atomic_load_n(&slots[number], __ATOMIC_ACQUIRE);
+}
+
+#define STRANGER "the function was called by somebody else than sqlml"
+#define UNFIT "an argument of the model's function is to be cast" /* which Python knows again */
+
+/* The slot that a call means, where it has as many columns as the slot has inputs; else an error is set. */
 static const Slot *slot_of(Handle info, Handle input, int linear, int32_t *wanted) {
     const idx_t columns = duckdb.chunk_columns(input);
     if (columns < 2) {
@@ -164,17 +187,43 @@ static const Slot *slot_of(Handle info, Handle input, int linear, int32_t *wante
     }
     int32_t number = *(int32_t *)duckdb.vector_data(duckdb.chunk_vector(input, 0));
     *wanted = *(int32_t *)duckdb.vector_data(duckdb.chunk_vector(input, 1));
-    const Slot *slot = number < 0 || number >= MOST_SLOTS ? NULL : __atomic_load_n(&slots[number], __ATOMIC_ACQUIRE);
-    if (!slot || !slot->linear != !linear || columns != (idx_t)slot->inputs + 2 || *wanted >= slot->groups) {
-        duckdb.set_error(info, "the function was called by somebody else than sqlml");
-        return NULL;
+    const Slot *slot = slot_at(number);
+    if (slot && !slot->linear == !linear && columns == (idx_t)slot->inputs + 2 && *wanted < slot->groups) return slot;
+    duckdb.set_error(info, STRANGER);
+    return NULL;
+}
+
+/* The number that a call's first argument is; -1: it is no number, and what follows is said when rows come. */
+static int32_t bound_slot(Handle info) {
+    Handle context = NULL, value = NULL, number = duckdb.bound_argument(info, 0);
+    int32_t found = -1;
+    if (number && duckdb.is_foldable(number)) {
+        duckdb.bind_context(info, &context);
+        Handle error = duckdb.fold(context, number, &value);
+        if (!error && value) found = duckdb.int32_of(value);
+        if (error) duckdb.destroy_error(&error);
+        if (value) duckdb.destroy_value(&value);
+        duckdb.destroy_context(&context);
     }
+    if (number) duckdb.destroy_expression(&number);
+    return found;
+}
+
+/* Say so where a column has a type that its input does not read. */
+static void check_types(Handle info) {
+    const idx_t arguments = duckdb.bound_arguments(info);
+    const Slot *slot = arguments > 2 ? slot_at(bound_slot(info)) : NULL;
+    if (!slot || arguments != (idx_t)slot->inputs + 2) return;
     for (int32_t i = 0; i < slot->inputs; i++) {
-        if (!slot->input[i].part || is_of(&slot->input[i], duckdb.chunk_vector(input, i + 2))) continue;
-        duckdb.set_error(info, "the function was called with a column of another type");
-        return NULL;
+        if (!slot->input[i].part) continue;
+        Handle column = duckdb.bound_argument(info, i + 2), type = duckdb.expression_type(column);
+        const int reads = reads_type(&slot->input[i], duckdb.type_id(type));
+        duckdb.destroy_logical_type(&type);
+        duckdb.destroy_expression(&column);
+        if (reads) continue;
+        duckdb.set_bind_error(info, UNFIT);
+        return;
     }
-    return slot;
 }
 
 static int64_t scored;
@@ -207,11 +256,14 @@ static void trees(Handle info, Handle input, Handle output) {
     if (!room || !column || !place) {
         duckdb.set_error(info, "no memory to compute with");
     } else {
+        int reads = 1;
         for (int32_t c = 0; c < slot->features; c++) column[c] = room->now.values + c * lines_of(n);
-        for (int32_t i = 0; i < slot->inputs; i++)
-            if (slot->input[i].part) read_input(&slot->input[i], duckdb.chunk_vector(input, i + 2), column, n);
-        const int known = are_known(room, slot, column, n, place);
-        if (!known && !score(room, slot, column, n)) {
+        for (int32_t i = 0; reads && i < slot->inputs; i++)
+            if (slot->input[i].part) reads = read_input(&slot->input[i], duckdb.chunk_vector(input, i + 2), column, n);
+        const int known = reads && are_known(room, slot, column, n, place);
+        if (!reads) {
+            duckdb.set_error(info, UNFIT);
+        } else if (!known && !score(room, slot, column, n)) {
             duckdb.set_error(info, "no memory to compute with");
         } else {
             const float *scores = room->before.values + slot->features * lines_of(room->n);
@@ -231,7 +283,10 @@ WIDE static void add_part(const double *restrict value, double *restrict sum, do
     }
 }
 
-static void add_input(const Slot *slot, const Input *input, Handle vector, double *value, double *sums, size_t lines, idx_t n) {
+/* 0: the column is of another type. */
+static int add_input(const Slot *slot, const Input *input, Handle vector, double *value, double *sums, size_t lines, idx_t n) {
+    const int32_t type = type_of(vector);
+    if (!reads_type(input, type)) return 0;
     const Linear *linear = slot->linear;
     const void *data = duckdb.vector_data(vector);
     const uint64_t *valid = duckdb.vector_validity(vector);
@@ -240,7 +295,7 @@ static void add_input(const Slot *slot, const Input *input, Handle vector, doubl
             const String *text = data;
             for (idx_t r = 0; r < n; r++) value[r] = !valid || (valid[r >> 6] >> (r & 63)) & 1 ? code_of(input, &text[r]) : NAN;
         } else {
-            if (input->form == NUMBER) read_double(data, value, n);
+            if (input->form == NUMBER) read_doubles(type, data, value, n);
             else read_time(input, data, value, input->part[p], n);
             blank(value, valid, n);
         }
@@ -254,6 +309,7 @@ static void add_input(const Slot *slot, const Input *input, Handle vector, doubl
                 for (idx_t r = 0; r < n; r++) sum[r] += value[r] == value[r] ? 0.0 : weight[input->flag];
         }
     }
+    return 1;
 }
 
 enum { LOGISTIC = 1, SOFTMAX = 2 };
@@ -286,9 +342,12 @@ static void linear(Handle info, Handle input, Handle output) {
     double *sums = (double *)room->now.values;
     for (int32_t g = 0; g < slot->groups; g++)
         for (idx_t r = 0; r < n; r++) sums[g * lines + r] = slot->linear->intercept[g];
-    for (int32_t i = 0; i < slot->inputs; i++)
-        if (slot->input[i].part)
-            add_input(slot, &slot->input[i], duckdb.chunk_vector(input, i + 2), sums + slot->groups * lines, sums, lines, n);
+    for (int32_t i = 0; i < slot->inputs; i++) {
+        if (!slot->input[i].part) continue;
+        if (add_input(slot, &slot->input[i], duckdb.chunk_vector(input, i + 2), sums + slot->groups * lines, sums, lines, n)) continue;
+        duckdb.set_error(info, UNFIT);
+        return;
+    }
     answer(slot, sums, lines, wanted, duckdb.vector_data(output), n);
 }
 
@@ -304,6 +363,7 @@ static int add_function(Handle connection, const char *name, int32_t result, Fun
     duckdb.set_return_type(function, real);
     duckdb.set_special_handling(function);
     duckdb.set_function(function, body);
+    duckdb.set_bind(function, check_types);
     int worked = !duckdb.register_scalar_function(connection, function);
     duckdb.destroy_scalar_function(&function);
     duckdb.destroy_logical_type(&whole);

@@ -233,22 +233,51 @@ static double part_of(int32_t part, int64_t days, int64_t micros) {
     }
 }
 
-WIDE static void read_double(const double *restrict from, double *restrict to, idx_t n) {
-    for (idx_t r = 0; r < n; r++) {
-        double value = from[r];
-        value = value > FLT_MAX ? FLT_MAX : value;
-        to[r] = value < -FLT_MAX ? -FLT_MAX : value;
+/* Numbers of a type as doubles, and by way of WIDEST as floats, infinities as the largest of these. */
+#define READER(NAME, TYPE, WIDEST)                                                                                           \
+    WIDE static void doubles_of_##NAME(const TYPE *restrict from, double *restrict to, idx_t n) {                            \
+        for (idx_t r = 0; r < n; r++) {                                                                                      \
+            double value = (double)from[r];                                                                                  \
+            value = value > FLT_MAX ? FLT_MAX : value;                                                                       \
+            to[r] = value < -FLT_MAX ? -FLT_MAX : value;                                                                     \
+        }                                                                                                                    \
+    }                                                                                                                        \
+    WIDE static void floats_of_##NAME(const TYPE *restrict from, float *restrict to, idx_t n) {                              \
+        for (idx_t r = 0; r < n; r++) {                                                                                      \
+            WIDEST value = (WIDEST)from[r];                                                                                  \
+            value = value > FLT_MAX ? FLT_MAX : value;                                                                       \
+            value = value < -FLT_MAX ? -FLT_MAX : value;                                                                     \
+            to[r] = (float)value;                                                                                            \
+        }                                                                                                                    \
     }
-}
 
-WIDE static void read_float(const double *restrict from, float *restrict to, idx_t n) {
-    for (idx_t r = 0; r < n; r++) {
-        double value = from[r];
-        value = value > FLT_MAX ? FLT_MAX : value;
-        value = value < -FLT_MAX ? -FLT_MAX : value;
-        to[r] = (float)value;
+READER(int8, int8_t, float)
+READER(int16, int16_t, float)
+READER(int32, int32_t, double)
+READER(int64, int64_t, double)
+READER(uint8, uint8_t, float)
+READER(uint16, uint16_t, float)
+READER(uint32, uint32_t, double)
+READER(uint64, uint64_t, double)
+READER(float, float, float)
+READER(double, double, double)
+
+#define READ_NUMBERS(OF, TYPE, FROM, TO, N)                                                                                  \
+    switch (TYPE) {                                                                                                          \
+    case TYPE_TINYINT: OF##int8(FROM, TO, N); break;                                                                         \
+    case TYPE_SMALLINT: OF##int16(FROM, TO, N); break;                                                                       \
+    case TYPE_INTEGER: OF##int32(FROM, TO, N); break;                                                                        \
+    case TYPE_BIGINT: OF##int64(FROM, TO, N); break;                                                                         \
+    case TYPE_BOOLEAN: case TYPE_UTINYINT: OF##uint8(FROM, TO, N); break;                                                    \
+    case TYPE_USMALLINT: OF##uint16(FROM, TO, N); break;                                                                     \
+    case TYPE_UINTEGER: OF##uint32(FROM, TO, N); break;                                                                      \
+    case TYPE_UBIGINT: OF##uint64(FROM, TO, N); break;                                                                       \
+    case TYPE_FLOAT: OF##float(FROM, TO, N); break;                                                                          \
+    default: OF##double(FROM, TO, N);                                                                                        \
     }
-}
+
+static void read_doubles(int32_t type, const void *from, double *to, idx_t n) { READ_NUMBERS(doubles_of_, type, from, to, n) }
+static void read_floats(int32_t type, const void *from, float *to, idx_t n) { READ_NUMBERS(floats_of_, type, from, to, n) }
 
 static double time_part(const Input *input, const void *data, int32_t part, idx_t r) {
     if (input->form == TIME) return (double)((const int64_t *)data)[r] / 1e6;
@@ -274,21 +303,28 @@ static void read_time(const Input *input, const void *data, double *to, int32_t 
 
 static void blank(double *to, const uint64_t *valid, idx_t n) { EACH_ABSENT(valid, n, r, to[r] = NAN) }
 
-/* Whether a column has the type of its input: anybody can call the function. */
-static int is_of(const Input *input, Handle vector) {
+static int32_t type_of(Handle vector) {
     Handle type = duckdb.vector_type(vector);
-    int32_t found = duckdb.type_id(type);
+    const int32_t found = duckdb.type_id(type);
     duckdb.destroy_logical_type(&type);
+    return found;
+}
+
+/* Whether an input reads columns of a type: anybody can call the function. */
+static int reads_type(const Input *input, int32_t type) {
     switch (input->form) {
-    case NUMBER: return found == TYPE_DOUBLE;
-    case TEXT: return found == TYPE_VARCHAR;
-    case DATE: return found == TYPE_DATE;
-    case TIME: return found == TYPE_TIME;
-    default: return found == TYPE_TIMESTAMP || found == TYPE_TIMESTAMP_TZ;
+    case NUMBER: return type >= TYPE_BOOLEAN && type <= TYPE_DOUBLE;
+    case TEXT: return type == TYPE_VARCHAR;
+    case DATE: return type == TYPE_DATE;
+    case TIME: return type == TYPE_TIME;
+    default: return type == TYPE_TIMESTAMP || type == TYPE_TIMESTAMP_TZ;
     }
 }
 
-static void read_input(const Input *input, Handle vector, float *const *column, idx_t n) {
+/* 0: the column is of another type. */
+static int read_input(const Input *input, Handle vector, float *const *column, idx_t n) {
+    const int32_t type = type_of(vector);
+    if (!reads_type(input, type)) return 0;
     const void *data = duckdb.vector_data(vector);
     const uint64_t *valid = duckdb.vector_validity(vector);
     for (int32_t p = 0; p < input->parts; p++) {
@@ -298,8 +334,9 @@ static void read_input(const Input *input, Handle vector, float *const *column, 
             for (idx_t r = 0; r < n; r++) to[r] = !valid || (valid[r >> 6] >> (r & 63)) & 1 ? code_of(input, &text[r]) : NAN;
             continue;
         }
-        if (input->form == NUMBER) read_float(data, to, n);
+        if (input->form == NUMBER) read_floats(type, data, to, n);
         else for (idx_t r = 0; r < n; r++) to[r] = (float)time_part(input, data, input->part[p], r);
         EACH_ABSENT(valid, n, r, to[r] = NAN)
     }
+    return 1;
 }

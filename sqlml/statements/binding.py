@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -156,8 +156,12 @@ class Binding(ABC):
         """Whether a query's rows can be scored where they are."""
         return sql.at is None and self.inside
 
-    def bind(self, source: str, span: Span, missing: Mapping[Span, frozenset[str]] | None = None) -> Sql:
-        """A stretch of the source as SQL for the database that its tables are in."""
+    def bind(self, source: str, span: Span, missing: Mapping[Span, frozenset[str]] | None = None, *, casts: bool = True) -> Sql:
+        """A stretch of the source as SQL for the database that its tables are in.
+
+        ``casts``: columns are cast to the types of the models' inputs; else they are given as they are where the models may read
+        them so, and ``UnfitArgument`` comes of running it where one cannot.
+        """
         found = self.find(source, span)
         tables = self.places.tables(source, span)
         place = None if found.calls else self.places.runs_there(source, span, tables)
@@ -166,7 +170,7 @@ class Binding(ABC):
         brought = self._brought(source, span, tables)
         if not found.calls and not brought:
             return verbatim(source, span)
-        binder = self._binder(source, self._kept_by(source, span), missing, span, brought)
+        binder = self._binder(source, self._kept_by(source, span), missing, span, brought, casts=casts)
         return number_parameters(binder.bind(span, found), span)
 
     def bind_there(self, source: str, span: Span, parameters: Any = ()) -> Sql | None:
@@ -193,7 +197,7 @@ class Binding(ABC):
             inputs = {column.name: arguments[column.name] for column in version.inputs}
             return item_sql(source, call.span, inputs, f"__sqlml_{uuid.uuid4().hex[:8]}_", version, output)
 
-        def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+        def call_sql(*_: object) -> str:
             raise NotSupportedError(f"{engine.name} cannot look up the class that each row names")
 
         named = self.places.pieces_there(tables, at)
@@ -275,10 +279,13 @@ class Binding(ABC):
         missing: Mapping[Span, frozenset[str]] | None,
         span: Span = (0, 0),
         brought: tuple[TablePiece, ...] = (),
+        *,
+        casts: bool = True,
     ) -> CallBinder:
         told: set[str] = set()
+        casts = casts or kept_by is not None  # what is kept may read other columns one day
 
-        def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+        def call_sql(ref: ModelRef, version: Version, output: str, arguments: Mapping[str, str], plain: Collection[str]) -> str:
             if kept_by == PREPARED and ref.version is None and version.name not in told:
                 told.add(version.name)
                 self._notice(
@@ -291,7 +298,7 @@ class Binding(ABC):
                 self.views.ensure(ref, output)
                 return view_call_sql(self._schema, ref, version, output, arguments)
             try:
-                return self._call_sql(version, output, arguments)
+                return self._call_sql(version, output, arguments, plain)
             except NotSupportedError as error:
                 raise error.located(source, ref.span) from None
 
@@ -323,10 +330,10 @@ class Binding(ABC):
             return None
 
         if self.inside:
-            return CallBinder(source, resolve, call_sql, missing or {}, table, tables=brought)
+            return CallBinder(source, resolve, call_sql, missing or {}, table, tables=brought, casts=casts)
         return CallBinder(source, resolve, call_sql, missing or {}, table, rows, item, brought, self._target.class_sql)
 
-    def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str]) -> str:
+    def _call_sql(self, version: Version, output: str, arguments: Mapping[str, str], plain: Collection[str] = ()) -> str:
         special = self._tables.special(version, output) if output.partition(":")[0] in _SPECIAL else None
         if special is not None:
             name, signature, of_rows = special
@@ -334,7 +341,7 @@ class Binding(ABC):
         from sqlml.bundles.model import Model
 
         load = partial(Model.open, version.bundle, version.sha256)
-        return self._target.call_sql(version.uid, output, version.signature, load, arguments)
+        return self._target.call_sql(version.uid, output, version.signature, load, arguments, plain)
 
     def _kept_by(self, source: str, span: Span) -> str | None:
         """What keeps the text and runs it again later, if the statement makes such a thing: a view, a macro …"""

@@ -27,7 +27,7 @@ from sqlml.binder.pushed import pushed_filters
 from sqlml.binder.select_items import items_of
 from sqlml.binder.table_calls import TablePiece, check_values, only_looks, tables_of, values_in
 from sqlml.binder.text import Piece, Sql
-from sqlml.contracts import Stream
+from sqlml.contracts import Stream, UnfitArgument
 from sqlml.errors import BindError, EngineError, Error, InternalError
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
@@ -147,14 +147,21 @@ class Queries(Binding):
         finally:
             self._lent.free([piece.name for piece in tables])
 
-    def run_bound(self, source: str, span: Span, parameters: Any = ()) -> Stream:
-        """Bind and run a stretch of the source; where columns are missing for a model, say all of them."""
+    def run_bound(self, source: str, span: Span, parameters: Any = (), *, casts: bool = False) -> Stream:
+        """Bind and run a stretch of the source; where columns are missing for a model, say all of them.
+
+        Columns go to models as they are; with ``casts`` in the types of the inputs, where the database has said that it must be.
+        """
         try:
             self.check_labels(source, span, parameters)
-            sql = self._bind_again(source, span, parameters)
+            sql = self._bind_again(source, span, parameters, casts)
             if tables_of(sql):
                 check_values(sql, parameters)
             return self.run(sql, parameters)
+        except UnfitArgument:
+            if casts:
+                raise
+            return self.run_bound(source, span, parameters, casts=True)
         except Error as error:
             if self._engine.missing_column(error) is None:
                 raise
@@ -165,17 +172,18 @@ class Queries(Binding):
             found, scope = self.find(source, span), partial(self._scope, source, span, parameters)
             raise explain_missing(error, source, found, self._engine, self._catalog, bind_error, scope) from None
 
-    def _bind_again(self, source: str, span: Span, parameters: Any) -> Sql:
+    def _bind_again(self, source: str, span: Span, parameters: Any, casts: bool) -> Sql:
         """A stretch of the source, bound; as before, where programs send the same text again and nothing has changed since: no
         model, no connection, no table, macro or setting.
         """
         found = self._bound.get(source, span)
-        if found is not None:
+        if found is not None and not casts:
             return found
         sql = self.bind_there(source, span, parameters)
         if sql is not None:  # by its values, too
             return sql
-        sql = self.bind(source, span)
+        casts = casts or self._engine.transaction() is not None  # which an error would abort
+        sql = self.bind(source, span, casts=casts)
         if not tables_of(sql) and self._stays(sql):  # tables are of one run
             self._bound.put(source, span, sql)
         return sql

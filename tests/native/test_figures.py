@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sqlml.features import info
 from sqlml.features.info import feature_info
 from sqlml.native import figures
 from sqlml.native.figures import number_figures, numbers_between
@@ -80,7 +79,8 @@ def test_without_the_library_the_same_is_told(n: int, kind: Any, monkeypatch: py
     monkeypatch.setattr(figures, "library", lambda: None)
     (plain,) = feature_info(inputs, lambda _: column, np.arange(n))
     assert plain == {name: value if not isinstance(value, float) else pytest.approx(value) for name, value in native.items()}
-    assert info.number_figures([values]) is None
+    assert number_figures([values]) is None
+    assert numbers_between([values], 0, 1) is None
 
 
 def test_other_arrays_are_refused() -> None:

@@ -32,9 +32,9 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
     bind = Queries.bind
 
-    def noted(self: Queries, source: str, *arguments: object) -> object:
+    def noted(self: Queries, source: str, *arguments: object, **options: object) -> object:
         texts.append(source)
-        return bind(self, source, *arguments)  # type: ignore[arg-type]
+        return bind(self, source, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Queries, "bind", noted)
     return texts

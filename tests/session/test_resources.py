@@ -284,7 +284,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         EntryPoint("reader", f"{__name__}:Elsewhere", "sqlml.engines"),
     ]
     monkeypatch.setattr(EntryPoint, "load", lambda entry: globals()[entry.attr])
-    monkeypatch.setattr(registry, "entry_points", lambda group: [entry for entry in here if entry.group == group])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry for entry in here if entry.group == group])
     registry.names.cache_clear()
     yield
     registry.names.cache_clear()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlml_udfs.duckdb.arrow import DuckDBTarget
 
 import sqlml
 from sqlml.bundles.model import Model
+from sqlml.contracts import UnfitArgument
 from sqlml.engines.duckdb.engine import DuckDBEngine
 from sqlml.errors import BindError, DatabaseError
 from sqlml.native.duckdb_function import SWITCH, TREES, register, rows_scored
@@ -92,7 +94,8 @@ def odd_rows(model: Model) -> pa.Table:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_odd_rows_as_the_library_has_them(connection: sqlml.Connection, name: str) -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_odd_rows_as_the_library_has_them(connection: sqlml.Connection, name: str, plain: bool) -> None:
     model = model_of(connection, name)
     rows = odd_rows(model)
     engine = DuckDBEngine.open(":memory:")
@@ -103,7 +106,8 @@ def test_odd_rows_as_the_library_has_them(connection: sqlml.Connection, name: st
 
         def run(output: str) -> list[Any]:
             arguments = {i.name: quote_identifier(i.name) for i in model.inputs}
-            sql = target.call_sql("u", output, model.signature, lambda: model, arguments)
+            sql = target.call_sql("u", output, model.signature, lambda: model, arguments, arguments if plain else ())
+            assert ('CAST("a" AS DOUBLE)' in sql) is not plain or TREES not in sql
             if output not in ("probs", "full") or (name != "many" and output != "probs"):
                 assert TREES in sql
             stream = engine.run(f"SELECT {sql} AS x FROM t ORDER BY n")
@@ -122,6 +126,82 @@ def test_odd_rows_as_the_library_has_them(connection: sqlml.Connection, name: st
     own = booster.predict(xgboost.DMatrix(model.encode(rows), feature_types=kinds, enable_categorical=True))
     found = model.raw(rows) if name != "two" else model.raw(rows)[:, 1]
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-6)
+
+
+ENDS: dict[str, tuple[str, ...]] = {
+    **{f"{sign}{name}": ("0", "1", str(2 ** (bits - (not sign)) - 1))
+       for name, bits in (("TINYINT", 8), ("SMALLINT", 16), ("INTEGER", 32), ("BIGINT", 64)) for sign in ("", "U")},
+    "FLOAT": ("0", "1e-45", "'inf'", "'-inf'", "'nan'"), "DOUBLE": ("1e300", "-1e300", "'nan'", "0.1"), "BOOLEAN": ("true", "false"),
+}  # fmt: skip
+OTHERS = ("DECIMAL(9, 2)", "DECIMAL(38, 1)", "HUGEINT", "UHUGEINT", "VARCHAR", "ENUM('0', '1', '2', '3', '4')")
+
+
+@pytest.fixture(scope="module")
+def of_two(connection: sqlml.Connection) -> list[str]:
+    """Trees and a line over two numbers, and tables with a column of each type: numbers of up to 64 bits, and what must be cast."""
+    connection.execute(
+        "CREATE TABLE pairs AS SELECT sin(i) * 100 AS a, cos(i) * 1e6 AS b, a * 1e4 + b AS y FROM range(2000) r(i)"
+    )
+    for name, using in (("by_trees", "xgboost_regressor"), ("by_line", "linear_regression")):
+        connection.execute(f"TRAIN MODEL {name} USING {using} TARGET y SPLIT NONE ON inline AS FROM pairs")
+    columns = (f"unnest([{', '.join(f'{v}::{kind}' for v in values)}, NULL]) AS {kind}_" for kind, values in ENDS.items())
+    connection.execute(f"CREATE TABLE ends AS SELECT {', '.join(columns)}")
+    columns = (f'((i % 5)::VARCHAR)::{kind} AS "{kind}_"' for kind in OTHERS)
+    connection.execute(f"CREATE TABLE others AS SELECT {', '.join(columns)} FROM range(3000) r(i)")
+    return ["by_trees", "by_line"]
+
+
+@pytest.mark.parametrize("kind", [*ENDS, *OTHERS])
+def test_columns_of_every_type_are_read_as_if_they_were_cast(connection: sqlml.Connection, of_two: list[str], kind: str) -> None:
+    connection.execute(
+        f'CREATE OR REPLACE VIEW given AS SELECT "{kind}_" AS a, a AS b FROM {"ends" if kind in ENDS else "others"}'
+    )
+    for model in of_two:
+        cast = f"PREDICT({model} USING a::DOUBLE AS a, b::DOUBLE AS b)"
+        rows = connection.execute(f"SELECT PREDICT({model}), {cast} FROM given").fetchall()
+        assert len(rows) >= 5
+        assert all(plain == first for plain, first in rows)
+
+
+def test_what_must_be_cast_is_told_when_a_query_is_bound(connection: sqlml.Connection, of_two: list[str]) -> None:
+    [(bundle,)] = connection.execute("SELECT bundle FROM sqlml.versions WHERE model = 'by_trees'").fetchall()
+    model = Model.open(Path(bundle))
+    engine = DuckDBEngine.open(":memory:")
+    try:
+        arguments = {"a": '"a"', "b": '"b"'}
+        sql = DuckDBTarget(engine).call_sql("u", "predict", model.signature, lambda: model, arguments, arguments)
+        engine.run("CREATE TABLE t (a DECIMAL(9, 2), b INTEGER)")
+        with pytest.raises(UnfitArgument):
+            engine.run(f"SELECT {sql} FROM t")
+        assert engine.describe(f"SELECT {sql} FROM (SELECT b AS a, b FROM t)")[0].sql_type == "DOUBLE"
+    finally:
+        engine.close()
+
+
+def test_a_column_that_must_be_cast_harms_no_transaction_and_no_statement(
+    connection: sqlml.Connection, of_two: list[str]
+) -> None:
+    connection.execute("CREATE OR REPLACE TABLE prices AS SELECT (i / 7)::DECIMAL(9, 2) AS a, i AS b FROM range(50) r(i)")
+    expected = connection.execute("SELECT PREDICT(by_trees USING a::DOUBLE AS a, b::DOUBLE AS b) FROM prices").fetchall()
+    query = "SELECT PREDICT(by_trees) AS p FROM prices"
+    connection.execute("BEGIN")
+    assert connection.execute(query).fetchall() == expected
+    connection.execute("COMMIT")
+    assert connection.execute(query).fetchall() == connection.execute(query).fetchall() == expected
+    for made in ("TABLE", "VIEW", "MACRO"):
+        name = "scored() AS TABLE" if made == "MACRO" else "scored AS"
+        connection.execute(f"CREATE {made} {name} {query}")
+        assert connection.execute(f"FROM {name.removesuffix(' AS').removesuffix(' AS TABLE')}").fetchall() == expected
+        connection.execute(f"DROP {made} {'TABLE ' if made == 'MACRO' else ''}scored")
+    connection.execute("ALTER TABLE prices ALTER a TYPE FLOAT")
+    assert connection.execute(query).fetchall() == expected
+    connection.execute("ALTER TABLE prices ALTER a TYPE VARCHAR")
+    assert connection.execute(query).fetchall() == expected
+    rows = connection.execute("SELECT PREDICT(by_line) FROM (SELECT ? AS a, ? AS b)", [Decimal("1.5"), 2]).fetchall()
+    assert rows == connection.execute("SELECT PREDICT(by_line USING ? AS a, ? AS b)", [1.5, 2]).fetchall()
+    connection.execute("UPDATE prices SET a = 'much' WHERE b = 7")
+    with pytest.raises(DatabaseError, match="Could not convert string 'much'"):
+        connection.execute(query).fetchall()
 
 
 def test_columns_that_no_tree_looks_at_are_not_read(connection: sqlml.Connection) -> None:

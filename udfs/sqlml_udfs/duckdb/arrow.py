@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -71,11 +71,17 @@ class DuckDBTarget:
         self._installed: dict[tuple[str, int | None], str] = {}
 
     def call_sql(
-        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
+        self,
+        uid: str,
+        output: str,
+        signature: FunctionSignature,
+        model: Callable[[], RowModel],
+        arguments: Mapping[str, str],
+        plain: Collection[str] = (),
     ) -> str:
         """``__sqlml_…(struct_pack("age" := CAST("age" AS DOUBLE), …))``, or a call of ``__sqlml_trees``."""
         with self._lock:
-            sql = self._native_sql(uid, output, model, arguments)
+            sql = self._native_sql(uid, output, model, arguments, plain)
             if sql is not None:
                 return sql
             name = self._function(f"__sqlml_{uid}_{output.replace(':', '_')}", uid, output, signature, model)
@@ -88,14 +94,16 @@ class DuckDBTarget:
         """A look into the map."""
         return f"({probs})[CAST(({label}) AS VARCHAR)]"
 
-    def _native_sql(self, uid: str, output: str, model: Callable[[], RowModel], arguments: Mapping[str, str]) -> str | None:
+    def _native_sql(
+        self, uid: str, output: str, model: Callable[[], RowModel], arguments: Mapping[str, str], plain: Collection[str]
+    ) -> str | None:
         if output.partition(":")[0] not in ANSWERS or not self._calls_native:
             return None
         try:
             found = self._database.once(f"slot of {uid}", lambda: self._compiled(uid, model))
         except (Error, ImportError):
             return None  # the function says so, when it is called
-        return None if found is None else native_sql(found, output, arguments)
+        return None if found is None else native_sql(found, output, arguments, plain)
 
     def _compiled(self, uid: str, model: Callable[[], RowModel]) -> Compiled | None:
         from sqlml.bundles.compiled import compiled

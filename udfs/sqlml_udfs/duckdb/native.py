@@ -7,7 +7,7 @@ class, or the value.  What is made of it is DuckDB's own SQL, which computes a c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlml_dialect import quote_identifier, quote_string
@@ -25,16 +25,19 @@ _PLAIN = (str, bool, int)
 _COLUMN = re.compile(r'NULL|"(?:[^"]|"")*"')
 
 
-def native_sql(model: Compiled, output: str, arguments: Mapping[str, str]) -> str | None:
-    """SQL for an output; None for one that takes more than the scores."""
+def native_sql(model: Compiled, output: str, given: Mapping[str, str], plain: Collection[str] = ()) -> str | None:
+    """SQL for an output; None for one that takes more than the scores.  Arguments ``given`` that are ``plain`` may go without a
+    cast.
+    """
     what, _, argument = output.partition(":")
+    arguments = {name: _column(given[name], kind, used, name in plain) for name, kind, used in model.inputs}
     if not model.classes:
         value = f"CAST({_score(model, 0, arguments)} AS DOUBLE)"
         return {"predict": value, "full": _struct({f"predicted_{model.target}": value})}.get(what)
     if not all(type(value) in _PLAIN for value in model.classes):
         return None
     two = len(model.classes) == 2
-    if what == "full" and not all(_COLUMN.fullmatch(text) for text in arguments.values()):
+    if what == "full" and not all(_COLUMN.fullmatch(text) for text in given.values()):
         return None  # a call that is repeated must not ask an expression twice
     if what == "proba":
         return _probability(model, int(argument), arguments)
@@ -71,14 +74,15 @@ def _probability(model: Compiled, index: int, arguments: Mapping[str, str]) -> s
 
 
 def _score(model: Compiled, output: int, arguments: Mapping[str, str]) -> str:
-    columns = "".join(f", {_column(arguments[name], kind, used)}" for name, kind, used in model.inputs)
+    columns = "".join(f", {arguments[name]}" for name, _, _ in model.inputs)
     return f"{model.function}({model.slot}, {output}{columns})"
 
 
-def _column(argument: str, kind: Kind, used: bool) -> str:
-    """A column in the type that the function reads; one that the model does not look at is named, and not read."""
-    value = f"CAST({argument} AS {SQL_TYPE[kind]})"
-    value = f"CAST({value} AS DOUBLE)" if kind is Kind.BOOLEAN else value
+def _column(argument: str, kind: Kind, used: bool, plain: bool) -> str:
+    """A column in a type that the function reads: numbers of most types.  One that the model does not look at is named, and not
+    read.
+    """
+    value = argument if plain and kind is Kind.NUMBER else f"CAST({argument} AS {SQL_TYPE[kind]})"
     return value if used else f"CASE WHEN false THEN {value} END"
 
 

@@ -6,7 +6,7 @@ In a query a version is a function of the session's own schema, ``pg_temp``: not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlml.bundles.model import Model
@@ -48,7 +48,13 @@ class PostgresTarget:
         self._database = database
 
     def call_sql(
-        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
+        self,
+        uid: str,
+        output: str,
+        signature: FunctionSignature,
+        model: Callable[[], RowModel],
+        arguments: Mapping[str, str],
+        plain: Collection[str] = (),
     ) -> str:
         """``"pg_temp"."__sqlml_…"(CAST("age" AS double precision), …)``
 

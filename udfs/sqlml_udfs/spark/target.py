@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -45,7 +45,13 @@ class SparkTarget:
         self._sent: dict[str, str] = {}
 
     def call_sql(
-        self, uid: str, output: str, signature: FunctionSignature, model: Callable[[], RowModel], arguments: Mapping[str, str]
+        self,
+        uid: str,
+        output: str,
+        signature: FunctionSignature,
+        model: Callable[[], RowModel],
+        arguments: Mapping[str, str],
+        plain: Collection[str] = (),
     ) -> str:
         """``__sqlml_…(struct(CAST(age AS DOUBLE) AS `age`, …))``, in the order in which the arguments are given."""
         name = f"__sqlml_{uid}_{output.replace(':', '_')}"
