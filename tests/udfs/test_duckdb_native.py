@@ -131,14 +131,16 @@ def test_odd_rows_as_the_library_has_them(connection: sqlml.Connection, name: st
 ENDS: dict[str, tuple[str, ...]] = {
     **{f"{sign}{name}": ("0", "1", str(2 ** (bits - (not sign)) - 1))
        for name, bits in (("TINYINT", 8), ("SMALLINT", 16), ("INTEGER", 32), ("BIGINT", 64)) for sign in ("", "U")},
-    "FLOAT": ("0", "1e-45", "'inf'", "'-inf'", "'nan'"), "DOUBLE": ("1e300", "-1e300", "'nan'", "0.1"), "BOOLEAN": ("true", "false"),
+    "FLOAT": ("0", "1e-45", "'inf'", "'-inf'", "'nan'"),
+    "DOUBLE": ("1e300", "-1e300", "'nan'", "0.1"),
+    "BOOLEAN": ("true", "false"),
 }  # fmt: skip
 OTHERS = ("DECIMAL(9, 2)", "DECIMAL(38, 1)", "HUGEINT", "UHUGEINT", "VARCHAR", "ENUM('0', '1', '2', '3', '4')")
 
 
 @pytest.fixture(scope="module")
 def of_two(connection: sqlml.Connection) -> list[str]:
-    """Trees and a line over two numbers, and tables with a column of each type: numbers of up to 64 bits, and what must be cast."""
+    """Trees and a line over two numbers; tables with a column of each type: numbers of up to 64 bits, and what must be cast."""
     connection.execute(
         "CREATE TABLE pairs AS SELECT sin(i) * 100 AS a, cos(i) * 1e6 AS b, a * 1e4 + b AS y FROM range(2000) r(i)"
     )
