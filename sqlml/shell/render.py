@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wcwidth import wcswidth, wcwidth
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -92,13 +90,19 @@ def count(number: int, unit: str) -> str:
 
 def cells_wide(text: str) -> int:
     """How many cells of a terminal a text takes: two for 語 and 🙂, none for a combining accent."""
-    return len(text) if text.isascii() else max(wcswidth(text), 0)
+    if text.isascii():  # most are, and the tables of widths take their time to be read
+        return len(text)
+    from wcwidth import wcswidth
+
+    return max(wcswidth(text), 0)
 
 
 def cut(text: str, width: int) -> str:
     """The text in at most so many cells, with … where something was taken away."""
     if cells_wide(text) <= width:
         return text
+    from wcwidth import wcwidth
+
     used, kept = 0, []
     for character in text:
         used += max(wcwidth(character), 0)
