@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 
 from sqlml.catalog import files
@@ -105,11 +104,15 @@ class Jobs:
 
 
 def _own_process() -> tuple[int, float]:
+    import psutil
+
     process = psutil.Process()
     return process.pid, process.create_time()
 
 
 def _alive(row: Mapping[str, Any]) -> bool:
+    import psutil
+
     try:
         return bool(abs(psutil.Process(row["owner_pid"]).create_time() - row["owner_started"]) < 1)
     except psutil.Error:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sqlml.contracts import ArmState, EndpointState
 from sqlml.errors import Cancelled, ServingError
 from sqlml.home import CATALOG_VARIABLE, Home, endpoint_url
@@ -91,6 +89,8 @@ class LocalServer:
         state = read_state(self._home)
         if state is None:
             return False
+        import psutil
+
         try:
             process = psutil.Process(state.pid)
             process.terminate()

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from sqlml.errors import ServingError
 
 STATE_FILE = "server.json"
@@ -37,6 +35,8 @@ class ServerState:
 
     def alive(self) -> bool:
         """Whether the process that wrote this still runs."""
+        import psutil
+
         try:
             alive = psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
             return bool(alive and abs(process_start(self.pid) - self.started) < 1)
@@ -52,8 +52,12 @@ def process_start(pid: int) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
     except FileNotFoundError:
+        import psutil
+
         return float(psutil.Process(pid).create_time())
     except ProcessLookupError as error:
+        import psutil
+
         raise psutil.NoSuchProcess(pid) from error
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
