@@ -151,6 +151,7 @@ def _clause(about: str, node: Train) -> _Placed | None:
         "transform": next(iter(node.transform), None),
         "limit": node.limit,
         "runner": node.runner,
+        "query": node.query,
     }
     return clauses[about] if about in clauses else _option(node, about.lower())
 

@@ -30,7 +30,7 @@ _SHOWN = 5
 
 def no_rows() -> TrainingDataError:
     """The error for a query that gave none."""
-    return TrainingDataError("the query gave no rows: there is nothing to learn from")
+    return TrainingDataError("the query gave no rows: there is nothing to learn from", about="query")
 
 
 def all_unknown(name: str, rows: int) -> TrainingDataError:
