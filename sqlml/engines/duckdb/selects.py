@@ -42,13 +42,14 @@ class Select:
     short: bool | None = None
     columns: tuple[Column, ...] = ()
     schema: pa.Schema | None = None
+    types: Sequence[pa.DataType] = ()
     described: Sequence[Any] = ()
 
     def note_result(self, columns: tuple[Column, ...], schema: pa.Schema, rows: int) -> None:
         """Note what it gave by Arrow, read to the end."""
         plain = all(column.sql_type in _PLAIN for column in columns)
         self.short = self.short is not False and plain and rows < FEW
-        self.columns, self.schema = columns, schema
+        self.columns, self.schema, self.types = columns, schema, schema.types
 
     def has_columns(self, described: Sequence[Any]) -> bool:
         """Whether the columns are still those: a table may be another by now."""
@@ -88,15 +89,15 @@ class Selects:
             select.short = None
             return None
         rows = connection.fetchmany(FEW)
-        first = [_batch(select.schema, rows)] if rows else []
+        first = [_batch(select, rows)] if rows else []
         if len(rows) < FEW:
             return Stream(select.columns, select.schema, whole(*first))
         select.short = False
-        rest = self._read_on(text, select.schema, *first)
+        rest = self._read_on(text, select, *first)
         next(rest)  # begun, it frees the connection however it is left
         return Stream(select.columns, select.schema, rest)
 
-    def _read_on(self, text: str, schema: pa.Schema, first: pa.RecordBatch) -> Generator[pa.RecordBatch, None, None]:
+    def _read_on(self, text: str, select: Select, first: pa.RecordBatch) -> Generator[pa.RecordBatch, None, None]:
         """All that is left of the connection's result, the first batch twice.  Whoever stops early closes it: until then the
         connection is taken.
         """
@@ -104,15 +105,15 @@ class Selects:
             yield first
             yield first
             while rows := self._connection.fetchmany(_MORE):
-                yield _batch(schema, rows)
+                yield _batch(select, rows)
         except duckdb.Error as error:
             raise engine_error(error, text) from None
         finally:
             self._connection.abort()
 
 
-def _batch(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+def _batch(select: Select, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
     import pyarrow as pa
 
-    arrays = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    arrays = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), select.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=select.schema)
