@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from sqlml_dialect.surface import __all__ as __all__
 
 
+def __dir__() -> list[str]:
+    return [*__getattr__("__all__")]
+
+
 def __getattr__(name: str) -> Any:
-    """The names of ``surface``, all at the first that is asked for: who needs one module of this package imports it alone."""
+    """The names of ``surface``, all at the first that is asked for: who needs ``sqlml_dialect.tokens`` imports that alone."""
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     surface = importlib.import_module("sqlml_dialect.surface")

@@ -166,9 +166,10 @@ class _Absent:
     def __init__(self, *names: str, thread: int | None = None) -> None:
         self._names = names
         self._thread = thread
+        self.is_over = False  # it stays among the finders, whose list another thread may be going through
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in self._names and self._thread in (None, threading.get_ident()):
+        if not self.is_over and name in self._names and self._thread in (None, threading.get_ident()):
             raise ModuleNotFoundError(f"No module named {name!r} in a job", name=name)
 
 
@@ -190,7 +191,7 @@ def _import_xgboost() -> None:
             importlib.import_module("xgboost")
             importlib.import_module("sqlml.algorithms.xgboost_kernel")
     finally:
-        sys.meta_path.remove(without)
+        without.is_over = True
 
 
 def main() -> int:

@@ -192,7 +192,10 @@ class TreePredictor:
     def kernel(self) -> BoosterKernel | None:
         """The native kernel; None where it was not built, or does not know such trees."""
         from sqlml.algorithms.xgboost_kernel import kernel_of
+        from sqlml.native.trees import TreeKernel
 
+        if not TreeKernel.available():  # then nobody needs to read the trees
+            return None
         return None if self._forest is None else kernel_of(self._forest)
 
     @cached_property

@@ -18,9 +18,10 @@ from sqlml.contracts.engines import (
 )
 from sqlml.contracts.options import OptionSpec
 from sqlml.contracts.runners import Event, Follow, JobHandle, Notice, OnEvent, PrestartRunner, Resources, Runner, SessionRunner
-from sqlml.contracts.targets import FunctionSignature, Installer, RowModel, StoredFunction, Target, UnfitArgument
+from sqlml.contracts.targets import UNFIT, FunctionSignature, Installer, RowModel, StoredFunction, Target, UnfitArgument
 
 __all__ = [
+    "UNFIT",
     "Algorithm",
     "ArmState",
     "EndpointServer",

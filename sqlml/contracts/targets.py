@@ -53,8 +53,12 @@ class RowModel(Protocol):
         """What PREDICT MODEL adds, or in its place ML.TRANSFORM or ML.DETECT_ANOMALIES."""
 
 
+UNFIT = "an argument of the model's function is to be cast"
+"""What a function says, when a query that calls it is bound, of a column of a type that it does not read."""
+
+
 class UnfitArgument(EngineError):
-    """A column that was given to a function as it is has a type that the function does not read: it is to be cast."""
+    """A database's error that says so: the same query with casts can be run."""
 
 
 class Target(Protocol):

@@ -77,7 +77,7 @@ def _info(column: InputColumn, values: Values) -> dict[str, Any]:
 def _numbers(values: Values) -> dict[str, Any]:
     """The figures of a column of numbers, without a copy of it, and without Python's lock for the most part."""
     pieces = [piece for piece in map(_known, pieces_of(values)) if len(piece)]
-    found = number_figures(pieces) or _by_arrow(pieces)
+    found = number_figures(pieces) or _by_numpy(pieces)
     counts = {"null_count": int(values.null_count) + found.absent, "infinite_count": found.infinite}
     if not found.known:
         return counts
@@ -91,7 +91,7 @@ def _numbers(values: Values) -> dict[str, Any]:
     return {name: value if np.isfinite(value) else None for name, value in figures.items()} | counts
 
 
-def _by_arrow(pieces: Sequence[NDArray[Any]]) -> NumberFigures:
+def _by_numpy(pieces: Sequence[NDArray[Any]]) -> NumberFigures:
     """The same where the native library was not built."""
     finite = [piece[np.isfinite(piece)] for piece in pieces]
     known, absent = sum(map(len, finite)), sum(int(np.isnan(piece).sum()) for piece in pieces)
@@ -111,11 +111,12 @@ def _median(pieces: Sequence[NDArray[Any]], figures: NumberFigures) -> float:
     if n > _FEW:
         some = np.concatenate([piece[:: n // _ENOUGH] for piece in pieces])
         some = np.sort(some[np.isfinite(some)])
-        low, high = (some[int(part * len(some))] for part in (0.48, 0.52))
-        inside, below = numbers_between(pieces, low, high) or _between(pieces, low, high)
-        places = [(n - 1) // 2 - below, n // 2 - below]
-        if places[0] >= 0 and places[1] < len(inside):
-            return float(np.partition(inside, places)[places].mean(dtype=np.float64))
+        if len(some) > _ENOUGH // 10:  # else most of those that were picked are no numbers
+            low, high = (some[int(part * len(some))] for part in (0.48, 0.52))
+            inside, below = numbers_between(pieces, low, high) or _between(pieces, low, high)
+            places = [(n - 1) // 2 - below, n // 2 - below]
+            if places[0] >= 0 and places[1] < len(inside):
+                return float(np.partition(inside, places)[places].mean(dtype=np.float64))
     values = np.concatenate(pieces).astype(np.float64)
     return float(np.median(values[np.isfinite(values)]))
 

@@ -86,6 +86,7 @@ static struct {
     Handle (*fold)(Handle context, Handle expression, Handle *value);
     Handle (*expression_type)(Handle expression);
     void (*destroy_expression)(Handle *expression);
+    _Bool (*is_null)(Handle value);
     int32_t (*int32_of)(Handle value);
     void (*destroy_value)(Handle *value);
     void (*destroy_error)(Handle *error);
@@ -176,7 +177,7 @@ static inline const Slot *slot_at(int32_t number) {
 }
 
 #define STRANGER "the function was called by somebody else than sqlml"
-#define UNFIT "an argument of the model's function is to be cast" /* which Python knows again */
+#define UNFIT "an argument of the model's function is to be cast" /* which contracts/targets.py knows again */
 
 /* The slot that a call means, where it has as many columns as the slot has inputs; else an error is set. */
 static const Slot *slot_of(Handle info, Handle input, int linear, int32_t *wanted) {
@@ -200,7 +201,7 @@ static int32_t bound_slot(Handle info) {
     if (number && duckdb.is_foldable(number)) {
         duckdb.bind_context(info, &context);
         Handle error = duckdb.fold(context, number, &value);
-        if (!error && value) found = duckdb.int32_of(value);
+        if (!error && value && !duckdb.is_null(value)) found = duckdb.int32_of(value);
         if (error) duckdb.destroy_error(&error);
         if (value) duckdb.destroy_value(&value);
         duckdb.destroy_context(&context);

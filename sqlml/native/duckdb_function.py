@@ -31,8 +31,6 @@ log = logging.getLogger("sqlml.native")
 
 TREES = "__sqlml_trees"
 LINEAR = "__sqlml_linear"
-UNFIT = "an argument of the model's function is to be cast"
-"""What DuckDB says, in its words, of a query that gives a function a column of a type that it does not read."""
 BEST = -1
 """The output that is the number of the likeliest class."""
 SWITCH = "SQLML_NATIVE"
@@ -47,7 +45,8 @@ _SYMBOLS = (
     "data_chunk_get_size", "data_chunk_get_column_count", "data_chunk_get_vector", "vector_get_data", "vector_get_validity",
     "vector_get_column_type", "scalar_function_bind_get_argument_count", "scalar_function_bind_get_argument",
     "scalar_function_bind_set_error", "scalar_function_get_client_context", "destroy_client_context", "expression_is_foldable",
-    "expression_fold", "expression_return_type", "destroy_expression", "get_int32", "destroy_value", "destroy_error_data",
+    "expression_fold", "expression_return_type", "destroy_expression", "is_null_value", "get_int32", "destroy_value",
+    "destroy_error_data",
 )  # fmt: skip
 """As the C has them, in that order."""
 PARTS = ("value", "code", "days", "year", "month", "day", "weekday", "hour", "minute", "seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from sqlml_dialect import (
 )
 from sqlml_dialect.calls import BUILTINS, may_have_calls
 from sqlml_dialect.table_functions import TABLE_FUNCTIONS
-from sqlml_dialect.tokens import Kind, scan
+from sqlml_dialect.tokens import Kind, Token, scan
 
 from sqlml.binder.calls import CallBinder, view_call_sql
 from sqlml.binder.models import resolve_model
@@ -291,7 +291,7 @@ class Binding(ABC):
                 self._notice(
                     f"the prepared statement stays with {version.name}: PREPARE it anew where it is to take another version"
                 )
-            if self.views is None and kept_by not in (None, PREPARED):
+            if kept_by not in (None, PREPARED) and (self.views is None or kept_by not in _FOLLOW):
                 raise _kept_error(kept_by, version, source, ref.span, self._engine.name)
             if self.views is not None and kept_by in _FOLLOW:
                 self._call_sql(version, output, arguments)  # says what is wrong with it
@@ -345,10 +345,10 @@ class Binding(ABC):
 
     def _kept_by(self, source: str, span: Span) -> str | None:
         """What keeps the text and runs it again later, if the statement makes such a thing: a view, a macro …"""
-        words = [t.text for t in scan(source, *span) if t.kind is Kind.WORD]
-        match = _KEPT.match(" ".join(words[:6]))
+        tokens = tuple(scan(source, *span))
+        match = _KEPT.match(" ".join([t.text for t in tokens if t.kind is Kind.WORD][:6]))
         if match is None:
-            return None if self.inside else _keeps_expressions(words)
+            return _keeps_expressions(tokens)
         return match["made"].lower() if match["made"] else PREPARED
 
 
@@ -362,21 +362,40 @@ def _is_plain_item(source: str, span: Span, call: ModelCall) -> bool:
     return not call.inner and not call.function.startswith("ml.") and is_select_item(source, span, call.span)
 
 
-def _keeps_expressions(words: list[str]) -> str | None:
+def _keeps_expressions(tokens: Sequence[Token]) -> str | None:
     """What a definition makes that keeps the expressions in it: an index, a column's default, a policy; a query's rows do not."""
-    keys = [word.upper() for word in words]
+    keys = [token.key for token in tokens if token.kind is Kind.WORD]
     if not keys or keys[0] not in ("CREATE", "ALTER"):
         return None
-    if keys[0] == "CREATE" and "TABLE" in keys[1:4] and "AS" in keys and not {"GENERATED", "DEFAULT", "CHECK"} & set(keys):
+    if keys[0] == "CREATE" and "TABLE" in keys[1:5] and _makes_rows(tokens):
         return None
+    if keys[0] == "ALTER" and "USING" in keys and not {"GENERATED", "DEFAULT", "CHECK"} & set(keys):
+        return None  # a column's values are computed anew, once
     kinds = ("TABLE", "INDEX", "POLICY", "TRIGGER", "RULE", "STATISTICS", "DOMAIN", "TYPE", "PROCEDURE")
     found = next((key for key in keys[1:5] if key in kinds), None)
     return found.lower() if found else "definition"
 
 
+def _makes_rows(tokens: Sequence[Token]) -> bool:
+    """Whether a CREATE TABLE is one of a query's rows: its AS stands outside of brackets, in which columns are defined."""
+    depth = 0
+    for token in tokens:
+        depth += (token.key == "(") - (token.key == ")")
+        if token.key == "AS" and depth == 0:
+            return True
+    return False
+
+
 def _kept_error(kept_by: str | None, version: Version, source: str, span: Span, engine: str) -> NotSupportedError:
+    if engine == "duckdb":
+        hint = f"a view may: CREATE VIEW v AS SELECT *, PREDICT({version.model}) … follows the model"
+    else:
+        hint = f"DEPLOY MODEL {version.name} TO DATABASE AS FUNCTION {version.model} makes one that stays; call that one"
     return NotSupportedError(
-        f"a {kept_by} in {engine} cannot call {version.name}: the function that this connection makes goes with it",
-        source=source, span=span,
-        hint=f"DEPLOY MODEL {version.name} TO DATABASE AS FUNCTION {version.model} makes one that stays; call that one",
+        f"{_a(kept_by)} in {engine} cannot call {version.name}: the function that this connection makes goes with it",
+        source=source, span=span, hint=hint,
     )  # fmt: skip
+
+
+def _a(kept_by: str | None) -> str:
+    return "a table's definition" if kept_by == "table" else f"{'an' if kept_by == 'index' else 'a'} {kept_by}"

@@ -25,10 +25,10 @@ class BoundTexts:
         self._moment = moment
         self._at: object = None
         self.constant: KeptTexts[Sql] = KeptTexts()  # no change can touch them: they name nothing
-        self.others: KeptTexts[Sql] = KeptTexts()  # as bound at the moment ``_at``
+        self.others: KeptTexts[tuple[Sql, bool]] = KeptTexts()  # as bound at the moment ``_at``, and whether with casts
 
-    def get(self, source: str, span: Span) -> Sql | None:
-        """None where the text is to be bound, anew where something has changed."""
+    def get(self, source: str, span: Span, casts: bool) -> Sql | None:
+        """None where the text is to be bound, anew where something has changed, or where columns must be cast and were not."""
         found = self.constant.get((source, span))
         if found is not None:
             return found
@@ -36,12 +36,16 @@ class BoundTexts:
         if moment != self._at:
             self.others.forget()
             self._at = moment
-        return self.others.get((source, span))
+        kept = self.others.get((source, span))
+        return kept[0] if kept is not None and (kept[1] or not casts) else None
 
-    def put(self, source: str, span: Span, sql: Sql) -> None:
+    def put(self, source: str, span: Span, sql: Sql, casts: bool) -> None:
         """Keep what was bound since ``get`` gave nothing."""
-        kept = self.constant if is_constant(source[slice(*span)]) else self.others
-        kept.put((source, span), source, sql)
+        if is_constant(source[slice(*span)]):
+            self.constant.put((source, span), source, sql)
+            return
+        calls = not all(piece.verbatim for piece in sql.pieces)
+        self.others.put((source, span), source, (sql, casts or not calls))
 
 
 def is_constant(text: str) -> bool:

@@ -150,8 +150,10 @@ class Queries(Binding):
     def run_bound(self, source: str, span: Span, parameters: Any = (), *, casts: bool = False) -> Stream:
         """Bind and run a stretch of the source; where columns are missing for a model, say all of them.
 
-        Columns go to models as they are; with ``casts`` in the types of the inputs, where the database has said that it must be.
+        Columns go to models as they are; with ``casts`` in the types of the inputs, where the database has said that it must be,
+        and in a transaction, which its saying so would abort.
         """
+        casts = casts or not self.inside or self._engine.transaction() is not None
         try:
             self.check_labels(source, span, parameters)
             sql = self._bind_again(source, span, parameters, casts)
@@ -176,17 +178,18 @@ class Queries(Binding):
         """A stretch of the source, bound; as before, where programs send the same text again and nothing has changed since: no
         model, no connection, no table, macro or setting.
         """
-        found = self._bound.get(source, span)
-        if found is not None and not casts:
+        found = self._bound.get(source, span, casts)
+        if found is not None:
             return found
         sql = self.bind_there(source, span, parameters)
         if sql is not None:  # by its values, too
             return sql
-        casts = casts or self._engine.transaction() is not None  # which an error would abort
         sql = self.bind(source, span, casts=casts)
-        if not tables_of(sql) and self._stays(sql):  # tables are of one run
-            self._bound.put(source, span, sql)
-        return sql
+        if not tables_of(sql):
+            if self._stays(sql):
+                self._bound.put(source, span, sql, casts)
+            return sql
+        return sql if casts else self.bind(source, span)  # tables are of one run, and computed once
 
     def _stays(self, sql: Sql) -> bool:
         """Whether what a query calls is there as long as nothing changes: what was made in a transaction goes with its ROLLBACK,

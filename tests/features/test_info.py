@@ -46,7 +46,7 @@ def test_feature_info() -> None:
 
 
 @pytest.mark.parametrize("n", [100_001, 250_000])
-@pytest.mark.parametrize("shape", ["smooth", "few values", "sorted", "two heaps"])
+@pytest.mark.parametrize("shape", ["smooth", "few values", "sorted", "two heaps", "gaps", "gaps of a period", "mostly infinite"])
 def test_the_median_of_many_numbers_is_exact(n: int, shape: str) -> None:
     generator = np.random.default_rng(n)
     values = generator.lognormal(sigma=3, size=n)
@@ -56,6 +56,13 @@ def test_the_median_of_many_numbers_is_exact(n: int, shape: str) -> None:
         values.sort()
     elif shape == "two heaps":  # with nothing where the median of an even number lies
         values = np.concatenate([values[: n // 2], 1e6 + values[n // 2 :]])
+    elif shape == "gaps":
+        values[generator.random(n) < 0.3] = np.nan
+    elif shape == "gaps of a period":  # each value that is picked to tell where the median lies
+        values[:: (n * 9 // 10) // 10_000 or 1] = np.nan
+        values[:: n // 10_000] = np.inf
+    elif shape == "mostly infinite":
+        values[50:] = np.where(np.arange(n - 50) % 10 > 0, -np.inf, values[50:])
     input_ = InputColumn("x", "DOUBLE", Kind.NUMBER)
     (row,) = feature_info([input_], lambda _: pa.array(values), np.arange(n))
-    assert row["median"] == np.median(values)
+    assert row["median"] == np.median(values[np.isfinite(values)])

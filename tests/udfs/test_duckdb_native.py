@@ -19,11 +19,13 @@ from sqlml_dialect import quote_identifier
 from sqlml_udfs.duckdb.arrow import DuckDBTarget
 
 import sqlml
+from sqlml.binder.text import Sql
 from sqlml.bundles.model import Model
 from sqlml.contracts import UnfitArgument
 from sqlml.engines.duckdb.engine import DuckDBEngine
-from sqlml.errors import BindError, DatabaseError
+from sqlml.errors import BindError, DatabaseError, NotSupportedError
 from sqlml.native.duckdb_function import SWITCH, TREES, register, rows_scored
+from sqlml.statements.queries import Queries
 
 pytestmark = pytest.mark.skipif(not register(), reason="DuckDB takes no function of C here")
 
@@ -266,3 +268,59 @@ def test_without_it_all_is_the_same(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("CREATE TABLE kept (a DOUBLE, b DOUBLE, p DOUBLE GENERATED ALWAYS AS (PREDICT(by_line)))", "a table's definition"),
+        ("CREATE TABLE kept (a DOUBLE, b DOUBLE, p AS (PREDICT(by_line)))", "a table's definition"),
+        ("CREATE TABLE kept (a DOUBLE, b DOUBLE, CHECK (PREDICT(by_line) > 0))", "a table's definition"),
+        ("ALTER TABLE pairs ADD COLUMN p DOUBLE DEFAULT PREDICT(by_line USING 1 AS a, 2 AS b)", "a table's definition"),
+        ("CREATE INDEX kept ON pairs (PREDICT(by_line))", "an index"),
+    ],
+)
+def test_what_would_keep_a_slot_in_the_file_is_refused(
+    connection: sqlml.Connection, of_two: list[str], statement: str, what: str
+) -> None:
+    with pytest.raises(NotSupportedError, match=f"^{what} in duckdb cannot call by_line@1.*\n.*\n.*\n  a view may"):
+        connection.execute(statement)
+
+
+def test_a_query_makes_a_table_of_predictions_whatever_its_columns_are_called(
+    connection: sqlml.Connection, of_two: list[str]
+) -> None:
+    connection.execute('CREATE OR REPLACE TEMP TABLE kept("check", p) AS (SELECT a AS generated, PREDICT(by_line) FROM pairs)')
+    connection.execute("ALTER TABLE kept ALTER p SET DATA TYPE FLOAT USING PREDICT(by_line USING p AS a, 0 AS b)")
+    assert connection.execute("SELECT count(p) FROM kept").fetchall() == [(2000,)]
+
+
+def test_a_kept_text_is_cast_in_a_transaction(connection: sqlml.Connection, of_two: list[str]) -> None:
+    """What is kept may meet columns of other types: in a transaction that would be its end."""
+    query = "SELECT PREDICT(by_line) FROM (SELECT ? AS a, ? AS b)"
+    expected = connection.execute("SELECT PREDICT(by_line USING 1.5 AS a, 2 AS b)").fetchall()
+    connection.execute(query, [1, 2]).fetchall()
+    connection.execute("CREATE OR REPLACE TABLE written (n INTEGER)")
+    connection.execute(query, [1, 2]).fetchall()
+    connection.execute("BEGIN")
+    connection.execute("INSERT INTO written VALUES (1)")
+    assert connection.execute(query, [Decimal("1.5"), 2]).fetchall() == expected
+    connection.execute("COMMIT")
+    assert connection.execute("FROM written").fetchall() == [(1,)]
+    assert connection.execute(query, [Decimal("1.5"), 2]).fetchall() == expected
+
+
+def test_calls_of_tables_are_computed_once(connection: sqlml.Connection, of_two: list[str]) -> None:
+    connection.execute("CREATE OR REPLACE TABLE sums AS SELECT a::DECIMAL(18, 6) AS a, b, y FROM pairs")
+    seen: list[str] = []
+    run = Queries._run_with_tables
+
+    def noted(self: Queries, sql: Sql, parameters: Any) -> Any:
+        seen.append(sql.text)
+        return run(self, sql, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Queries, "_run_with_tables", noted)
+        query = "FROM ML.EVALUATE(MODEL by_trees, (SELECT a, b, PREDICT(by_line) AS y FROM sums))"
+        assert len(connection.execute(query).fetchall()) == 1
+    assert len(seen) == 1

@@ -197,6 +197,7 @@ class DuckDBEngine:
         """Run one statement for each row of parameters, all of them or none; of an INSERT all rows at once."""
         insert = insert_of(text, parameters) if len(parameters) > 1 and not self._has_own_parents(text) else None
         try:
+            self._selects.of(text)  # which notes a BEGIN
             functions.changed(self._key)
             if insert is not None:
                 self._insert(*insert)
@@ -286,10 +287,13 @@ class DuckDBEngine:
 
     def transaction(self) -> int | None:
         """The number of the user's open transaction, or None: within one, the number stays the same."""
+        if not self._selects.begun:
+            return None
         try:
             first, second = (self.connection.execute("SELECT txid_current()").fetchall()[0][0] for _ in range(2))
         except duckdb.Error:
             return ABORTED  # an aborted transaction answers nothing until it is rolled back
+        self._selects.begun = first == second
         return int(first) if first == second else None
 
     def table_rows(self, parts: Sequence[str]) -> int | None:

@@ -7,7 +7,7 @@ import unicodedata
 
 import duckdb
 
-from sqlml.contracts import UnfitArgument
+from sqlml.contracts import UNFIT, UnfitArgument
 from sqlml.errors import (
     Cancelled,
     DatabaseError,
@@ -17,7 +17,6 @@ from sqlml.errors import (
     NotSupportedError,
     OperationalError,
 )
-from sqlml.native.duckdb_function import UNFIT
 
 _EXCERPT = re.compile(r"\n+LINE (\d+): (.*)\n( *)(\^+)", re.DOTALL)
 
@@ -46,8 +45,8 @@ def engine_error(error: BaseException, text: str) -> DatabaseError:
     cls = next((ours for theirs, ours in _CLASSES if isinstance(error, theirs)), EngineError)
     if "Interrupted!" in whole:
         return Cancelled("cancelled")
-    if UNFIT in whole:
-        return UnfitArgument(UNFIT)
+    if isinstance(error, duckdb.BinderException) and message.removeprefix("Binder Error: ") == UNFIT:
+        cls = UnfitArgument
     first, *more = [line.strip() for line in message.splitlines() if line.strip()] or ["the database gave no reason"]
     return cls(first, source=text if span else None, span=span, hint="\n".join(more) or None)
 

@@ -29,6 +29,7 @@ _MORE = 2048
 """… and so many at a time, where there are more after all."""
 _PLAIN = words("BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE VARCHAR")
 """DuckDB's types whose values are the same by way of Python."""
+_BEGIN = {duckdb.StatementType.TRANSACTION, duckdb.StatementType.MULTI}
 _CHANGE_PARSING = {getattr(duckdb.StatementType, name) for name in ("SET", "VARIABLE_SET", "PRAGMA", "LOAD", "MULTI")}
 
 
@@ -66,6 +67,8 @@ class Selects:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self.kept: KeptTexts[Select] = KeptTexts()
+        self.begun = False
+        """Whether a statement has come by that may have begun a transaction."""
 
     def of(self, text: str) -> Select | None:
         """A text as DuckDB reads it, where it is one query; kept as long as no statement runs that may change how it is read."""
@@ -74,6 +77,7 @@ class Selects:
             statements = self._connection.extract_statements(text)
             kinds = {statement.type for statement in statements}
             if len(statements) != 1 or kinds != {duckdb.StatementType.SELECT}:
+                self.begun = self.begun or bool(kinds & _BEGIN)
                 if kinds & _CHANGE_PARSING:
                     self.kept.forget()
                 return None
