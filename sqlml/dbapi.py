@@ -11,6 +11,7 @@ import datetime
 import itertools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from operator import length_hint
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sqlml.statements.result import Result
 
 apilevel = "2.0"
-threadsafety = 1  # threads may share the module, but not connections
+threadsafety = 1  # threads may share the module; connections that they share all the same run one statement at a time
 paramstyle = "qmark"
 
 
@@ -149,6 +150,7 @@ class Connection:
     def __init__(self, session: SqlSession) -> None:
         self._session: SqlSession | None = session
         self._streaming: Cursor | None = None
+        self._lock = threading.RLock()  # threads that share it all the same wait for one another
 
     @property
     def session(self) -> SqlSession:
@@ -167,16 +169,19 @@ class Connection:
 
     def begin(self) -> None:
         """Begin a transaction."""
-        self._settle(None)
-        self.session.begin()
+        with self._lock:
+            self._settle(None)
+            self.session.begin()
 
     def commit(self) -> None:
-        self._settle(None)
-        self.session.commit()
+        with self._lock:
+            self._settle(None)
+            self.session.commit()
 
     def rollback(self) -> None:
-        self._settle(None)
-        self.session.rollback()
+        with self._lock:
+            self._settle(None)
+            self.session.rollback()
 
     def close(self) -> None:
         """Close; an open transaction is rolled back."""
@@ -258,6 +263,7 @@ class Cursor:
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
+        self._lock = connection._lock
         self._result: Result | None = None
         self._batches: Generator[pa.RecordBatch, None, None] | None = None
         self._held: list[pa.RecordBatch] = []
@@ -284,22 +290,24 @@ class Cursor:
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Self:
         """Run one statement, or several separated by semicolons (the last one's result is kept)."""
         session = self.connection.session
-        self._forget()
-        self.connection._settle(None)
-        try:
-            self.kind, result = session.execute(sql, parameters)
-        finally:
-            self._notices = session.notices
-        self._take(result)
+        with self._lock:
+            self._forget()
+            self.connection._settle(None)
+            try:
+                self.kind, result = session.execute(sql, parameters)
+            finally:
+                self._notices = session.notices
+            self._take(result)
         return self
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> Self:
         """Run one statement of the database for each row of parameters."""
         session = self.connection.session
-        self._forget()
-        self.connection._settle(None)
-        session.execute_many(sql, rows)
-        self.rowcount = len(rows)
+        with self._lock:
+            self._forget()
+            self.connection._settle(None)
+            session.execute_many(sql, rows)
+            self.rowcount = len(rows)
         return self
 
     def callproc(self, name: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
@@ -351,15 +359,17 @@ class Cursor:
             batches.close()
 
     def _pull(self) -> Iterator[pa.RecordBatch]:
-        while self._held or self._batches is not None:
+        while (batch := self._next_batch()) is not None:
+            yield batch
+
+    def _next_batch(self) -> pa.RecordBatch | None:
+        with self._lock:  # what another thread runs reads this result into memory first
             if self._held:
-                yield self._held.pop(0)
-            elif self._batches is not None:
-                batch = next(self._batches, None)
-                if batch is None:
-                    self._batches = None
-                else:
-                    yield batch
+                return self._held.pop(0)
+            batch = None if self._batches is None else next(self._batches, None)
+            if batch is None:
+                self._batches = None
+            return batch
 
     def _iterate(self) -> Iterator[tuple[Any, ...]]:
         from sqlml.python_values import rows_of

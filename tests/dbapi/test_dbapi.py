@@ -6,6 +6,7 @@ import datetime
 import decimal
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -303,3 +304,19 @@ def test_infinite_numbers_are_told(memory: sqlml.Connection) -> None:
         "w has infinite values, which count as the largest float of 32 bits, 3.4e38"
     ]
     assert not [n for n in memory.execute(f"TRAIN MODEL m TARGET y EXCLUDE (w) ON inline AS {table}").notices if "infinite" in n]
+
+
+def test_threads_that_share_a_connection_get_their_own_answers() -> None:
+    with sqlml.connect() as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT i FROM range(5000) r(i)")
+
+        def ask(number: int) -> list[bool]:
+            found = []
+            for i in range(20):
+                cursor = connection.cursor().execute(f"SELECT i, {number} FROM numbers WHERE i >= {i}")
+                rows = cursor.fetchall() if i % 2 else list(cursor)
+                found.append(rows == [(j, number) for j in range(i, 5000)])
+            return found
+
+        with ThreadPoolExecutor(6) as pool:
+            assert all(all(found) for found in pool.map(ask, range(12)))
