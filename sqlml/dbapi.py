@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sqlml import errors
+from sqlml.contracts import FewRows
 from sqlml.errors import InterfaceError, ProgrammingError
 from sqlml.registry import missing_extra
 
@@ -267,8 +268,10 @@ class Cursor:
         self._result: Result | None = None
         self._batches: Generator[pa.RecordBatch, None, None] | None = None
         self._held: list[pa.RecordBatch] = []
+        self._few: FewRows | None = None  # what the batches are, where rows need not be made of them
         self._rows: Iterator[tuple[Any, ...]] | None = None
-        self._current: tuple[pa.RecordBatch, Iterator[bool]] | None = None  # whose rows are fetched, and as many as are left
+        self._current: tuple[pa.RecordBatch | None, Iterator[bool]] | None = None
+        """The batch whose rows are fetched (None: the few), and as many as are left of it."""
         self.description: tuple[ColumnDescription, ...] | None = None
         self.rowcount: int = -1
         self.kind: str | None = None
@@ -331,7 +334,10 @@ class Cursor:
         if result.columns is not None:
             self.description = tuple(ColumnDescription(c.name, c.sql_type) for c in result.columns)
             self._batches = result.batches
-            self._peek()
+            if isinstance(result.batches, FewRows):
+                self._few = result.batches
+            else:
+                self._peek()
             self.connection._settle(self)
 
     def _peek(self) -> None:
@@ -342,13 +348,13 @@ class Cursor:
 
     def _forget(self) -> None:
         self._abandon()
-        self._result = self._batches = self._rows = None
+        self._result = self._batches = self._rows = self._few = None
         self._held = []
         self._current = None
         self.description, self.rowcount, self.footer, self._notices = None, -1, None, []
 
     def _read_all(self) -> None:
-        if self._batches is not None:
+        if self._batches is not None and self._few is None:
             self._held += list(self._batches)
             self._batches = None
 
@@ -372,19 +378,26 @@ class Cursor:
             return batch
 
     def _iterate(self) -> Iterator[tuple[Any, ...]]:
-        from sqlml.python_values import rows_of
-
         self.connection.session  # noqa: B018 - raises once closed
         if self._result is None or self.description is None:
             raise ProgrammingError("there is no result to fetch: the last statement gave none", hint="run a SELECT first")
         if self._rows is None:
+            if self._few is not None:
+                self._rows = itertools.compress(self._few.rows, self._noted(None, len(self._few.rows)))
+                return self._rows
+            from sqlml.python_values import rows_of
+
             types = [d.type_code for d in self.description]
-            self._rows = (row for batch in self._pull() for row in itertools.compress(rows_of(batch, types), self._noted(batch)))
+            self._rows = (
+                row
+                for batch in self._pull()
+                for row in itertools.compress(rows_of(batch, types), self._noted(batch, batch.num_rows))
+            )
         return self._rows
 
-    def _noted(self, batch: pa.RecordBatch) -> Iterator[bool]:
+    def _noted(self, batch: pa.RecordBatch | None, count: int) -> Iterator[bool]:
         """A batch's rows are fetched one by one from now on: so many more of these as rows are left of it."""
-        self._current = batch, itertools.repeat(True, batch.num_rows)
+        self._current = batch, itertools.repeat(True, count)
         return self._current[1]
 
     def fetchone(self) -> tuple[Any, ...] | None:
@@ -406,8 +419,9 @@ class Cursor:
         begun = []
         if self._current is not None:
             batch, left = self._current
-            begun.append(batch.slice(batch.num_rows - length_hint(left)))
-        self._current, self._rows = None, None
+            batch = self._next_batch() if batch is None else batch
+            begun = [] if batch is None else [batch.slice(batch.num_rows - length_hint(left))]
+        self._current = self._rows = self._few = None
         return pa.Table.from_batches([*begun, *self._pull()], self._result.schema)
 
     def df(self) -> pd.DataFrame:

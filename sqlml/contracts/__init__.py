@@ -9,6 +9,7 @@ from sqlml.contracts.endpoints import ArmState, EndpointServer, EndpointState
 from sqlml.contracts.engines import (
     Engine,
     ExactEngine,
+    FewRows,
     FunctionEngine,
     HomeEngine,
     ProgressEngine,
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "ExactEngine",
     "FeatureMatrix",
+    "FewRows",
     "FitSpec",
     "Follow",
     "FunctionEngine",

@@ -14,9 +14,30 @@ if TYPE_CHECKING:
     from sqlml.errors import Error
 
 
+class FewRows(Generator["pa.RecordBatch", None, None]):
+    """The batches of a result whose few ``rows`` an engine has as Python's values: one, which ``make`` makes of them when it is
+    asked for.  Who wants Python's values takes the rows, and spares both ways.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]], make: Callable[[], pa.RecordBatch]) -> None:
+        self.rows = rows
+        self._make = make
+        self._is_over = not rows
+
+    def send(self, value: None, /) -> pa.RecordBatch:
+        if self._is_over:
+            raise StopIteration
+        self._is_over = True
+        return self._make()
+
+    def throw(self, *raised: Any) -> pa.RecordBatch:
+        self._is_over = True
+        return super().throw(*raised)
+
+
 @dataclass(frozen=True)
 class Stream:
-    """A result: its columns, and its rows as Arrow batches that may still be on their way.
+    """A result: its columns, and its rows as Arrow batches that may still be on their way (or ``FewRows``).
 
     ``rowcount`` counts changed rows, -1 where there is nothing to count; ``has_rows`` is False for DDL and DML.
     """

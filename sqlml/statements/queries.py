@@ -27,7 +27,7 @@ from sqlml.binder.pushed import pushed_filters
 from sqlml.binder.select_items import items_of
 from sqlml.binder.table_calls import TablePiece, check_values, only_looks, tables_of, values_in
 from sqlml.binder.text import Piece, Sql
-from sqlml.contracts import Stream, UnfitArgument
+from sqlml.contracts import FewRows, Stream, UnfitArgument
 from sqlml.errors import BindError, EngineError, Error, InternalError
 from sqlml.registry import missing_extra
 from sqlml.statements.binding import Binding
@@ -84,7 +84,9 @@ class Queries(Binding):
     def _run(self, sql: Sql, parameters: Any, used: Collection[str] | None) -> Stream:
         if not tables_of(sql):
             stream = self._guard(sql, lambda text: self.places.run(sql, text, parameters, used))
-            batches = self._translated(sql, stream.batches)
+            batches = stream.batches
+            if not isinstance(batches, FewRows):  # which are there, without an error
+                batches = self._translated(sql, batches)
             return Stream(stream.columns, stream.schema, batches, stream.rowcount, stream.has_rows)  # replace() takes longer
         if only_looks(sql.text):
             with self._empty_tables(sql, parameters) as values:

@@ -320,3 +320,26 @@ def test_threads_that_share_a_connection_get_their_own_answers() -> None:
 
         with ThreadPoolExecutor(6) as pool:
             assert all(all(found) for found in pool.map(ask, range(12)))
+
+
+@pytest.mark.parametrize("text", ["SELECT i, i / 2.0::DOUBLE AS h, 'n' || i AS n FROM range(5) t(i)", "SELECT 1 WHERE false"])
+def test_a_few_rows_by_any_way_of_fetching(memory: sqlml.Connection, text: str) -> None:
+    """From the second time on they are Python's values already."""
+    whole = memory.execute(text).fetch_arrow_table()
+    rows = [tuple(row.values()) for row in whole.to_pylist()]
+    for _ in range(3):
+        assert memory.execute(text).fetchall() == rows
+        assert list(memory.execute(text)) == rows
+        assert memory.execute(text).fetchmany(2) == rows[:2]
+        assert memory.execute(text).fetch_arrow_table() == whole
+        assert memory.execute(text).df().shape == (whole.num_rows, whole.num_columns)
+        for taken in range(len(rows) + 2):
+            cursor = memory.execute(text)
+            assert [row for row in (cursor.fetchone() for _ in range(taken)) if row is not None] == rows[:taken]
+            assert cursor.fetch_arrow_table().to_pylist() == whole.slice(min(taken, len(rows))).to_pylist()
+            assert cursor.fetchall() == []
+            assert cursor.fetch_arrow_table().num_rows == 0
+        begun = memory.execute(text)
+        first = begun.fetchone()
+        memory.execute("SELECT 42").fetchall()
+        assert [row for row in (first, *begun) if row is not None] == rows

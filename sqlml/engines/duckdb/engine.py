@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 from sqlml_dialect import quote_identifier
 
-from sqlml.contracts import Stream
+from sqlml.contracts import FewRows, Stream
 from sqlml.engines.duckdb.errors import engine_error, open_error
 from sqlml.engines.duckdb.interrupts import Interrupts
 from sqlml.engines.duckdb.many import PARAMETERS, insert_of
@@ -176,7 +176,7 @@ class DuckDBEngine:
                 short = self._selects.run_short(select, text, _bound(parameters)) if select.short else None
                 if short is None:
                     return self._select(select, text, parameters)
-                self._reading = weakref.ref(short.batches)
+                self._reading = None if isinstance(short.batches, FewRows) else weakref.ref(short.batches)
                 return short
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 from sqlml_dialect.tokens import words
 
-from sqlml.contracts import Stream
+from sqlml.contracts import FewRows, Stream
 from sqlml.engines.duckdb.errors import engine_error
-from sqlml.engines.duckdb.results import columns_of, whole
+from sqlml.engines.duckdb.results import columns_of
 from sqlml.kept_texts import KeptTexts
 from sqlml.types import Column
 
@@ -93,11 +94,10 @@ class Selects:
             select.short = None
             return None
         rows = connection.fetchmany(FEW)
-        first = [_batch(select, rows)] if rows else []
         if len(rows) < FEW:
-            return Stream(select.columns, select.schema, whole(*first))
+            return Stream(select.columns, select.schema, FewRows(rows, partial(_batch, select, rows)))
         select.short = False
-        rest = self._read_on(text, select, *first)
+        rest = self._read_on(text, select, _batch(select, rows))
         next(rest)  # begun, it frees the connection however it is left
         return Stream(select.columns, select.schema, rest)
 
