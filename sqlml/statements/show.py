@@ -138,6 +138,8 @@ def misspelt_name(text: str, error: Error, models: Sequence[str], schema: str) -
     word = function[2]
     if function[1] == "Table":
         return f"did you mean {DOOR.lower()}('…')?" if nearest(word, [DOOR]) else None
+    if word.lower() in BUILTINS:
+        return f"{word.upper()} is found in the statement itself, not in a text within it, such as that of query('…')"
     ours = nearest(word, [*(name.upper() for name in BUILTINS), *models])
     theirs = re.findall(r'"(\w+)"', error.hint or "")
     if ours is None or (not ours.lower().startswith(word.lower()) and nearest(word, [ours, *theirs]) != ours):
