@@ -1,4 +1,4 @@
-"""A forest for the native kernel, and what XGBoost makes of their sums."""
+"""A forest for the native kernel, and what XGBoost makes of its sums."""
 
 from __future__ import annotations
 

@@ -51,14 +51,12 @@ def process_start(pid: int) -> float:
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError) as error:
         import psutil
 
+        if isinstance(error, ProcessLookupError):
+            raise psutil.NoSuchProcess(pid) from error
         return float(psutil.Process(pid).create_time())
-    except ProcessLookupError as error:
-        import psutil
-
-        raise psutil.NoSuchProcess(pid) from error
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 

@@ -180,10 +180,6 @@ class DuckDBEngine:
                 return short
         except duckdb.Error as error:
             raise self._placed_error(error, text, parameters) from None
-        except RuntimeError as error:
-            if str(error) == "Query interrupted":  # DuckDB's client has taken Ctrl-C's exception for its own
-                raise KeyboardInterrupt from None
-            raise
 
     def _placed_error(self, error: duckdb.Error, text: str, parameters: Any) -> DatabaseError:
         """The error with its place: a lazy relation's error does not tell it, that of binding the same text again does."""

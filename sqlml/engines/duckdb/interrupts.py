@@ -24,10 +24,14 @@ class Interrupts:
 
     @contextmanager
     def statement(self) -> Iterator[None]:
-        """The time from before a statement begins to its first rows."""
+        """The time from before a statement begins to its first rows.  ``KeyboardInterrupt`` where Ctrl-C has ended it."""
         self._statement = object()
         try:
             yield
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":  # DuckDB's client has taken Ctrl-C's exception for its own
+                raise KeyboardInterrupt from None
+            raise
         finally:
             self._statement = None
 
